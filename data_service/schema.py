@@ -1,0 +1,204 @@
+"""What a face is: the canonical expressions, the rows of a lake, and the batches that a trainer sees.
+
+Shapes: B faces, C channels, H height, W width, L landmarks. This module imports neither Ray nor a
+corpus; it is the vocabulary that every other room shares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+
+class Expression(StrEnum):
+    """The eight canonical expressions. Corpora map their own codes here, each by its own table."""
+
+    ANGER = "anger"
+    CONTEMPT = "contempt"
+    DISGUST = "disgust"
+    FEAR = "fear"
+    HAPPINESS = "happiness"
+    NEUTRAL = "neutral"
+    SADNESS = "sadness"
+    SURPRISE = "surprise"
+
+    @classmethod
+    def parse(cls, text: str) -> Expression:
+        """The expression of that name, in any case; ValueError lists the valid ones."""
+        try:
+            return cls(text.strip().lower())
+        except ValueError:
+            valid = ", ".join(cls)
+            raise ValueError(f"unknown expression '{text}'; valid: {valid}") from None
+
+
+ALIGNMENTS = ("detector", "corpus", "fallback", "centre", "none")
+"""How a face was placed: by MTCNN's own points; by landmarks that the corpus delivers; by the weaker
+fallback detector; by a centre crop, for want of any point; or taken as delivered, already aligned."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFace:
+    """One face as a corpus delivers it, before alignment. Small: pixels are read later, on a worker.
+
+    `name` is the path below the source with forward slashes (or a generated name); with the pixels'
+    content it determines `sample_id`. `landmarks_L3` are x, y, confidence in pixels of the original
+    image, L = 5 or 68. `box` is x, y, width, height of the face in the original image.
+    """
+
+    name: str
+    subject: str | None
+    expression: Expression | None
+    path: Path | None = None
+    sequence: str | None = None
+    frame: int | None = None
+    intensity: float | None = None
+    split: str | None = None
+    landmarks_L3: np.ndarray | None = None
+    box: tuple[float, float, float, float] | None = None
+    attributes: Mapping[str, float] = field(default_factory=dict)
+    votes: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """A file that did not become a face, and why. Reasons are short, stable, greppable phrases."""
+
+    name: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """What a corpus module found in a source: faces to align, files refused, counts it expected."""
+
+    faces: tuple[SourceFace, ...]
+    rejected: tuple[Rejection, ...] = ()
+    expected: Mapping[str, int] = field(default_factory=dict)
+    aligned: bool = False
+
+
+def face_schema(image_size: int, channels: int) -> pa.Schema:
+    """The Arrow schema of a lake's rows; `image` is uint8 H x W x C, aligned and square."""
+    image = pa.fixed_shape_tensor(pa.uint8(), (image_size, image_size, channels))
+    return pa.schema(
+        [
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("corpus", pa.string(), nullable=False),
+            pa.field("name", pa.string(), nullable=False),
+            pa.field("subject", pa.string()),
+            pa.field("sequence", pa.string()),
+            pa.field("frame", pa.int32()),
+            pa.field("expression", pa.string()),
+            pa.field("intensity", pa.float32()),
+            pa.field("split", pa.string()),
+            pa.field("attributes", pa.map_(pa.string(), pa.float32())),
+            pa.field("votes", pa.map_(pa.string(), pa.float32())),
+            pa.field("landmarks", pa.list_(pa.float32())),
+            pa.field("alignment", pa.string(), nullable=False),
+            pa.field("confidence", pa.float32(), nullable=False),
+            pa.field("perceptual_hash", pa.uint64(), nullable=False),
+            pa.field("image", image, nullable=False),
+        ]
+    )
+
+
+def sample_id(name: str, content: bytes) -> str:
+    """Twenty hex digits that name one face of one source: a hash of its name and its bytes."""
+    digest = hashlib.blake2b(content, digest_size=10)
+    digest.update(b"\0" + name.encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetInfo:
+    """What a system must know of the data to build its networks.
+
+    `classes` are the expressions trained on, in the order of the class indices; `subjects` counts the
+    training subjects; `attributes` are the names of the attribute columns that a batch carries.
+    """
+
+    classes: tuple[Expression, ...]
+    image_size: int
+    channels: int
+    subjects: int
+    attributes: tuple[str, ...] = ()
+    landmarks: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FaceBatch:
+    """One rank's share of one global step, on the device.
+
+    `faces_BCHW` is float32 in [-1, 1]. `expression_B` and `target_expression_B` index the run's
+    classes. `subject_B` indexes the training subjects (-1: unknown). `partners` holds one further
+    face per sample for each partner rule that the system asked for, and `partner_expression` and
+    `partner_valid` the class of it and whether a candidate existed (else the partner is the sample
+    itself). `key_B` names each sample's slot of the plan; noise is drawn from it. Optional fields are
+    None where the system's DataNeeds did not ask for them.
+    """
+
+    faces_BCHW: Tensor
+    expression_B: Tensor
+    target_expression_B: Tensor
+    subject_B: Tensor
+    row_B: Tensor
+    key_B: Tensor
+    synthetic_B: Tensor
+    partners: Mapping[str, Tensor] = field(default_factory=dict)
+    partner_expression: Mapping[str, Tensor] = field(default_factory=dict)
+    partner_valid: Mapping[str, Tensor] = field(default_factory=dict)
+    views: Mapping[str, Tensor] = field(default_factory=dict)
+    intensity_B: Tensor | None = None
+    landmarks_BL3: Tensor | None = None
+    attributes_BA: Tensor | None = None
+    votes_BK: Tensor | None = None
+
+    def __len__(self) -> int:
+        return int(self.faces_BCHW.shape[0])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> FaceBatch:
+        """The batch with every tensor replaced by `change(tensor)`: to a device, or a slice of it."""
+        fields: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                fields[name] = change(value)
+            elif isinstance(value, Mapping):
+                fields[name] = {key: change(tensor) for key, tensor in value.items()}
+        return replace(self, **fields)
+
+    def to(self, device: torch.device | str) -> FaceBatch:
+        """The batch on `device`; copies from pinned memory do not block."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def slice(self, start: int, stop: int) -> FaceBatch:
+        """Samples start to stop of the batch."""
+        return self.map(lambda tensor: tensor[start:stop])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prediction:
+    """What a system says of a batch; a field is None where the system lacks the capability.
+
+    `logits_BK` over the run's classes, `images_BCHW` in [-1, 1] (the face with its
+    target expression), `attributes_BA` logits, `intensity_B` in [0, 1].
+    """
+
+    logits_BK: Tensor | None = None
+    images_BCHW: Tensor | None = None
+    attributes_BA: Tensor | None = None
+    intensity_B: Tensor | None = None
+    features_BD: Tensor | None = None
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
