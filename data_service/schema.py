@@ -145,8 +145,9 @@ class FaceBatch:
     classes. `subject_B` indexes the training subjects (-1: unknown). `partners` holds one further
     face per sample for each partner rule that the system asked for, and `partner_expression` and
     `partner_valid` the class of it and whether a candidate existed (else the partner is the sample
-    itself). `key_B` names each sample's slot of the plan; noise is drawn from it. Optional fields are
-    None where the system's DataNeeds did not ask for them.
+    itself). `key_B` (int64) names each sample's slot of the plan; noise is drawn from it. Optional
+    fields are None where the system's DataNeeds did not ask for them; `target_intensity_B` in [0, 1]
+    is given when faces are edited, and None means full intensity.
     """
 
     faces_BCHW: Tensor
@@ -161,6 +162,7 @@ class FaceBatch:
     partner_valid: Mapping[str, Tensor] = field(default_factory=dict)
     views: Mapping[str, Tensor] = field(default_factory=dict)
     intensity_B: Tensor | None = None
+    target_intensity_B: Tensor | None = None
     landmarks_BL3: Tensor | None = None
     attributes_BA: Tensor | None = None
     votes_BK: Tensor | None = None

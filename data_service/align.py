@@ -1,0 +1,202 @@
+"""Places a face: five points, a similarity transform, a square crop in one framing for all corpora.
+
+The framing is InsightFace's for 128 px crops, kept relative to the crop's side so that every size
+shows the same part of the face; unlike the 112 px framing of face recognition it keeps the chin,
+which an expression needs.
+
+Shapes: N points, L landmarks, H height, W width, S side of the crop. Points are x, y in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from data_service.detect import Detection, FaceDetector
+
+TEMPLATE_52 = np.array(
+    [
+        (0.361677, 0.403877),
+        (0.636967, 0.402355),
+        (0.500197, 0.560442),
+        (0.387104, 0.721605),
+        (0.615077, 0.720345),
+    ]
+)
+"""Where left eye, right eye, nose tip and mouth corners come to lie, in shares of the crop's side."""
+
+PADDING_SHARE = 0.2
+WEAK_THRESHOLDS = (0.5, 0.4, 0.3)
+MAX_WEAK_RESIDUAL = 0.06
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PlacedFace:
+    """An aligned face: uint8 crop, landmarks in the crop's pixels with confidence, and how it was
+    placed (one of `schema.ALIGNMENTS`), with the detector's face probability (1 for given points)."""
+
+    image_SS3: np.ndarray
+    landmarks_L3: np.ndarray | None
+    alignment: str
+    confidence: float
+
+
+def five_points(landmarks_L3: np.ndarray) -> np.ndarray:
+    """Left eye, right eye, nose tip and mouth corners of 5 or 68 landmarks (iBUG order), 5 x 2."""
+    points_L2 = np.asarray(landmarks_L3, dtype=np.float64)[:, :2]
+    if len(points_L2) == 5:
+        return points_L2
+    if len(points_L2) != 68:
+        raise ValueError(f"{len(points_L2)} landmarks cannot place a face; valid: 5 or 68")
+    left_eye, right_eye = points_L2[36:42].mean(axis=0), points_L2[42:48].mean(axis=0)
+    return np.stack([left_eye, right_eye, points_L2[30], points_L2[48], points_L2[54]])
+
+
+def similarity(source_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
+    """The 2 x 3 matrix of turn, one scale and shift that brings source closest to target.
+
+    Least squares, without reflection. Source: Umeyama, IEEE PAMI 13(4), 1991, eq. 40-43.
+    """
+    source_mean_2, target_mean_2 = source_N2.mean(axis=0), target_N2.mean(axis=0)
+    source_N2, target_N2 = source_N2 - source_mean_2, target_N2 - target_mean_2
+    left, values, right = np.linalg.svd(target_N2.T @ source_N2)
+    sign_2 = np.array([1.0, np.sign(np.linalg.det(left @ right)) or 1.0])
+    scale = (values * sign_2).sum() / max(np.square(source_N2).sum(), 1e-12)
+    turn_22 = scale * (left * sign_2) @ right
+    return np.column_stack([turn_22, target_mean_2 - turn_22 @ source_mean_2])
+
+
+def moved(points_N2: np.ndarray, matrix_23: np.ndarray) -> np.ndarray:
+    """Points through a 2 x 3 matrix."""
+    return points_N2 @ matrix_23[:, :2].T + matrix_23[:, 2]
+
+
+def warp(image_HW3: np.ndarray, matrix_23: np.ndarray, side: int) -> np.ndarray:
+    """The S x S crop whose pixel `moved(p, matrix)` shows the image at p.
+
+    Bilinear, edges repeated. An image that shrinks to less than half is first averaged over whole
+    blocks of pixels, without which fine texture would alias.
+    """
+    block = int(1 / max(np.sqrt(abs(np.linalg.det(matrix_23[:, :2]))), 1e-6))
+    block = min(block, *image_HW3.shape[:2])
+    if block >= 2:
+        image_HW3 = _averaged(image_HW3, block)
+        # pixel centres: p = block * q + (block - 1) / 2
+        grow_33 = np.array([[block, 0, (block - 1) / 2], [0, block, (block - 1) / 2], [0, 0, 1.0]])
+        matrix_23 = matrix_23 @ grow_33
+    return cv2.warpAffine(
+        image_HW3, matrix_23, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _averaged(image_HW3: np.ndarray, block: int) -> np.ndarray:
+    height, width = image_HW3.shape[:2]
+    bottom, right = -height % block, -width % block
+    whole = np.pad(image_HW3, ((0, bottom), (0, right), (0, 0)), mode="edge")
+    size = (whole.shape[1] // block, whole.shape[0] // block)
+    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
+
+
+class Aligner:
+    """Places faces, by given landmarks or by its own detector; load once per process.
+
+    Own detection goes from strict to lax: MTCNN as published on faces from 40 px; again on the image
+    mirrored out by a fifth on every side, from 20 px (faces that touch the border); with lowered
+    thresholds, where only points that form a face are believed (`fallback`); a centre crop.
+    """
+
+    def __init__(self, *, threads: int = 1) -> None:
+        self._detector = FaceDetector(threads=threads)
+
+    def place(
+        self, image_HW3: np.ndarray, *, side: int, landmarks_L3: np.ndarray | None = None
+    ) -> PlacedFace:
+        """The aligned `side` x `side` crop of the image's main face."""
+        if landmarks_L3 is not None:
+            landmarks_L3 = np.asarray(landmarks_L3, dtype=np.float64)
+            return placed_by(image_HW3, landmarks_L3, side, alignment="corpus", confidence=1.0)
+        alignment, found = self.find(image_HW3)
+        if found is None:
+            return centre_crop(image_HW3, side)
+        confidence_51 = np.full((5, 1), found.probability)
+        landmarks_L3 = np.concatenate([found.points_52, confidence_51], axis=1)
+        return placed_by(
+            image_HW3, landmarks_L3, side, alignment=alignment, confidence=found.probability
+        )
+
+    def find(self, image_HW3: np.ndarray) -> tuple[str, Detection | None]:
+        """The image's main face and how it was found; ("centre", None) where there is none."""
+        if found := self._detector.detect(image_HW3, min_face_pixels=40):
+            return "detector", main_face(found, image_HW3)
+        padding = int(np.ceil(PADDING_SHARE * max(image_HW3.shape[:2])))
+        padded = np.pad(image_HW3, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+        if found := self._detector.detect(padded, min_face_pixels=20):
+            return "detector", _unpadded(main_face(found, padded), padding)
+        weak = self._detector.detect(padded, min_face_pixels=20, thresholds=WEAK_THRESHOLDS)
+        if weak := [one for one in weak if residual(one.points_52) <= MAX_WEAK_RESIDUAL]:
+            return "fallback", _unpadded(main_face(weak, padded), padding)
+        return "centre", None
+
+
+def main_face(found: list[Detection], image_HW3: np.ndarray) -> Detection:
+    """Of several faces the one the picture is of: large and near the centre."""
+    centre_2 = np.array(image_HW3.shape[1::-1]) / 2
+
+    def weight(one: Detection) -> float:
+        away = np.linalg.norm((one.box_4[:2] + one.box_4[2:]) / 2 - centre_2)
+        area = float(np.prod(one.box_4[2:] - one.box_4[:2]))
+        return area * max(1 - float(away / np.linalg.norm(centre_2)), 0.0)
+
+    return max(found, key=weight)
+
+
+def residual(points_52: np.ndarray) -> float:
+    """How far five points are from the template's shape: RMS in shares of the crop's side."""
+    rest_52 = moved(points_52, similarity(points_52, TEMPLATE_52)) - TEMPLATE_52
+    return float(np.sqrt(np.square(rest_52).sum(axis=1).mean()))
+
+
+def placed_by(
+    image_HW3: np.ndarray,
+    landmarks_L3: np.ndarray,
+    side: int,
+    *,
+    alignment: str,
+    confidence: float,
+) -> PlacedFace:
+    """The face warped so that its five points meet the template; its landmarks go with it."""
+    matrix_23 = similarity(five_points(landmarks_L3), TEMPLATE_52 * side)
+    points_L2 = moved(landmarks_L3[:, :2], matrix_23)
+    return PlacedFace(
+        image_SS3=warp(image_HW3, matrix_23, side),
+        landmarks_L3=np.concatenate([points_L2, landmarks_L3[:, 2:]], axis=1),
+        alignment=alignment,
+        confidence=confidence,
+    )
+
+
+def centre_crop(image_HW3: np.ndarray, side: int) -> PlacedFace:
+    """The largest centred square, for want of any point."""
+    return PlacedFace(
+        image_SS3=fit_square(image_HW3, side), landmarks_L3=None, alignment="centre", confidence=0.0
+    )
+
+
+def fit_square(image_HW3: np.ndarray, side: int) -> np.ndarray:
+    """The largest centred square of an image, scaled to S x S."""
+    height, width = image_HW3.shape[:2]
+    scale = side / min(height, width)
+    # pixel centres: (p + 1/2) scale - 1/2, about the middle of both
+    shift_2 = side / 2 - scale * np.array([width, height]) / 2 + (scale - 1) / 2
+    matrix_23 = np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
+    return warp(image_HW3, matrix_23, side)
+
+
+def _unpadded(found: Detection, padding: int) -> Detection:
+    return Detection(
+        box_4=found.box_4 - padding,
+        probability=found.probability,
+        points_52=found.points_52 - padding,
+    )

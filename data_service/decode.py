@@ -1,0 +1,111 @@
+"""Pixels of untrusted image files: only pixels are decoded, and a bad file is a reason, not a crash.
+
+Shapes: H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 16_000_000
+MAX_FILE_BYTES = 128_000_000
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+COLOUR_MODES = (
+    "1",
+    "L",
+    "LA",
+    "La",
+    "P",
+    "PA",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+)
+
+
+class UnreadableImage(ValueError):
+    """A file that gives no picture. `reason` is a short stable phrase, `detail` what was found."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.reason, self.detail)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of an ordinary file; UnreadableImage where there is none, or far too much."""
+    if not path.is_file():
+        raise UnreadableImage("file missing", str(path.name))
+    try:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise UnreadableImage("file too large", f"{size} bytes, at most {MAX_FILE_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage("file not readable", error.strerror or str(error)) from error
+
+
+def decode(content: bytes) -> np.ndarray:
+    """The picture of an encoded JPEG, PNG, BMP, TIFF or still GIF as RGB uint8 H x W x 3, upright.
+
+    The format is told from the content, never from a name. The header is checked against
+    `MAX_PIXELS` before any pixel is decoded. Transparent parts become white. Raises UnreadableImage.
+    """
+    if not content:
+        raise UnreadableImage("empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return _decode(content)
+        except UnreadableImage:
+            raise
+        except UnidentifiedImageError as error:
+            raise UnreadableImage("not an image", f"valid: {', '.join(FORMATS)}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise UnreadableImage("too many pixels", f"at most {MAX_PIXELS}") from error
+        except Exception as error:  # decoders of damaged files raise nearly every type there is
+            detail = f"{type(error).__name__}: {error}"
+            raise UnreadableImage("damaged image", detail[:200]) from error
+
+
+def grey(image_HW3: np.ndarray) -> np.ndarray:
+    """Luma of an RGB uint8 image (ITU-R BT.601), uint8 H x W x 1, in whole numbers."""
+    weights_3 = np.array([299, 587, 114], dtype=np.uint32)
+    return ((image_HW3 @ weights_3 + 500) // 1000).astype(np.uint8)[..., None]
+
+
+def _decode(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise UnreadableImage("too many pixels", f"{width} x {height}, at most {MAX_PIXELS}")
+        if image.format in ("GIF", "PNG") and getattr(image, "is_animated", False):
+            raise UnreadableImage("animated image", str(image.format))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return np.array(_as_rgb(upright), dtype=np.uint8)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in DEEP_MODES:
+        deep = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode not in COLOUR_MODES:
+        raise UnreadableImage("pixel type not supported", image.mode)
+    if image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        white = Image.new("RGBA", pixels.size, "white")
+        return Image.alpha_composite(white, pixels).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,34 @@
+"""Which systems exist: the folders below `systems/`, nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import trainer.systems
+from trainer.config import RunConfig
+from trainer.system import SystemSpec
+
+
+def names() -> tuple[str, ...]:
+    """The systems, in alphabetical order."""
+    found = pkgutil.iter_modules(trainer.systems.__path__)
+    return tuple(sorted(module.name for module in found if module.ispkg))
+
+
+def load(name: str) -> SystemSpec:
+    """The spec of a system; ValueError lists the systems there are."""
+    if name not in names():
+        raise ValueError(f"unknown system '{name}'; valid: {', '.join(names())}")
+    return importlib.import_module(f"trainer.systems.{name}").SPEC
+
+
+def recipe(text: str) -> RunConfig:
+    """The run of `SYSTEM` or `SYSTEM.RECIPE` (by default `small`)."""
+    name, _, chosen = text.partition(".")
+    spec = load(name)
+    chosen = chosen or "small"
+    if chosen not in spec.recipes:
+        valid = ", ".join(f"{name}.{key}" for key in spec.recipes)
+        raise ValueError(f"unknown recipe '{name}.{chosen}'; valid: {valid}")
+    return spec.recipes[chosen]()

@@ -1,0 +1,184 @@
+"""The settings of a run: frozen dataclasses, addressed by dotted paths, stored as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from data_service.transforms import AugmentConfig
+
+from data_service.schema import Expression
+from trainer.schedules import Schedule, ever_positive, value_at
+
+FORMAT_VERSION = 1
+
+
+def knob(
+    default: Any,
+    *,
+    bounds: tuple[float, float] | None = None,
+    paper: str | None = None,
+    doc: str = "",
+    log: bool = False,
+) -> Any:
+    """A setting that can be searched: its bounds, its symbol in the paper, what it does."""
+    metadata = {"bounds": bounds, "paper": paper, "doc": doc, "log": log}
+    if isinstance(default, (list, dict, set)):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def weight(
+    default: Schedule,
+    *,
+    paper: str | None = None,
+    bounds: tuple[float, float] = (0.0, 10.0),
+    doc: str = "",
+) -> Any:
+    """The weight of the loss term of the same name; its paper symbol serves as an alias."""
+    return knob(default, bounds=bounds, paper=paper, doc=doc)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """What is streamed: `image_size` is the side of the crop that the networks see.
+
+    `classes` empty means every class of the lake. `stream` ray runs one Ray Data execution per
+    worker, local a thread; auto takes ray where Ray is running.
+    """
+
+    image_size: int = 48
+    global_batch_images: int = knob(32, bounds=(1, 65536), doc="images of a step, over all workers")
+    classes: tuple[Expression, ...] = ()
+    grey: bool = False
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    stream: Literal["auto", "ray", "local"] = "auto"
+    prefetch_batches: int = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """Where and how the networks move. `zero` None picks plain torch on one worker, else ZeRO 1."""
+
+    workers: int = 1
+    zero: Literal[0, 1, 2] | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    threads: int | None = None
+    channels_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When a checkpoint is due: whichever comes first; the newest `keep` and the best stay."""
+
+    every_seconds: float = 20.0
+    every_steps: int | None = None
+    keep: int = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """When validation runs and what chooses the weights that are tested once, at the end.
+
+    `select` last takes the final weights; a metric's name takes the best on validation.
+    """
+
+    every_images: int = 0
+    select: Literal["last", "macro_recall", "accuracy"] = "last"
+    patience: int = 0
+    flip: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggingConfig:
+    """How often terms are read from the device and pictures are drawn, in images."""
+
+    every_images: int = 2048
+    samples_every_images: int = 16384
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthesisConfig:
+    """FES-DA inside one run: before the stage `stage`, fill the classes with admitted faces.
+
+    `until` equal fills every class to the largest one. A face is admitted when a recogniser that
+    never saw its source subject gives the target at least `gate` confidence; `identity_gate` is the
+    least cosine similarity of the identity network, `copy_gate` the least pixel distance (mean
+    absolute, of [0, 1]) to every admitted face of the same source.
+    """
+
+    stage: str
+    until: Literal["equal"] | int = "equal"
+    gate: float = knob(0.7, bounds=(0.0, 1.0), doc="least confidence in the target expression")
+    identity_gate: float = knob(0.3, bounds=(-1.0, 1.0), doc="least identity similarity")
+    copy_gate: float = knob(0.01, bounds=(0.0, 1.0), doc="least distance to other admitted faces")
+    share: float = knob(0.3, bounds=(0.0, 1.0), doc="share of synthetic faces in a batch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """All that determines a run, besides the lake and the fold."""
+
+    system_name: str
+    recipe: str
+    system: Any
+    data: DataConfig = field(default_factory=DataConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    synthesis: SynthesisConfig | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        batch, workers = self.data.global_batch_images, self.engine.workers
+        if workers < 1:
+            raise ValueError(f"engine.workers is {workers}; at least 1 is needed")
+        if batch % workers:
+            fits = [n for n in range(1, min(batch, 4 * workers) + 1) if batch % n == 0]
+            raise ValueError(
+                f"data.global_batch_images is {batch}, which {workers} workers cannot share "
+                f"equally; worker counts that can: {', '.join(map(str, fits))}"
+            )
+        for name, schedule in weights_of(self).items():
+            if value_at(schedule, 0.0) < 0 or value_at(schedule, 1.0) < 0:
+                raise ValueError(f"system.weights.{name} is {schedule}; a weight is zero or above")
+
+
+def weights_of(run: RunConfig) -> dict[str, Schedule]:
+    """The system's loss weights by term name."""
+    weights = run.system.weights
+    return {item.name: getattr(weights, item.name) for item in dataclasses.fields(weights)}
+
+
+def wanted(weights: Mapping[str, Schedule]) -> frozenset[str]:
+    """The terms whose weight is ever above zero."""
+    return frozenset(name for name, schedule in weights.items() if ever_positive(schedule))
+
+
+def to_dict(run: RunConfig) -> dict[str, Any]:
+    """The settings as plain JSON values, with the format's version."""
+    return {"format_version": FORMAT_VERSION, **plain(run)}
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and enums as JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Expression):
+        return str(value)
+    return value
+
+
+def fingerprint(run: RunConfig) -> str:
+    """Twelve hex digits that name these settings; equal settings, equal name."""
+    text = json.dumps(to_dict(run), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
