@@ -45,7 +45,8 @@ class Chance:
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Float32 [B] in [low, high)."""
-        bits_B = _mix(self.key_B + _GOLDEN * np.uint64(zlib.crc32(name.encode())))
+        salt = int(_GOLDEN) * zlib.crc32(name.encode()) & 0xFFFFFFFFFFFFFFFF
+        bits_B = _mix(self.key_B + np.uint64(salt))
         unit_B = (bits_B >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return np.float32(low) + unit_B * np.float32(high - low)
 

@@ -81,8 +81,14 @@ def picture_points(form: Columns, uv_BL2: np.ndarray, size: int) -> np.ndarray:
 def _place(form: Columns, x_BL: np.ndarray, y_BL: np.ndarray, size: int) -> np.ndarray:
     unit_B1 = (UNIT * size * form["scale"])[:, None]
     cos_B1, sin_B1 = np.cos(form["roll"])[:, None], np.sin(form["roll"])[:, None]
-    px_BL = size * (0.5 + form["shift_x"])[:, None] + unit_B1 * (x_BL * cos_B1 - y_BL * sin_B1)
-    py_BL = size * (EYE_LINE + form["shift_y"])[:, None] + unit_B1 * (x_BL * sin_B1 + y_BL * cos_B1)
+    px_BL = (
+        size * (0.5 + form["shift_x"])[:, None] - 0.5 + unit_B1 * (x_BL * cos_B1 - y_BL * sin_B1)
+    )
+    py_BL = (
+        size * (EYE_LINE + form["shift_y"])[:, None]
+        - 0.5
+        + unit_B1 * (x_BL * sin_B1 + y_BL * cos_B1)
+    )
     return np.stack([px_BL, py_BL], axis=-1).astype(np.float32)
 
 

@@ -1,0 +1,195 @@
+"""The corpus `drawn`: faces that the program draws itself, for demos, tests and studies of intensity.
+
+B faces. A subject's looks, a sitting's pose and light, and an expression's muscles are hashes of (seed,
+subject, take), so a face is the same bit for bit in whatever batch and whatever order it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_service.corpora._drawn_paint import paint
+from data_service.corpora._drawn_people import (
+    EXPRESSIONS,
+    Chance,
+    Columns,
+    keys,
+    muscles,
+    people,
+    sittings,
+)
+from data_service.corpora._drawn_shape import landmarks, shape
+from data_service.schema import Expression, Scan, SourceFace
+
+NAME = "drawn"
+DESCRIPTION = (
+    "faces that the program draws itself: 8 expressions, continuous intensity, 68 landmarks"
+)
+LAYOUT = """\
+No source is needed. Options: subjects (60), faces_per_subject (40), seed (0), size in pixels (128),
+difficulty (1.0; 0 is a studio: frontal, even light, no noise, nothing in front of the face).
+Every subject has all eight expressions, equally often up to one face; neutral has intensity 0, the
+others 0.45 to 1. The same options draw the same faces, bit for bit."""
+EXPECTED: Mapping[str, int] = {}
+
+INTENSITY_RANGE = (0.45, 1.0)
+_CHUNK_FACES = 8
+_ATTRIBUTES = ("glasses", "bald", "long", "fringe", "beard", "moustache", "makeup", "occluder")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Drawing:
+    """Drawn faces: uint8 RGB pictures, 68 landmarks (iBUG order, x and y in pixels) and their numbers."""
+
+    images_BHWC: np.ndarray
+    landmarks_BL2: np.ndarray
+    form: Columns
+
+
+def scan(
+    source: Path | None,
+    *,
+    subjects: int = 60,
+    faces_per_subject: int = 40,
+    seed: int = 0,
+    size: int = 128,
+    difficulty: float = 1.0,
+) -> Scan:
+    """Plans the faces; pixels come from `images`. ValueError names an option out of its range."""
+    if source is not None:
+        raise ValueError(f"corpus 'drawn' takes no source, got '{source}'")
+    _check(subjects=subjects, faces_per_subject=faces_per_subject, size=size, difficulty=difficulty)
+    subject_B = np.repeat(np.arange(subjects), faces_per_subject)
+    take_B = np.tile(np.arange(faces_per_subject), subjects)
+    expression_B = (take_B + subject_B) % len(EXPRESSIONS)
+    low, high = INTENSITY_RANGE
+    intensity_B = Chance(keys(seed, subject_B, take_B)).uniform("intensity", low, high)
+    intensity_B[expression_B == EXPRESSIONS.index(Expression.NEUTRAL)] = 0.0
+    form = _form(seed, subject_B, take_B, expression_B, intensity_B, difficulty, {})
+    points_BL2 = landmarks(form, size)
+    faces = []
+    for index, (subject, take) in enumerate(zip(subject_B.tolist(), take_B.tolist())):
+        numbers = {"seed": seed, "subject": subject, "take": take}
+        faces.append(
+            SourceFace(
+                name=f"drawn/s{subject:04d}/{take:04d}",
+                subject=f"s{subject:04d}",
+                expression=EXPRESSIONS[expression_B[index]],
+                intensity=float(intensity_B[index]),
+                landmarks_L3=np.pad(points_BL2[index], ((0, 0), (0, 1)), constant_values=1.0),
+                attributes=_attributes(form, index),
+                options={**numbers, "size": size, "difficulty": difficulty},
+            )
+        )
+    return Scan(faces=tuple(faces), expected=EXPECTED)
+
+
+def images(faces: Sequence[SourceFace]) -> np.ndarray:
+    """The pixels of scanned faces, uint8 [B, size, size, 3] RGB; all of one seed, size, difficulty."""
+    if not faces:
+        raise ValueError("no faces to draw")
+    seed, size, difficulty = _shared_options(faces)
+    return draw(
+        subjects=[face.options["subject"] for face in faces],
+        takes=[face.options["take"] for face in faces],
+        expressions=[face.expression for face in faces],
+        intensities=[face.intensity for face in faces],
+        seed=seed,
+        size=size,
+        difficulty=difficulty,
+    ).images_BHWC
+
+
+def draw(
+    *,
+    subjects: Sequence[int],
+    expressions: Sequence[Expression],
+    intensities: Sequence[float],
+    takes: Sequence[int] | int = 0,
+    seed: int = 0,
+    size: int = 128,
+    difficulty: float = 1.0,
+    fixed: Mapping[str, float] | None = None,
+) -> Drawing:
+    """Draws subjects with an expression at an intensity: the ground truth of editing and intensity.
+
+    A take is one sitting: pose, light, mouth more or less open. The same subject and take with other
+    intensities differ in nothing but the muscles. `fixed` sets numbers of the sitting or the subject
+    for all faces (`{"yaw": 0.0, "glasses": 1.0}`; radians, half eye distances, shares).
+    """
+    expression_B = np.array([EXPRESSIONS.index(expression) for expression in expressions])
+    subject_B, take_B = np.broadcast_arrays(np.asarray(subjects), np.asarray(takes))
+    intensity_B = np.asarray(intensities, np.float32)
+    form = _form(seed, subject_B, take_B, expression_B, intensity_B, difficulty, fixed or {})
+    pictures = np.empty((len(subject_B), size, size, 3), np.uint8)
+    for start in range(0, len(subject_B), _CHUNK_FACES):
+        part = {name: value[start : start + _CHUNK_FACES] for name, value in form.items()}
+        pictures[start : start + _CHUNK_FACES] = _develop(paint(part, size), part)
+    return Drawing(images_BHWC=pictures, landmarks_BL2=landmarks(form, size), form=form)
+
+
+def _form(
+    seed: int,
+    subject_B: np.ndarray,
+    take_B: np.ndarray,
+    expression_B: np.ndarray,
+    intensity_B: np.ndarray,
+    difficulty: float,
+    fixed: Mapping[str, float],
+) -> Columns:
+    person = people(seed, subject_B)
+    sitting = sittings(seed, subject_B, take_B, difficulty)
+    for name, value in fixed.items():
+        home = person if name in person else sitting
+        if name not in home or home[name].ndim != 1 or name == "key":
+            valid = ", ".join(sorted(set(person) | set(sitting) - {"key"}))
+            raise ValueError(f"fixed: no number '{name}' in a drawn face; valid: {valid}")
+        home[name] = np.full(len(subject_B), value, np.float32)
+    return shape(person, sitting, muscles(expression_B, intensity_B, sitting))
+
+
+def _develop(picture_BCHW: np.ndarray, form: Columns) -> np.ndarray:
+    """Grain, hashed from each face's key, and uint8 with colours last."""
+    count, _, size, _ = picture_BCHW.shape
+    grain = (np.arange(size * size, dtype=np.uint32) * np.uint32(0x9E3779B1))[None]
+    grain = grain ^ (form["key"][:, None] & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    grain ^= grain >> np.uint32(15)
+    grain *= np.uint32(0x2C1B3C6D)
+    grain ^= grain >> np.uint32(12)
+    grain *= np.uint32(0x297A2D39)
+    grain ^= grain >> np.uint32(15)
+    level = (grain & np.uint32(0xFFFF)).astype(np.float32)
+    level += (grain >> np.uint32(16)).astype(np.float32)
+    level -= np.float32(65535.0)
+    level *= form["noise"][:, None] * np.float32(2.45 / 65535.0)
+    picture_BCHW += level.reshape(count, 1, size, size)
+    picture_BCHW *= np.float32(255.0)
+    np.clip(picture_BCHW, 0.0, 255.0, out=picture_BCHW)
+    return picture_BCHW.astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _attributes(form: Columns, index: int) -> dict[str, float]:
+    degrees = {name: float(np.degrees(form[name][index])) for name in ("yaw", "pitch", "roll")}
+    return degrees | {name: float(form[name][index]) for name in _ATTRIBUTES}
+
+
+def _shared_options(faces: Sequence[SourceFace]) -> tuple[int, int, float]:
+    found = {tuple(face.options[name] for name in ("seed", "size", "difficulty")) for face in faces}
+    if len(found) > 1:
+        raise ValueError(f"drawn faces of one call must share seed, size, difficulty; got {found}")
+    return found.pop()
+
+
+def _check(*, subjects: int, faces_per_subject: int, size: int, difficulty: float) -> None:
+    for name, value, low, high in (
+        ("subjects", subjects, 1, 9999),
+        ("faces_per_subject", faces_per_subject, 1, 9999),
+        ("size", size, 32, 1024),
+        ("difficulty", difficulty, 0.0, 2.0),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"corpus 'drawn': {name} must be from {low} to {high}, got {value}")
