@@ -1,8 +1,8 @@
 """LightCNN-9 and LightCNN-29 v2 (Wu, He, Sun, Tan, IEEE TIFS 2018): small face-identity networks.
 
 Their activation is max-feature-map: a layer computes twice its channels and keeps, position by
-position, the larger of the two halves. Parameters are named as in the published weights, but for one
-prefix (`names_from_published`). Shapes: B faces, C channels, H height, W width, D features.
+position, the larger of the two halves. Parameters are named as in the published weights, but for
+one prefix (`names_from_published`). Shapes: B faces, C channels, H height, W width, D features.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def grey_from_faces(faces_BCHW: Tensor) -> Tensor:
 
 
 class MaxFeatureMap(nn.Module):
-    """A convolution (or, with kernel 0, a linear layer) to twice the features; the larger half stays."""
+    """A convolution (or, with kernel 0, a linear layer) to twice the features, then their maximum."""
 
     def __init__(self, num_in: int, num_out: int, kernel_size: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _LightCNN(nn.Module):
         raise NotImplementedError
 
     def embed(self, faces_BCHW: Tensor) -> Tensor:
-        """Identity features [B, 256]; the faces must have the side that the network was built for."""
+        """Identity features [B, 256]; the faces must have the side it was built for."""
         return self.embed_map(self.features(faces_BCHW)[-1])
 
     def embed_map(self, map_BCHW: Tensor) -> Tensor:
