@@ -29,7 +29,7 @@ def grey_from_faces(faces_BCHW: Tensor) -> Tensor:
 
 
 class MaxFeatureMap(nn.Module):
-    """A convolution (or, with kernel 0, a linear layer) to twice the features, then their maximum."""
+    """A convolution (or, with kernel 0, a linear layer) to twice the features, and the maximum."""
 
     def __init__(self, num_in: int, num_out: int, kernel_size: int) -> None:
         super().__init__()
