@@ -1,0 +1,217 @@
+"""Everything that must survive, as one object: safetensors and JSON, hashed, written atomically.
+
+A checkpoint is a folder `<step>` with `state.safetensors` and `meta.json`; the folder gets its name
+only when both are whole on disk. It loads on any number of workers and at any ZeRO stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainer.loop import Training
+from trainer.system import Progress
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Checkpoint:
+    """State by `kind/player/name` (kinds: player, moment, average, system, sum) and plain values."""
+
+    tensors: Mapping[str, Tensor]
+    progress: Progress
+    extra: Mapping[str, Any]
+
+
+def capture(training: Training, extra: Mapping[str, Any]) -> Checkpoint | None:
+    """A picture of the training on CPU; only rank 0 gets it, but all ranks must call."""
+    moments = {
+        f"moment/{name}/{key}": value
+        for name, engine in training.engines.items()
+        for key, value in engine.moments().items()
+    }
+    sums = {
+        name: training.world.all_reduce_sum(value.clone()) for name, value in training.sums.items()
+    }
+    if not training.world.leads:
+        return None
+    tensors = {**moments}
+    for name, player in training.players.items():
+        for key, value in player.module.state_dict().items():
+            tensors[f"player/{name}/{key}"] = value
+    for key, value in training.averages.state_dict().items():
+        tensors[f"average/{key}"] = value
+    for key, value in training.system.state_dict().items():
+        tensors[f"system/{key}"] = value
+    for key, value in sums.items():
+        tensors[f"sum/{key}"] = value
+    snapshot = {
+        key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
+    }
+    return Checkpoint(tensors=snapshot, progress=training.progress, extra=dict(extra))
+
+
+def restore(training: Training, checkpoint: Checkpoint) -> None:
+    """Put the training where the checkpoint stands; the engines take their moments when built."""
+    tensors = checkpoint.tensors
+    for name, player in training.players.items():
+        player.module.load_state_dict(_part(tensors, f"player/{name}/"))
+    training.averages.load_state_dict(_part(tensors, "average/"))
+    training.system.load_state_dict(_part(tensors, "system/"))
+    training.sums = (
+        _part(tensors, "sum/")
+        if training.world.leads
+        else {key: torch.zeros_like(value) for key, value in _part(tensors, "sum/").items()}
+    )
+    training.pending_moments = _part(tensors, "moment/")
+    training.progress = checkpoint.progress
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
+
+
+def initialise(module: nn.Module, tensors: Mapping[str, Tensor], pattern: str) -> int:
+    """Copy the tensors whose names match and whose shapes fit into the module; how many did."""
+    own = module.state_dict()
+    chosen = {
+        key: value
+        for key, value in tensors.items()
+        if key in own and own[key].shape == value.shape and fnmatch.fnmatch(key, pattern)
+    }
+    module.load_state_dict(chosen, strict=False)
+    return len(chosen)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write the checkpoint below `folder`, whole or not at all; OSError when the disk refuses."""
+    final = folder / f"{checkpoint.progress.step:09d}"
+    if final.exists():
+        return final
+    draft = folder / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        save_file(dict(checkpoint.tensors), draft / "state.safetensors")
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "hash": _hash(draft / "state.safetensors"),
+            "progress": dataclasses.asdict(checkpoint.progress),
+            "extra": checkpoint.extra,
+            "written": time.time(),
+        }
+        (draft / "meta.json").write_text(json.dumps(meta))
+        for name in ("state.safetensors", "meta.json"):
+            _sync(draft / name)
+        os.rename(draft, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise OSError(f"checkpoint {final} could not be written: {error}") from error
+    return final
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint in `path`; ValueError says what is wrong with it."""
+    try:
+        meta = json.loads((path / "meta.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no whole checkpoint: {error}") from None
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format {meta.get('format_version')}; this mien reads {FORMAT_VERSION}"
+        )
+    state = path / "state.safetensors"
+    if not state.is_file() or _hash(state) != meta["hash"]:
+        raise ValueError(f"{state} is damaged: its content does not fit the hash in meta.json")
+    return Checkpoint(
+        tensors=load_file(state),
+        progress=Progress(**meta["progress"]),
+        extra=meta["extra"],
+    )
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints below `folder`, oldest first, whether whole or damaged."""
+    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; damaged ones are passed over."""
+    for path in reversed(saved(folder)):
+        try:
+            return read(path)
+        except ValueError:
+            continue
+    return None
+
+
+class Writer:
+    """Writes checkpoints in a thread, one at a time, and keeps the newest `keep`.
+
+    A disk that refuses does not end the training: the error is kept in `error` until a later write
+    succeeds, and older checkpoints stay.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, max(keep, 1)
+        self.error: OSError | None = None
+        self._thread: threading.Thread | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a write is under way."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def submit(self, checkpoint: Checkpoint, on_written: Any = None) -> None:
+        """Write in the background, after what is being written."""
+        self.wait()
+        self._thread = threading.Thread(target=self._write, args=(checkpoint, on_written))
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last write has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _write(self, checkpoint: Checkpoint, on_written: Any) -> None:
+        try:
+            write(self.folder, checkpoint)
+        except OSError as error:
+            self.error = error
+            return
+        self.error = None
+        if on_written is not None:
+            on_written(checkpoint.progress)
+        for old in saved(self.folder)[: -self.keep]:
+            shutil.rmtree(old, ignore_errors=True)

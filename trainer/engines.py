@@ -1,0 +1,277 @@
+"""What moves a player: plain torch on one worker, DeepSpeed on several. One engine per player.
+
+Systems call their modules directly; an engine only takes the loss backward and steps. ZeRO 0, 1 and
+2 keep whole parameters on every rank, so that the module is always the truth; ZeRO 3 does not, and is
+not offered, because averaging and full-state checkpoints are built on whole parameters.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainer.schedules import value_at
+from trainer.system import OptimizerConfig, Player
+from trainer.world import World
+
+MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
+MOMENTS["sgd"] = ("momentum_buffer",)
+_BUCKET_ELEMENTS = 5_000_000
+
+
+class PlayerEngine(Protocol):
+    """Moves the trainable parameters of one player during one stage."""
+
+    parameters: dict[str, nn.Parameter]
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradients of `loss`; averaged over the ranks before `step` uses them."""
+        ...
+
+    def step(self, fraction: float) -> None:
+        """Move, with the learning rate at `fraction` of the stage, and forget the gradients."""
+        ...
+
+    def moments(self) -> dict[str, Tensor]:
+        """The optimiser's state by `parameter/moment`, whole, on CPU. A collective."""
+        ...
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Restore what `moments` gave, on any number of ranks. A collective."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the module, so that the next stage can build its own engine."""
+        ...
+
+
+def trained_parameters(player: Player, pattern: str) -> dict[str, nn.Parameter]:
+    """The player's parameters whose name matches, in order; ValueError when none does."""
+    named = {
+        name: parameter
+        for name, parameter in player.module.named_parameters()
+        if fnmatch.fnmatch(name, pattern)
+    }
+    if not named:
+        raise ValueError(f"player '{player.name}' has no parameter that matches '{pattern}'")
+    return named
+
+
+def _groups(
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig
+) -> list[dict[str, Any]]:
+    """Parameter groups, one per learning-rate scale."""
+    by_scale: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        scales = (s for p, s in config.lr_scale.items() if fnmatch.fnmatch(name, p))
+        by_scale.setdefault(next(scales, 1.0), []).append(parameter)
+    rate = value_at(config.learning_rate, 0.0)
+    return [
+        {"params": members, "lr": rate * scale, "lr_scale": scale}
+        for scale, members in by_scale.items()
+    ]
+
+
+def _optimizer(
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    groups = _groups(parameters, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return kind(groups, betas=config.betas, weight_decay=config.weight_decay)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, fraction: float) -> None:
+    rate = value_at(config.learning_rate, fraction)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def _read_moments(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], kind: str
+) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        state = optimizer.state.get(parameter, {})
+        for key in (*MOMENTS[kind], "step"):
+            if state.get(key) is not None:
+                value = torch.as_tensor(state[key], dtype=torch.float32)
+                found[f"{name}/{key}"] = value.detach().cpu().clone()
+    return found
+
+
+class TorchEngine:
+    """One worker, plain torch."""
+
+    def __init__(self, player: Player, pattern: str) -> None:
+        self.config = player.optimizer
+        self.parameters = trained_parameters(player, pattern)
+        self.optimizer = _optimizer(self.parameters, self.config)
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def step(self, fraction: float) -> None:
+        _set_rate(self.optimizer, self.config, fraction)
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def moments(self) -> dict[str, Tensor]:
+        return _read_moments(self.optimizer, self.parameters, self.config.name)
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            keys = [
+                key for key in (*MOMENTS[self.config.name], "step") if f"{name}/{key}" in moments
+            ]
+            self.optimizer.state[parameter] = {
+                key: moments[f"{name}/{key}"]
+                .to("cpu" if key == "step" else parameter.device)
+                .clone()
+                for key in keys
+            }
+
+    def close(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+@functools.cache
+def _deepspeed() -> Any:
+    """DeepSpeed, without the CPU collective that it would compile at start-up and never use here."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # type: ignore[attr-defined]
+    return deepspeed
+
+
+class DeepSpeedEngine:
+    """Several workers, or an explicit ZeRO stage on one."""
+
+    def __init__(self, player: Player, pattern: str, world: World, zero: int, batch: int) -> None:
+        self.config, self.zero = player.optimizer, zero
+        self.parameters = trained_parameters(player, pattern)
+        for parameter in player.module.parameters():
+            parameter.requires_grad_(False)
+        for parameter in self.parameters.values():
+            parameter.requires_grad_(True)
+        client = _optimizer(self.parameters, self.config)
+        self.engine, self.optimizer, *_ = _deepspeed().initialize(
+            model=player.module,
+            optimizer=client,
+            model_parameters=list(self.parameters.values()),
+            config=self._settings(world, batch),
+            dist_init_required=False,
+        )
+        self.inner = client
+
+    def _settings(self, world: World, batch: int) -> dict[str, Any]:
+        return {
+            "train_batch_size": batch,
+            "train_micro_batch_size_per_gpu": batch // world.size,
+            "gradient_clipping": self.config.clip_norm,
+            "zero_allow_untested_optimizer": True,
+            "zero_force_ds_cpu_optimizer": False,
+            "zero_optimization": {
+                "stage": self.zero,
+                "reduce_bucket_size": _BUCKET_ELEMENTS,
+                "allgather_bucket_size": _BUCKET_ELEMENTS,
+            },
+        }
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss)
+
+    def step(self, fraction: float) -> None:
+        _set_rate(self.optimizer, self.config, fraction)
+        self.engine.step()
+
+    def moments(self) -> dict[str, Tensor]:
+        if self.zero == 0:
+            return _read_moments(self.inner, self.parameters, self.config.name)
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        steps = self._inner_steps()
+        if steps is None:
+            return {}
+        self._link_moments()
+        found: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            for key in MOMENTS[self.config.name]:
+                value = safe_get_full_optimizer_state(parameter, key)
+                if value is not None:
+                    found[f"{name}/{key}"] = value.detach().cpu().clone().view(parameter.shape)
+            if self.config.name != "sgd":
+                found[f"{name}/step"] = torch.tensor(float(steps))
+        return found
+
+    def _inner_steps(self) -> float | None:
+        """How many steps the inner optimiser counts; None before the first."""
+        states = [state for state in self.inner.state.values() if state]
+        if not states:
+            return None
+        return float(states[0].get("step", 0.0))
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        if not moments:
+            return
+        self._idle_step()
+        if self.zero == 0:
+            for name, parameter in self.parameters.items():
+                self._fill(self.inner.state[parameter], name, moments)
+            return
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        self._link_moments()
+        for name, parameter in self.parameters.items():
+            for key in MOMENTS[self.config.name]:
+                if f"{name}/{key}" in moments:
+                    value = moments[f"{name}/{key}"].to(parameter.device)
+                    safe_set_full_optimizer_state(parameter, value, key)
+        self._set_inner_steps(moments)
+
+    def _link_moments(self) -> None:
+        """Let every group's parameters find their moments.
+
+        DeepSpeed 0.19.8 links them when the first parameter group has stepped, and so leaves the
+        further groups without.
+        """
+        self.optimizer._hp_optimizer_states_linked = False
+        self.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _fill(self, state: dict[str, Any], name: str, moments: Mapping[str, Tensor]) -> None:
+        for key in (*MOMENTS[self.config.name], "step"):
+            if f"{name}/{key}" in moments:
+                state[key].copy_(moments[f"{name}/{key}"])
+
+    def _set_inner_steps(self, moments: Mapping[str, Tensor]) -> None:
+        steps = {float(value) for name, value in moments.items() if name.endswith("/step")}
+        assert len(steps) <= 1, f"one optimiser counted different steps: {sorted(steps)}"
+        for state in self.inner.state.values():
+            if steps and "step" in state:
+                state["step"].fill_(*steps)
+
+    def _idle_step(self) -> None:
+        """A step of zero gradients at rate zero: ZeRO makes its optimiser state at the first step."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        total = sum((parameter * 0.0).sum() for parameter in self.parameters.values())
+        self.engine.backward(total)
+        self.engine.step()
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def close(self) -> None:
+        self.engine.destroy()
