@@ -25,7 +25,7 @@ TEMPLATE_52 = np.array(
         (0.615077, 0.720345),
     ]
 )
-"""Where left eye, right eye, nose tip and mouth corners come to lie, in shares of the crop's side."""
+"""Where left eye, right eye, nose tip and mouth corners come to lie, in shares of the side."""
 
 PADDING_SHARE = 0.2
 WEAK_THRESHOLDS = (0.5, 0.4, 0.3)
@@ -35,7 +35,8 @@ MAX_WEAK_RESIDUAL = 0.06
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PlacedFace:
     """An aligned face: uint8 crop, landmarks in the crop's pixels with confidence, and how it was
-    placed (one of `schema.ALIGNMENTS`), with the detector's face probability (1 for given points)."""
+    placed (one of `schema.ALIGNMENTS`), with the detector's face probability (given points: 1).
+    """
 
     image_SS3: np.ndarray
     landmarks_L3: np.ndarray | None
@@ -102,9 +103,9 @@ def _averaged(image_HW3: np.ndarray, block: int) -> np.ndarray:
 class Aligner:
     """Places faces, by given landmarks or by its own detector; load once per process.
 
-    Own detection goes from strict to lax: MTCNN as published on faces from 40 px; again on the image
-    mirrored out by a fifth on every side, from 20 px (faces that touch the border); with lowered
-    thresholds, where only points that form a face are believed (`fallback`); a centre crop.
+    Own detection goes from strict to lax: MTCNN as published on faces from 40 px; again on the
+    image mirrored out by a fifth on every side, from 20 px (faces that touch the border); with
+    lowered thresholds, where only points that form a face are believed (`fallback`); a centre crop.
     """
 
     def __init__(self, *, threads: int = 1) -> None:
@@ -180,18 +181,35 @@ def placed_by(
 def centre_crop(image_HW3: np.ndarray, side: int) -> PlacedFace:
     """The largest centred square, for want of any point."""
     return PlacedFace(
-        image_SS3=fit_square(image_HW3, side), landmarks_L3=None, alignment="centre", confidence=0.0
+        image_SS3=warp(image_HW3, _centred(image_HW3, side), side),
+        landmarks_L3=None,
+        alignment="centre",
+        confidence=0.0,
     )
 
 
-def fit_square(image_HW3: np.ndarray, side: int) -> np.ndarray:
-    """The largest centred square of an image, scaled to S x S."""
+def as_delivered(
+    image_HW3: np.ndarray, *, side: int, landmarks_L3: np.ndarray | None = None
+) -> PlacedFace:
+    """A picture that is an aligned face already: its largest centred square, brought to size."""
+    matrix_23 = _centred(image_HW3, side)
+    if landmarks_L3 is not None:
+        points_L2 = moved(landmarks_L3[:, :2], matrix_23)
+        landmarks_L3 = np.concatenate([points_L2, landmarks_L3[:, 2:]], axis=1)
+    if image_HW3.shape[:2] != (side, side):
+        image_HW3 = warp(image_HW3, matrix_23, side)
+    return PlacedFace(
+        image_SS3=image_HW3, landmarks_L3=landmarks_L3, alignment="none", confidence=1.0
+    )
+
+
+def _centred(image_HW3: np.ndarray, side: int) -> np.ndarray:
+    """The matrix that brings the largest centred square to S x S, edge on edge."""
     height, width = image_HW3.shape[:2]
     scale = side / min(height, width)
-    # pixel centres: (p + 1/2) scale - 1/2, about the middle of both
-    shift_2 = side / 2 - scale * np.array([width, height]) / 2 + (scale - 1) / 2
-    matrix_23 = np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
-    return warp(image_HW3, matrix_23, side)
+    # of pixel centres: q = (p - middle of the image) scale + middle of the crop
+    shift_2 = (side - 1) / 2 - scale * (np.array([width, height]) - 1) / 2
+    return np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
 
 
 def _unpadded(found: Detection, padding: int) -> Detection:

@@ -1,4 +1,4 @@
-"""Pixels of untrusted image files: only pixels are decoded, and a bad file is a reason, not a crash.
+"""Pixels of untrusted image files: only pixels are decoded; a bad file is a reason, not a crash.
 
 Shapes: H height, W width, C channels.
 """
@@ -33,7 +33,7 @@ COLOUR_MODES = (
 )
 
 
-class UnreadableImage(ValueError):
+class UnreadableImageError(ValueError):
     """A file that gives no picture. `reason` is a short stable phrase, `detail` what was found."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -46,38 +46,39 @@ class UnreadableImage(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of an ordinary file; UnreadableImage where there is none, or far too much."""
+    """The content of an ordinary file; UnreadableImageError where there is none or too much."""
     if not path.is_file():
-        raise UnreadableImage("file missing", str(path.name))
+        raise UnreadableImageError("file missing", str(path.name))
     try:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise UnreadableImage("file too large", f"{size} bytes, at most {MAX_FILE_BYTES}")
+            raise UnreadableImageError("file too large", f"{size} bytes, at most {MAX_FILE_BYTES}")
         return path.read_bytes()
     except OSError as error:
-        raise UnreadableImage("file not readable", error.strerror or str(error)) from error
+        raise UnreadableImageError("file not readable", error.strerror or str(error)) from error
 
 
 def decode(content: bytes) -> np.ndarray:
     """The picture of an encoded JPEG, PNG, BMP, TIFF or still GIF as RGB uint8 H x W x 3, upright.
 
     The format is told from the content, never from a name. The header is checked against
-    `MAX_PIXELS` before any pixel is decoded. Transparent parts become white. Raises UnreadableImage.
+    `MAX_PIXELS` before any pixel is decoded. Transparent parts become white. Raises
+    UnreadableImageError.
     """
     if not content:
-        raise UnreadableImage("empty file")
+        raise UnreadableImageError("empty file")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             return _decode(content)
-        except UnreadableImage:
+        except UnreadableImageError:
             raise
         except UnidentifiedImageError as error:
-            raise UnreadableImage("not an image", f"valid: {', '.join(FORMATS)}") from error
+            raise UnreadableImageError("not an image", f"valid: {', '.join(FORMATS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise UnreadableImage("too many pixels", f"at most {MAX_PIXELS}") from error
+            raise UnreadableImageError("too many pixels", f"at most {MAX_PIXELS}") from error
         except Exception as error:  # decoders of damaged files raise nearly every type there is
             detail = f"{type(error).__name__}: {error}"
-            raise UnreadableImage("damaged image", detail[:200]) from error
+            raise UnreadableImageError("damaged image", detail[:200]) from error
 
 
 def grey(image_HW3: np.ndarray) -> np.ndarray:
@@ -90,9 +91,11 @@ def _decode(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise UnreadableImage("too many pixels", f"{width} x {height}, at most {MAX_PIXELS}")
+            raise UnreadableImageError(
+                "too many pixels", f"{width} x {height}, at most {MAX_PIXELS}"
+            )
         if image.format in ("GIF", "PNG") and getattr(image, "is_animated", False):
-            raise UnreadableImage("animated image", str(image.format))
+            raise UnreadableImageError("animated image", str(image.format))
         image.load()
         upright = ImageOps.exif_transpose(image)
         return np.array(_as_rgb(upright), dtype=np.uint8)
@@ -103,7 +106,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         deep = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((deep + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode not in COLOUR_MODES:
-        raise UnreadableImage("pixel type not supported", image.mode)
+        raise UnreadableImageError("pixel type not supported", image.mode)
     if image.has_transparency_data:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, "white")

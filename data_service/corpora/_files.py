@@ -1,0 +1,157 @@
+"""What several corpora need of files: tables from anywhere, paths that stay below the source."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from data_service.schema import Expression, Rejection, Scan, SourceFace
+
+SEARCH_DEPTH = 4
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+
+
+def existing_folder(source: Path | None, corpus: str, layout: str) -> Path:
+    """The source as a folder that exists; ValueError otherwise."""
+    valid = f"{corpus} needs {layout}"
+    if source is None:
+        raise ValueError(f"no source given; {valid}")
+    if not source.is_dir():
+        raise ValueError(f"{source} is not a folder; {valid}")
+    return source
+
+
+def table_text(path: Path) -> str:
+    """A text table in UTF-8 (with or without byte order mark), UTF-16 with one, or else Latin-1."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and the named columns, trimmed, of each row of a comma separated table.
+
+    ValueError for a missing column or a row that is too short, with file and line.
+    """
+    reader = csv.reader(io.StringIO(table_text(path), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for column in columns:
+            if column not in header:
+                found = ", ".join(header) or "nothing"
+                valid = ",".join(columns)
+                raise ValueError(
+                    f"{path}, line 1: column '{column}' is missing; "
+                    f"found: {found[:200]}; valid header: {valid}"
+                )
+        places = {column: header.index(column) for column in columns}
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) <= max(places.values()):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {len(cells)} columns; "
+                    f"valid: {','.join(columns)}"
+                )
+            yield reader.line_num, {name: cells[at].strip() for name, at in places.items()}
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def path_below(source: Path, text: str) -> tuple[str, Path | None]:
+    """The tidy name of a listed file and its path, or None where it leads out of the source.
+
+    Absolute paths, `..` and links that point outside are outside; `\\` separates as `/` does.
+    """
+    name = PurePosixPath(text.replace("\\", "/"))
+    if not text or name.is_absolute() or ".." in name.parts or "\0" in text or ":" in name.parts[0]:
+        return text, None
+    path = source / name
+    inside = path.resolve().is_relative_to(source.resolve())
+    return str(name), path if inside else None
+
+
+def visible(folder: Path) -> list[Path]:
+    """The entries of a folder in order of name, without the hidden ones of file managers."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The picture files of a folder in order of name; none where there is no folder."""
+    entries = visible(folder) if folder.is_dir() else []
+    return [path for path in entries if path.suffix.lower() in PICTURE_SUFFIXES]
+
+
+def frame_number(path: Path) -> int | None:
+    """The number at the end of a frame's file name; None where it has none."""
+    digits = re.search(r"(\d+)$", path.stem)
+    return int(digits[1]) if digits else None
+
+
+def folders_named(source: Path, name: str) -> list[Path]:
+    """Folders of that name at or a few levels below the source, the shallowest first.
+
+    A folder that has the name is not searched further.
+    """
+    found, level = [], [source]
+    for _ in range(SEARCH_DEPTH + 1):
+        found += [folder for folder in level if folder.name == name]
+        open_folders = [folder for folder in level if folder.name != name]
+        level = [path for folder in open_folders for path in visible(folder) if path.is_dir()]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """One row of a table that lists pictures."""
+
+    line: int
+    file: str
+    subject: str | None
+    expression: Expression
+
+
+def listed_faces(folder: Path, rows: Iterable[Listed], expected: Mapping[str, int]) -> Scan:
+    """The faces of a table whose files lie below `folder`, in its order.
+
+    Files that are missing, listed before or outside of the folder are rejected, the rest goes on.
+    """
+    faces: dict[str, SourceFace] = {}
+    rejected: list[Rejection] = []
+    for row in rows:
+        name, path = path_below(folder, row.file)
+        if path is None:
+            reason = "path outside the source"
+        elif not path.is_file():
+            reason = "file missing"
+        elif name in faces:
+            reason = "listed twice"
+        else:
+            faces[name] = SourceFace(
+                name=name, subject=row.subject, expression=row.expression, path=path
+            )
+            continue
+        rejected.append(Rejection(name=name, reason=reason, detail=f"line {row.line}"))
+    return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
+
+
+def labelled_frames(
+    files: Sequence[Path], expression: Expression, *, frames: int, neutral: bool
+) -> list[tuple[Path, Expression]]:
+    """The last `frames` files of a sequence with its expression; if wanted, the first as neutral.
+
+    `files` run from the neutral onset to the peak; a neutral first one is never also a peak.
+    """
+    chosen = dict.fromkeys(files[-frames:], expression)
+    if neutral:
+        chosen |= dict.fromkeys(files[:1], Expression.NEUTRAL)
+    return sorted(chosen.items())

@@ -1,0 +1,136 @@
+"""Extended Cohn-Kanade, CK+ (Lucey et al., CVPR workshops 2010)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data_service.corpora._files import (
+    existing_folder,
+    folders_named,
+    frame_number,
+    labelled_frames,
+    pictures,
+    visible,
+)
+from data_service.schema import Expression, Rejection, Scan, SourceFace
+
+NAME = "ckplus"
+DESCRIPTION = (
+    "Extended Cohn-Kanade (CK+): 327 labelled sequences from neutral to peak, 7 expressions"
+)
+LAYOUT = """\
+SOURCE/             the archives unpacked, at most a few folders deep
+  .../cohn-kanade-images/S005/001/S005_001_00000001.png ... S005_001_00000011.png
+  .../Emotion/S005/001/S005_001_00000011_emotion.txt        3.0000000e+00
+  .../Landmarks/S005/001/S005_001_00000011_landmarks.txt    68 lines of x y (optional)
+options: frames=3 (the last of each sequence), neutral=True (the first frame as neutral)"""
+CODES: Mapping[int, Expression] = {
+    1: Expression.ANGER,
+    2: Expression.CONTEMPT,
+    3: Expression.DISGUST,
+    4: Expression.FEAR,
+    5: Expression.HAPPINESS,
+    6: Expression.SADNESS,
+    7: Expression.SURPRISE,
+}
+EXPECTED: Mapping[str, int] = {
+    "sequences/anger": 45,
+    "sequences/contempt": 18,
+    "sequences/disgust": 59,
+    "sequences/fear": 25,
+    "sequences/happiness": 69,
+    "sequences/sadness": 28,
+    "sequences/surprise": 83,
+}
+NUM_LANDMARKS = 68
+
+
+def scan(source: Path | None, *, frames: int = 3, neutral: bool = True) -> Scan:
+    """The last `frames` frames of each labelled sequence and, as neutral, its first.
+
+    Sequences without a label are left out, as the corpus intends. ValueError for a folder that
+    lacks images or labels, and for a code that the corpus does not have.
+    """
+    source = existing_folder(source, NAME, "a folder with cohn-kanade-images/ and Emotion/")
+    if frames < 1:
+        raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
+    images = _one_folder(source, "cohn-kanade-images")
+    landmarks = next(iter(folders_named(source, "Landmarks")), None)
+    faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
+    for label in _labels(_one_folder(source, "Emotion")):
+        sequence = "/".join(label.parts[-3:-1])
+        peak = label.name.removesuffix("_emotion.txt")
+        files = pictures(images / sequence)
+        stems = [path.stem for path in files]
+        name = label.relative_to(source).as_posix()
+        if not label.read_text("latin-1").strip():
+            rejected.append(Rejection(name=name, reason="empty label file"))
+        elif peak not in stems:
+            rejected.append(Rejection(name=name, reason="peak frame missing", detail=sequence))
+        else:
+            files = files[: stems.index(peak) + 1]
+            chosen = labelled_frames(files, _expression(label), frames=frames, neutral=neutral)
+            faces += (_face(source, *frame, landmarks) for frame in chosen)
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
+
+
+def _one_folder(source: Path, name: str) -> Path:
+    found = folders_named(source, name)
+    if not found:
+        raise ValueError(
+            f"no folder {name} in {source}; {NAME} needs cohn-kanade-images/S005/001/*.png "
+            "and Emotion/S005/001/*_emotion.txt"
+        )
+    return found[0]
+
+
+def _labels(folder: Path) -> Iterator[Path]:
+    """The label files; the folder of an unlabelled sequence is empty or missing."""
+    for subject in filter(Path.is_dir, visible(folder)):
+        for sequence in filter(Path.is_dir, visible(subject)):
+            yield from (path for path in visible(sequence) if path.name.endswith("_emotion.txt"))
+
+
+def _expression(label: Path) -> Expression:
+    text = label.read_text("latin-1").strip()
+    try:
+        return CODES[int(float(text))]
+    except (ValueError, KeyError, OverflowError):
+        valid = ", ".join(f"{code} {expression}" for code, expression in CODES.items())
+        raise ValueError(f"{label}, line 1: unknown code '{text[:40]}'; valid: {valid}") from None
+
+
+def _face(source: Path, path: Path, expression: Expression, landmarks: Path | None) -> SourceFace:
+    subject, sequence = path.parts[-3:-1]
+    points_L3 = _landmarks(landmarks / subject / sequence, path.stem) if landmarks else None
+    return SourceFace(
+        name=path.relative_to(source).as_posix(),
+        subject=subject,
+        expression=expression,
+        path=path,
+        sequence=f"{subject}/{sequence}",
+        frame=frame_number(path),
+        landmarks_L3=points_L3,
+    )
+
+
+def _landmarks(folder: Path, stem: str) -> np.ndarray | None:
+    """The 68 points of a frame, with full confidence.
+
+    None where the corpus has no complete file of them; then the detector places the face, and the
+    lake's `alignment` says so.
+    """
+    path = folder / f"{stem}_landmarks.txt"
+    if not path.is_file():
+        return None
+    try:
+        points = np.array(path.read_text("latin-1").split(), dtype=np.float64)
+    except ValueError:
+        return None
+    if points.size != 2 * NUM_LANDMARKS or not np.isfinite(points).all():
+        return None
+    return np.column_stack([points.reshape(NUM_LANDMARKS, 2), np.ones(NUM_LANDMARKS)])

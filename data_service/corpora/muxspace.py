@@ -1,0 +1,66 @@
+"""github.com/muxspace/facial_expressions: pictures gathered by students, many under LFW names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from data_service.corpora._files import Listed, existing_folder, listed_faces, table_text
+from data_service.schema import Expression, Scan
+
+NAME = "muxspace"
+DESCRIPTION = "muxspace/facial_expressions: pictures that students gathered, 8 expressions"
+LAYOUT = """\
+SOURCE/             a clone of github.com/muxspace/facial_expressions
+  data/legend.csv   user.id,image,emotion
+                    302,Aaron_Guiel_0001.jpg,happiness
+  images/Aaron_Guiel_0001.jpg
+subject: Aaron_Guiel; unknown for pictures without such a name (user.id is who added the picture)"""
+EXPECTED: Mapping[str, int] = {}
+HEADER = ["user.id", "image", "emotion"]
+EXPRESSIONS: Mapping[str, Expression] = {
+    **{expression.value: expression for expression in Expression},
+    "angry": Expression.ANGER,
+    "contemptuous": Expression.CONTEMPT,
+    "disgusted": Expression.DISGUST,
+    "fearful": Expression.FEAR,
+    "happy": Expression.HAPPINESS,
+    "sad": Expression.SADNESS,
+    "surprised": Expression.SURPRISE,
+}
+LFW_NAME = re.compile(r"(?P<subject>.+)_\d{4}\.[^.]+")
+
+
+def scan(source: Path | None) -> Scan:
+    """The faces that the legend lists.
+
+    ValueError for a folder without the legend, another header, an unknown emotion.
+    """
+    source = existing_folder(source, NAME, "a clone with data/legend.csv and images/")
+    legend = source / "data" / "legend.csv"
+    if not legend.is_file():
+        raise ValueError(f"no data/legend.csv in {source}; {NAME} has data/legend.csv and images/")
+    return listed_faces(source / "images", _rows(legend), EXPECTED)
+
+
+def _rows(legend: Path) -> Iterator[Listed]:
+    """The rows of the legend. Some are separated by tabs and not by commas."""
+    for line, text in enumerate(table_text(legend).splitlines(), start=1):
+        cells = [cell.strip().strip('"') for cell in re.split(r"[,\t]", text)]
+        if line == 1 and cells != HEADER:
+            raise ValueError(f"{legend}, line 1: header '{text}'; valid: {','.join(HEADER)}")
+        if line == 1 or not text.strip():
+            continue
+        if len(cells) != len(HEADER):
+            raise ValueError(
+                f"{legend}, line {line}: {len(cells)} columns; valid: {','.join(HEADER)}"
+            )
+        _, file, emotion = cells
+        expression = EXPRESSIONS.get(emotion.lower())
+        if expression is None:
+            valid = ", ".join(EXPRESSIONS)
+            raise ValueError(f"{legend}, line {line}: unknown emotion '{emotion}'; valid: {valid}")
+        match = LFW_NAME.fullmatch(file)
+        subject = match["subject"] if match else None
+        yield Listed(line=line, file=file, subject=subject, expression=expression)

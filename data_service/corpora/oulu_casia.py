@@ -1,0 +1,96 @@
+"""Oulu-CASIA NIR & VIS (Zhao et al., Image and Vision Computing 29(9), 2011)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from data_service.corpora._files import (
+    existing_folder,
+    folders_named,
+    frame_number,
+    labelled_frames,
+    pictures,
+    visible,
+)
+from data_service.schema import Expression, Scan, SourceFace
+
+NAME = "oulu_casia"
+DESCRIPTION = "Oulu-CASIA NIR & VIS: 480 sequences of 80 subjects for each camera and light"
+LAYOUT = """\
+SOURCE/             at most a few folders deep
+  .../VL/Strong/P001/Anger/000.jpeg 001.jpeg ...
+  {NI|VL}/{Strong|Weak|Dark}/P001..P080/{Anger|Disgust|Fear|Happiness|Sadness|Surprise}
+options: camera=VL, light=Strong, frames=3 (the last of each sequence), neutral=False (the first
+frame as neutral)"""
+FOLDERS: Mapping[str, Expression] = {
+    "anger": Expression.ANGER,
+    "disgust": Expression.DISGUST,
+    "fear": Expression.FEAR,
+    "happiness": Expression.HAPPINESS,
+    "sadness": Expression.SADNESS,
+    "surprise": Expression.SURPRISE,
+}
+EXPECTED: Mapping[str, int] = {
+    "subjects": 80,
+    **{f"sequences/{expression}": 80 for expression in FOLDERS.values()},
+}
+CAMERAS = ("VL", "NI")
+LIGHTS = ("Strong", "Weak", "Dark")
+
+
+def scan(
+    source: Path | None,
+    *,
+    camera: str = "VL",
+    light: str = "Strong",
+    frames: int = 3,
+    neutral: bool = False,
+) -> Scan:
+    """The last `frames` frames of each sequence of one camera and light; its first as neutral, if
+    wanted.
+
+    ValueError for a folder without that camera and light, and for a folder that is no expression.
+    """
+    source = existing_folder(source, NAME, f"a folder with {camera}/{light}/P001/Anger/000.jpeg")
+    for option, value, valid in (("camera", camera, CAMERAS), ("light", light, LIGHTS)):
+        if value not in valid:
+            raise ValueError(f"option {option} '{value}' of {NAME}; valid: {', '.join(valid)}")
+    if frames < 1:
+        raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
+    faces: list[SourceFace] = []
+    for subject in filter(Path.is_dir, visible(_light_folder(source, camera, light))):
+        for folder in filter(Path.is_dir, visible(subject)):
+            expression = FOLDERS.get(folder.name.lower())
+            if expression is None:
+                raise ValueError(f"{folder}: unknown expression; valid: {', '.join(FOLDERS)}")
+            chosen = labelled_frames(pictures(folder), expression, frames=frames, neutral=neutral)
+            faces += (_face(source, path, label) for path, label in chosen)
+    return Scan(faces=tuple(faces), expected=EXPECTED)
+
+
+def _light_folder(source: Path, camera: str, light: str) -> Path:
+    """The folder of the subjects. The source may also be the camera's or the light's own parent."""
+    found = [folder / light for folder in folders_named(source, camera)]
+    found = [folder for folder in found if folder.is_dir()]
+    if not found:
+        raise ValueError(
+            f"no folder {camera}/{light} in {source}; {NAME} needs "
+            f"{camera}/{light}/P001/Anger/000.jpeg"
+        )
+    if len(found) > 1:
+        places = ", ".join(str(folder) for folder in found)
+        raise ValueError(f"several folders {camera}/{light}: {places}; valid: a source with one")
+    return found[0]
+
+
+def _face(source: Path, path: Path, expression: Expression) -> SourceFace:
+    camera, light, subject, folder = path.parts[-5:-1]
+    return SourceFace(
+        name=path.relative_to(source).as_posix(),
+        subject=subject,
+        expression=expression,
+        path=path,
+        sequence=f"{camera}/{light}/{subject}/{folder}",
+        frame=frame_number(path),
+    )

@@ -1,0 +1,131 @@
+"""Listed faces become rows of a lake: read, placed, hashed.
+
+Shapes: N faces, H height, W width, S side of a crop, C channels, L landmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from data_service import corpora
+from data_service.align import Aligner, PlacedFace, as_delivered
+from data_service.decode import UnreadableImageError, decode, grey, read_bytes
+from data_service.schema import Rejection, SourceFace, face_schema, sample_id
+
+HASH_PIXELS = 32
+COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """What a worker must know to make rows: of which corpus, and what their pictures are like.
+
+    `aligned`: the corpus delivers square pictures of aligned faces, which are only brought to size.
+    """
+
+    corpus: str
+    image_size: int
+    channels: int
+    aligned: bool
+
+
+class RowMaker:
+    """Makes rows of faces, each by itself: how faces are grouped or ordered changes no row.
+
+    The detector is loaded once, when the first face needs it.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._corpus = corpora.load(recipe.corpus)
+        self._aligner: Aligner | None = None
+
+    def rows(self, faces: Sequence[SourceFace]) -> tuple[pa.Table, list[Rejection]]:
+        """Rows (`face_schema`) of the faces that can be read, and the others with reasons."""
+        made: list[dict[str, Any]] = []
+        rejected: list[Rejection] = []
+        for face, picture in zip(faces, self._pictures(faces), strict=True):
+            if isinstance(picture, Rejection):
+                rejected.append(picture)
+            else:
+                image_HW3, content = picture
+                made.append(self._row(face, self._place(face, image_HW3), content))
+        return self._table(made), rejected
+
+    def _pictures(
+        self, faces: Sequence[SourceFace]
+    ) -> Iterator[tuple[np.ndarray, bytes] | Rejection]:
+        if isinstance(self._corpus, corpora.PictureMaker):
+            for image_HW3 in self._corpus.images(faces):
+                yield image_HW3, image_HW3.tobytes()
+            return
+        for face in faces:
+            assert face.path is not None, "a corpus without images() gives every face a path"
+            try:
+                content = read_bytes(face.path)
+                yield decode(content), content
+            except UnreadableImageError as error:
+                yield Rejection(name=face.name, reason=error.reason, detail=error.detail)
+
+    def _place(self, face: SourceFace, image_HW3: np.ndarray) -> PlacedFace:
+        side = self._recipe.image_size
+        if self._recipe.aligned:
+            return as_delivered(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
+        if self._aligner is None:
+            self._aligner = Aligner()
+        return self._aligner.place(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
+
+    def _row(self, face: SourceFace, placed: PlacedFace, content: bytes) -> dict[str, Any]:
+        grey_SS1 = grey(placed.image_SS3)
+        landmarks_L3 = placed.landmarks_L3
+        return {
+            "sample_id": sample_id(face.name, content),
+            "corpus": self._recipe.corpus,
+            "name": face.name,
+            "subject": face.subject,
+            "sequence": face.sequence,
+            "frame": face.frame,
+            "expression": face.expression,
+            "intensity": face.intensity,
+            "split": face.split,
+            "attributes": list(face.attributes.items()),
+            "votes": list(face.votes.items()),
+            "landmarks": None if landmarks_L3 is None else np.float32(landmarks_L3).ravel(),
+            "alignment": placed.alignment,
+            "confidence": placed.confidence,
+            "perceptual_hash": perceptual_hash(grey_SS1),
+            "image": grey_SS1 if self._recipe.channels == 1 else placed.image_SS3,
+        }
+
+    def _table(self, made: list[dict[str, Any]]) -> pa.Table:
+        schema = face_schema(self._recipe.image_size, self._recipe.channels)
+        columns = []
+        for column in schema:
+            values = [row[column.name] for row in made]
+            if column.name == "image":
+                pixels = np.concatenate([np.empty(0, np.uint8), *(one.ravel() for one in values)])
+                stored = pa.FixedSizeListArray.from_arrays(
+                    pa.array(pixels), column.type.storage_type.list_size
+                )
+                columns.append(pa.ExtensionArray.from_storage(column.type, stored))
+            else:
+                columns.append(pa.array(values, column.type))
+        return pa.Table.from_arrays(columns, schema=schema)
+
+
+def perceptual_hash(grey_SS1: np.ndarray) -> int:
+    """Sixty-four bits that stay nearly the same when a picture is re-encoded or scaled (pHash).
+
+    A bit says whether one of the lowest frequencies of the cosine transform, without the mean, is
+    above their median. Aligned faces resemble each other: two photographs of one size and framing
+    differ in at least 10 bits, a re-encoded copy in 2 (99 % in at most 8).
+    """
+    small = cv2.resize(grey_SS1, (HASH_PIXELS, HASH_PIXELS), interpolation=cv2.INTER_AREA)
+    frequencies_64 = (COSINES @ small @ COSINES.T).ravel()[1:65]
+    return int.from_bytes(np.packbits(frequencies_64 > np.median(frequencies_64)).tobytes(), "big")
