@@ -1,0 +1,170 @@
+"""Reads and checks `ray_cluster.yaml` before Ray does; every error names file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KEYS = {
+    "": (
+        *("cluster_name", "provider", "auth", "docker", "available_node_types", "head_node_type"),
+        *("min_workers", "max_workers", "upscaling_speed", "idle_timeout_minutes"),
+        *("file_mounts", "cluster_synced_files", "rsync_exclude", "rsync_filter"),
+        *("initialization_commands", "setup_commands", "head_setup_commands"),
+        *("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"),
+    ),
+    "provider": ("type", "head_ip", "worker_ips", "coordinator_address"),
+    "auth": ("ssh_user", "ssh_private_key", "ssh_public_key", "ssh_proxy_command", "ssh_port"),
+}
+START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """The part of `ray_cluster.yaml` that mien itself uses; Ray's launcher reads the whole."""
+
+    path: Path
+    name: str
+    head: str
+    workers: tuple[str, ...]
+    ssh_user: str
+    min_workers: int
+    max_workers: int
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every machine, the head first."""
+        return (self.head, *self.workers)
+
+
+def read(path: Path) -> ClusterConfig:
+    """The cluster that the file describes; ValueError for the first thing that is wrong in it."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ValueError(f"there is no cluster file {path}") from None
+    return _Reader(path, _compose(path, text)).config()
+
+
+def _compose(path: Path, text: str) -> yaml.MappingNode:
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}:{line}: this is not YAML: {error.problem}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError(f"{path}:1: a cluster file is a mapping of keys to values")
+    return root
+
+
+class _Reader:
+    """Looks up keys by dotted path and remembers in which line each stands."""
+
+    def __init__(self, path: Path, root: yaml.MappingNode) -> None:
+        self.path = path
+        self.nodes: dict[str, yaml.Node] = {}
+        self.lines: dict[str, int] = {"": 1}
+        self._walk("", root)
+
+    def _walk(self, prefix: str, mapping: yaml.MappingNode) -> None:
+        for key_node, value in mapping.value:
+            key = str(key_node.value)
+            where, line = f"{prefix}.{key}".lstrip("."), key_node.start_mark.line + 1
+            if where in self.nodes:
+                raise self._error(f"{where} stands here and in line {self.lines[where]}", line)
+            if prefix in KEYS and key not in KEYS[prefix]:
+                close = difflib.get_close_matches(key, KEYS[prefix], n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                valid = ", ".join(KEYS[prefix])
+                raise self._error(f"unknown key {where}{hint} Valid: {valid}", line)
+            self.nodes[where], self.lines[where] = value, line
+            if isinstance(value, yaml.MappingNode) and where in KEYS:
+                self._walk(where, value)
+
+    def _error(self, text: str, line: int) -> ValueError:
+        return ValueError(f"{self.path}:{line}: {text}")
+
+    def _wrong(self, where: str, need: str) -> ValueError:
+        found = self._value(where)
+        return self._error(f"{where} is {found!r}; {need}", self.lines[where])
+
+    def _value(self, where: str) -> Any:
+        loader = yaml.SafeLoader("")
+        return loader.construct_document(self.nodes[where])
+
+    def _get(self, where: str, kind: type, need: str, default: Any = None) -> Any:
+        if where not in self.nodes:
+            if default is not None:
+                return default
+            parent = where.rpartition(".")[0]
+            raise self._error(f"{where} is missing; {need}", self.lines.get(parent, 1))
+        value = self._value(where)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self._wrong(where, need)
+        return value
+
+    def config(self) -> ClusterConfig:
+        """Everything checked; the first thing that is wrong is raised."""
+        name = self._get("cluster_name", str, "a name of letters, digits, - and _ is needed")
+        if not re.fullmatch(r"[\w-]+", name):
+            raise self._wrong("cluster_name", "a name of letters, digits, - and _ is needed")
+        if self._get("provider.type", str, "local is needed") != "local":
+            raise self._wrong("provider.type", "only local ones are checked; others: `ray up`")
+        head = self._host("provider.head_ip")
+        workers = self._workers(head)
+        low = self._count("min_workers", len(workers), default=len(workers))
+        high = self._count("max_workers", len(workers), default=len(workers))
+        if low > high:
+            raise self._wrong("min_workers", f"at most max_workers = {high} is needed")
+        for where in START_COMMANDS:
+            self._starts_ray(where)
+        return ClusterConfig(
+            path=self.path,
+            name=name,
+            head=head,
+            workers=workers,
+            ssh_user=self._get("auth.ssh_user", str, "the user that logs in on every machine"),
+            min_workers=low,
+            max_workers=high,
+        )
+
+    def _host(self, where: str) -> str:
+        need = "an address or host name is needed"
+        value = self._get(where, str, need)
+        if not _HOST.fullmatch(value):
+            raise self._wrong(where, need)
+        return value
+
+    def _workers(self, head: str) -> tuple[str, ...]:
+        where, need = "provider.worker_ips", "a list of addresses other than the head's is needed"
+        hosts: Sequence[Any] = self._get(where, list, need)
+        for host in hosts:
+            if not isinstance(host, str) or not _HOST.fullmatch(host) or host == head:
+                raise self._error(f"{where} has {host!r}; {need}", self.lines[where])
+        if len(set(hosts)) < len(hosts):
+            raise self._wrong(where, "each address once is needed")
+        return tuple(hosts)
+
+    def _count(self, where: str, most: int, default: int) -> int:
+        need = f"a number from 0 to {most}, the length of provider.worker_ips, is needed"
+        value = self._get(where, int, need, default)
+        if not 0 <= value <= most:
+            raise self._wrong(where, need)
+        return value
+
+    def _starts_ray(self, where: str) -> None:
+        need = "a list of shell commands is needed"
+        commands = self._get(where, list, need)
+        if not all(isinstance(command, str) for command in commands):
+            raise self._wrong(where, need)
+        starts = [command for command in commands if "ray start" in command]
+        if not starts or not all("RAY_AUTH_MODE=" in command for command in starts):
+            line = self.lines[where]
+            raise self._error(f"{where} must `ray start` with RAY_AUTH_MODE said explicitly", line)
