@@ -1,0 +1,79 @@
+"""What a search may aim at: names of validation metrics, and which way is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from trainer.system import SystemSpec
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """A metric of the validation subjects; `capability` is what a system needs for having it."""
+
+    name: str
+    direction: Direction
+    capability: str | None
+
+
+_TABLE = {
+    "macro_recall": ("maximize", "recognise"),
+    "accuracy": ("maximize", "recognise"),
+    "macro_f1": ("maximize", "recognise"),
+    "edit_accuracy": ("maximize", "synthesise"),
+    "identity": ("maximize", "synthesise"),
+    "reconstruction": ("minimize", "synthesise"),
+    "kid": ("minimize", "synthesise"),
+    "verification_auc": ("maximize", "identify"),
+    "images_per_second": ("maximize", None),
+}
+
+
+def objectives_of(spec: SystemSpec, names: Sequence[str] = ()) -> tuple[Objective, ...]:
+    """The objectives by name; without names, the first that the system can have.
+
+    ValueError lists what the system can be searched for.
+    """
+    valid = [
+        name
+        for name, (_, capability) in _TABLE.items()
+        if capability is None or capability in spec.capabilities
+    ]
+    for name in names:
+        if name not in valid:
+            raise ValueError(
+                f"unknown objective '{name}' of {spec.name}; valid: {', '.join(valid)}"
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"an objective is named twice: {', '.join(names)}")
+    return tuple(
+        Objective(name=name, direction=_TABLE[name][0], capability=_TABLE[name][1])
+        for name in (names or valid[:1])
+    )
+
+
+def measured(
+    objectives: Sequence[Objective], validation: Mapping[str, float], images_per_second: float
+) -> dict[str, float]:
+    """The objectives' values of one training, in order.
+
+    ValueError where the validation did not measure one, FloatingPointError where it is not finite.
+    """
+    metrics = {**validation, "images_per_second": images_per_second}
+    values = {}
+    for objective in objectives:
+        if objective.name not in metrics:
+            raise ValueError(
+                f"validation did not measure '{objective.name}'; valid: {', '.join(metrics)}"
+            )
+        value = float(metrics[objective.name])
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{objective.name} is {value} on the validation subjects")
+        values[objective.name] = value
+    return values

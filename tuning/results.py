@@ -1,0 +1,153 @@
+"""What a search has found: its trials, the best of them, the front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tuning.objectives import Objective
+
+State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+FINAL: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldRecord:
+    """One training of a trial.
+
+    `values` by objective, empty while it is not finished; `curve` is (images, value of the first
+    objective) at each validation.
+    """
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[tuple[int, float], ...] = ()
+    run_id: str | None = None
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {
+            "values": dict(self.values),
+            "curve": [list(point) for point in self.curve],
+            "run_id": self.run_id,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FoldRecord:
+        """The record that `as_json` wrote."""
+        curve = tuple((int(images), float(value)) for images, value in values["curve"])
+        return cls(**{**values, "curve": curve})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One setting and how it fared. `number` counts settings, from 0, whatever was interrupted.
+
+    `params` holds the searched settings by path; trial 0 is the run's own setting. `deaths` counts
+    the processes that ended while they trained it.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    state: State = "WAITING"
+    folds: Mapping[int, FoldRecord] = field(default_factory=dict)
+    run_id: str | None = None
+    error: str | None = None
+    deaths: int = 0
+
+    @property
+    def finished_folds(self) -> dict[int, FoldRecord]:
+        """The folds that were trained to their end."""
+        return {index: fold for index, fold in self.folds.items() if fold.values}
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The mean of each objective over the finished folds."""
+        folds = list(self.finished_folds.values())
+        if not folds:
+            return {}
+        return {
+            name: sum(fold.values[name] for fold in folds) / len(folds) for name in folds[0].values
+        }
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in training, without attempts that were interrupted."""
+        return sum(fold.seconds for fold in self.folds.values())
+
+    def with_fold(self, index: int, fold: FoldRecord) -> TrialRecord:
+        """The trial with one fold's record replaced."""
+        return replace(self, folds={**self.folds, index: fold})
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as JSON values; `value` is that of the first objective."""
+        values = self.values if self.state == "COMPLETE" else {}
+        return {
+            "number": self.number,
+            "state": self.state,
+            "params": dict(self.params),
+            "value": next(iter(values.values()), None),
+            "values": values,
+            "folds": {str(index): fold.as_json() for index, fold in self.folds.items()},
+            "seconds": round(self.seconds, 3),
+            "run_id": self.run_id,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResult:
+    """A study as it stands; `status` is stopped where some of its trials were not finished."""
+
+    study: str
+    run_id: str | None
+    objectives: tuple[Objective, ...]
+    trials: tuple[TrialRecord, ...]
+    status: Literal["finished", "stopped"]
+    seconds: float
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the best first objective; of equals, the earliest."""
+        complete = [trial for trial in self.trials if trial.state == "COMPLETE"]
+        if not complete:
+            return None
+        return max(complete, key=lambda trial: (self._gains(trial)[0], -trial.number))
+
+    @property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """The complete trials that no other is better than in every objective."""
+        complete = [trial for trial in self.trials if trial.state == "COMPLETE"]
+        gains = [self._gains(trial) for trial in complete]
+        return tuple(
+            trial
+            for trial, gain in zip(complete, gains, strict=True)
+            if not any(_dominates(other, gain) for other in gains)
+        )
+
+    def _gains(self, trial: TrialRecord) -> tuple[float, ...]:
+        return tuple(
+            trial.values[item.name] * (1 if item.direction == "maximize" else -1)
+            for item in self.objectives
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        best = self.best
+        return {
+            "study": self.study,
+            "run_id": self.run_id,
+            "status": self.status,
+            "objectives": [item.name for item in self.objectives],
+            "best": best and best.as_json(),
+            "front": [trial.number for trial in self.front],
+            "trials": [trial.as_json() for trial in self.trials],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _dominates(left: Sequence[float], right: Sequence[float]) -> bool:
+    pairs = list(zip(left, right, strict=True))
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)

@@ -1,0 +1,208 @@
+"""What is searched: dotted path -> distribution, checked against the knobs before any trial."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from trainer.config import RunConfig
+from trainer.overrides import Knob, canonical_path, knobs, with_overrides
+
+WEIGHTS = "system.weights."
+GATES = "system.gates."
+DECADES = 1.0
+"""A ready range of a weight reaches this many powers of ten below and above its own value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSpace:
+    """Distributions by canonical path, and the run's own setting of the same paths.
+
+    A path is absent from `own` where the run's own value lies outside what is searched (a ramp,
+    or a value that the user's range leaves out).
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+    own: Mapping[str, Any]
+
+    def signature(self) -> dict[str, str]:
+        """The space as JSON text by path: equal signatures, equal space."""
+        return {path: distribution_to_json(item) for path, item in self.distributions.items()}
+
+
+def search_space(run: RunConfig, search: Sequence[str] = ()) -> SearchSpace:
+    """The space that `--search` describes; without it, every λ of the paper and every gate setting.
+
+    Each text is `PATH=LOW:HIGH[:log]`, `PATH=a,b,c`, or a bare `PATH` or pattern such as
+    `system.gates.*`, which takes the ready range of every setting that it names. ValueError: an
+    unknown path (with its siblings), an empty range, log over zero, a value outside its bounds.
+    """
+    chosen: dict[str, BaseDistribution] = {}
+    for text in search:
+        for path, distribution in _read(run, text).items():
+            if path in chosen:
+                raise ValueError(f"--search names {path} twice")
+            chosen[path] = distribution
+    distributions = chosen if search else ready_space(run)
+    known = {setting.path: setting for setting in knobs(run)}
+    own = {
+        path: known[path].default
+        for path, distribution in distributions.items()
+        if _contains(distribution, known[path].default)
+    }
+    return SearchSpace(distributions=distributions, own=own)
+
+
+def ready_space(run: RunConfig) -> dict[str, BaseDistribution]:
+    """Every loss weight that has a symbol in the paper and every gate setting, by its ready range.
+
+    ValueError where the system has neither.
+    """
+    found = {}
+    for setting in knobs(run):
+        is_lambda = setting.path.startswith(WEIGHTS) and setting.alias is not None
+        if is_lambda or setting.path.startswith(GATES):
+            distribution = ready_distribution(setting)
+            if distribution is not None:
+                found[setting.path] = distribution
+    if not found:
+        raise ValueError(
+            f"{run.system_name}.{run.recipe} has no ready search space; "
+            "name settings with --search PATH=LOW:HIGH"
+        )
+    return found
+
+
+def ready_distribution(setting: Knob) -> BaseDistribution | None:
+    """What to search a setting over when only its name is given; None where it has no range.
+
+    Choices are taken whole and bounds as they are, except for weights: a weight is a scale, so it
+    is searched on a log axis one decade below and above its own value, within its bounds.
+    """
+    if setting.choices:
+        return CategoricalDistribution(setting.choices)
+    if setting.bounds is None:
+        return None
+    low, high = setting.bounds
+    value = setting.default
+    if setting.path.startswith(WEIGHTS) and isinstance(value, (int, float)) and value > 0:
+        low, high = max(low, value / 10**DECADES), min(high, value * 10**DECADES)
+        return FloatDistribution(low, high, log=True)
+    log = setting.log and low > 0
+    if _is_whole(setting):
+        return IntDistribution(int(low), int(high), log=log)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def _read(run: RunConfig, text: str) -> dict[str, BaseDistribution]:
+    name, equals, values = text.partition("=")
+    known = {setting.path: setting for setting in knobs(run)}
+    if not equals:
+        return {path: _ready(known[path]) for path in _matching(run, name)}
+    path = canonical_path(run, name)
+    if ":" in values:
+        return {path: _range(run, known[path], values)}
+    return {path: _listed(run, known[path], values)}
+
+
+def _matching(run: RunConfig, name: str) -> list[str]:
+    if not any(sign in name for sign in "*?["):
+        return [canonical_path(run, name)]
+    found = []
+    for setting in knobs(run):
+        names = [setting.path]
+        if setting.alias:
+            names += [setting.alias, setting.alias.rpartition(".")[2]]
+        if any(fnmatch.fnmatchcase(one, name) for one in names) and ready_distribution(setting):
+            found.append(setting.path)
+    if not found:
+        raise ValueError(f"--search {name} names no setting with a range of its own")
+    return found
+
+
+def _ready(setting: Knob) -> BaseDistribution:
+    distribution = ready_distribution(setting)
+    if distribution is None:
+        raise ValueError(
+            f"{setting.path} has no range of its own; give one: --search {setting.path}=LOW:HIGH"
+        )
+    return distribution
+
+
+def _range(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
+    path = setting.path
+    if setting.choices:
+        raise ValueError(
+            f"{path} has no range but choices; valid: {', '.join(map(str, setting.choices))}"
+        )
+    low_text, high_text, *rest = values.split(":")
+    if rest not in ([], ["log"]):
+        raise ValueError(f"--search {path}={values} is no range; valid: LOW:HIGH or LOW:HIGH:log")
+    low, high = _number(path, low_text), _number(path, high_text)
+    if not low < high:
+        raise ValueError(f"--search {path}={values} is empty: {low_text} is not below {high_text}")
+    if rest and low <= 0:
+        raise ValueError(f"--search {path}={values}: a log range starts above zero")
+    for end in (low_text, high_text):
+        with_overrides(run, {path: end})
+    if _is_whole(setting):
+        return IntDistribution(int(low), int(high), log=bool(rest))
+    return FloatDistribution(low, high, log=bool(rest))
+
+
+def _number(path: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"--search {path}: '{text}' is not a finite number")
+    return value
+
+
+def _listed(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
+    texts = [text.strip() for text in values.split(",") if text.strip()]
+    if not texts:
+        raise ValueError(f"--search {setting.path} lists no value; valid: {setting.path}=a,b,c")
+    read = [_value_at(with_overrides(run, {setting.path: text}), setting.path) for text in texts]
+    choices = [
+        value if isinstance(value, (bool, int, float, str)) or value is None else text
+        for value, text in zip(read, texts, strict=True)
+    ]
+    if len(set(choices)) < len(choices):
+        raise ValueError(f"--search {setting.path}={values} lists a value twice")
+    return CategoricalDistribution(choices)
+
+
+def _value_at(run: RunConfig, path: str) -> Any:
+    value: Any = run
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _is_whole(setting: Knob) -> bool:
+    value = setting.default
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return is_int and not setting.path.startswith(WEIGHTS)
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(
+            value == choice and type(value) is type(choice) for choice in distribution.choices
+        )
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return distribution.low <= value <= distribution.high

@@ -1,0 +1,310 @@
+"""The ledger of a search: one Optuna study in one SQLite file, with one writer.
+
+SQLite and not Optuna's journal file: there is exactly one writer, so nothing is gained by a log for
+many; a transaction is never half-written by a kill; and other tools read it while it grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+from optuna.samplers import RandomSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import DatabaseError
+
+from tuning.objectives import Objective
+from tuning.proposals import lags_behind, loses_on_folds, propose
+from tuning.results import FINAL, FoldRecord, State, TrialRecord
+
+MAX_DEATHS = 2
+"""How many processes may end while they train one setting before it is given up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All that determines a search besides its number of trials.
+
+    `own` is the setting of trial 0. `generation_size` settings are proposed at a time, from the
+    results of the generations before; a study keeps the size that it began with. `about` names the
+    run, the lake and what else a resumed search must share with the first.
+    """
+
+    name: str
+    distributions: Mapping[str, BaseDistribution]
+    own: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    num_folds: int
+    generation_size: int
+    seed: int
+    about: Mapping[str, str]
+
+    def identity(self) -> dict[str, str]:
+        """What must be equal for a search to go on, by the name that an error gives it."""
+        space = {
+            f"space of {path}": distribution_to_json(item)
+            for path, item in self.distributions.items()
+        }
+        return {
+            **self.about,
+            "objectives": ", ".join(item.name for item in self.objectives),
+            "folds": str(self.num_folds),
+            "seed": str(self.seed),
+            **space,
+        }
+
+
+class Study:
+    """Hands out settings, keeps what came of them, decides what is given up early.
+
+    A setting is known by its number. Optuna has one trial per attempt: an attempt whose process
+    ended is told FAIL and its setting is queued again with the folds that it had finished.
+    """
+
+    def __init__(self, path: Path, plan: Plan, *, trials: int) -> None:
+        """Open the study, or begin it.
+
+        ValueError: the file is no study, or was made by another search (which says in what).
+        """
+        self.plan = plan
+        self.trials = trials
+        self.error: str | None = None
+        self._records: dict[int, TrialRecord] = {}
+        self._running: dict[int, Trial] = {}
+        self._slots: dict[int, int] = {}
+        try:
+            self._storage = RDBStorage(f"sqlite:///{path}")
+            self._study = optuna.create_study(
+                study_name=plan.name,
+                storage=self._storage,
+                sampler=RandomSampler(seed=plan.seed),
+                directions=[item.direction for item in plan.objectives],
+                load_if_exists=True,
+            )
+            self._begin()
+        except DatabaseError as error:
+            raise ValueError(f"{path} cannot be used as a study: {error.orig}") from None
+
+    def _begin(self) -> None:
+        attributes = self._study.user_attrs
+        if "identity" not in attributes:
+            self._study.set_user_attr("generation_size", self.plan.generation_size)
+            self._study.set_user_attr("identity", self.plan.identity())
+            return
+        _check_same(self.plan, attributes["identity"])
+        self.plan = replace(self.plan, generation_size=attributes["generation_size"])
+        latest: dict[int, FrozenTrial] = {}
+        for trial in (found := self._study.get_trials(deepcopy=False)):
+            latest[trial.user_attrs["number"]] = trial
+        self._records = {number: _record(trial) for number, trial in sorted(latest.items())}
+        for ghost in (trial for trial in found if trial.state == TrialState.RUNNING):
+            number = ghost.user_attrs["number"]
+            if latest[number] is ghost:
+                self._enqueue(self._records[number])
+            self._study.tell(ghost.number, state=TrialState.FAIL)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run of the study."""
+        return self._study.user_attrs.get("run_id")
+
+    def set_run_id(self, run_id: str) -> None:
+        """Remember the MLflow run of the study."""
+        self._study.set_user_attr("run_id", run_id)
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """Every setting so far, in order."""
+        return tuple(self._records[number] for number in sorted(self._records))
+
+    def is_finished(self) -> bool:
+        """Whether as many settings as were asked for have an end."""
+        final = sum(record.state in FINAL for record in self._records.values())
+        return final >= self.trials
+
+    def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
+        """The next setting for a slot; "wait" until others have ended; None when all is done."""
+        while self.error is None:
+            self._extend()
+            if not any(record.state == "WAITING" for record in self._records.values()):
+                return None if self.is_finished() else "wait"
+            number = self._start()
+            if not self._loses(number):
+                self._slots[slot] = number
+                return self._records[number]
+            self.finish(number, "PRUNED")
+        return None
+
+    def _extend(self) -> None:
+        """Queue the next generation once every trial of those before has an end."""
+        size, begun = self.plan.generation_size, len(self._records)
+        generation = begun // size
+        earlier = self._earlier(begun)
+        if begun >= self.trials or any(record.state not in FINAL for record in earlier):
+            return
+        settings = propose(
+            self.plan.distributions,
+            self.plan.objectives,
+            earlier,
+            num_folds=self.plan.num_folds,
+            seed=self.plan.seed,
+            generation=generation,
+            count=size,
+        )
+        if generation == 0:
+            settings[0] = dict(self.plan.own)
+        for number in range(begun, min((generation + 1) * size, self.trials)):
+            setting = settings[number - generation * size]
+            self._enqueue(TrialRecord(number=number, params=setting))
+
+    def _earlier(self, number: int) -> list[TrialRecord]:
+        """The trials of the generations before that of `number`: all that may bear on it."""
+        first = number // self.plan.generation_size * self.plan.generation_size
+        return [self._records[index] for index in range(first)]
+
+    def _enqueue(self, record: TrialRecord) -> None:
+        record = replace(record, state="WAITING", folds=record.finished_folds)
+        attributes = {
+            "number": record.number,
+            "params": dict(record.params),
+            "folds": _folds_json(record),
+            "run_id": record.run_id,
+            "deaths": record.deaths,
+        }
+        self._study.enqueue_trial(dict(record.params), user_attrs=attributes)
+        self._records[record.number] = record
+
+    def _start(self) -> int:
+        trial = self._study.ask()
+        number = trial.user_attrs["number"]
+        record = self._records[number]
+        for path in record.params:
+            _suggest(trial, path, self.plan.distributions[path])
+        self._running[number] = trial
+        self._records[number] = replace(record, state="RUNNING")
+        return number
+
+    def set_trial_run(self, number: int, run_id: str) -> None:
+        """Remember the MLflow run of a trial, so that its next attempt goes on in it."""
+        self._running[number].set_user_attr("run_id", run_id)
+        self._records[number] = replace(self._records[number], run_id=run_id)
+
+    def observe(self, number: int, fold: int, images: int, value: float) -> bool:
+        """Take in a point of a learning curve (first objective); True: give the trial up."""
+        record = self._records[number]
+        past = record.folds.get(fold, FoldRecord())
+        past = replace(past, curve=(*past.curve, (images, value)))
+        self._records[number] = record = record.with_fold(fold, past)
+        if len(self.plan.objectives) > 1:
+            return False
+        if self.plan.num_folds == 1:
+            self._running[number].report(value, step=images)
+        return lags_behind(record, fold, self._earlier(number), self.plan.objectives[0])
+
+    def end_fold(
+        self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
+    ) -> bool:
+        """Take in a training's end; with values it is never repeated. True: give the trial up."""
+        record = self._records[number]
+        curve = record.folds.get(fold, FoldRecord()).curve
+        done = FoldRecord(values=values, curve=curve, run_id=run_id, seconds=seconds)
+        self._records[number] = record = record.with_fold(fold, done)
+        trial = self._running[number]
+        trial.set_user_attr("folds", _folds_json(record))
+        if values and self.plan.num_folds > 1 and len(self.plan.objectives) == 1:
+            trial.report(values[self.plan.objectives[0].name], step=fold)
+        return self._loses(number)
+
+    def _loses(self, number: int) -> bool:
+        record, objectives = self._records[number], self.plan.objectives
+        if len(objectives) > 1 or not 0 < len(record.finished_folds) < self.plan.num_folds:
+            return False
+        return loses_on_folds(record, self._earlier(number), objectives[0])
+
+    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
+        """The end of a trial: COMPLETE, PRUNED, or FAIL with its reason."""
+        record = replace(self._records[number], state=state, error=error)
+        trial = self._running.pop(number)
+        trial.set_user_attr("folds", _folds_json(record))
+        if error:
+            trial.set_user_attr("error", error)
+        complete = state == "COMPLETE"
+        told = [record.values[item.name] for item in self.plan.objectives] if complete else None
+        self._study.tell(trial, told, state=TrialState[state])
+        self._records[number] = record
+        return record
+
+    def release(self, slot: int) -> None:
+        """A slot's process has ended: its setting is queued again, or given up the second time."""
+        number = self._slots.pop(slot, None)
+        if number is None or number not in self._running:
+            return
+        record = self._records[number]
+        record = self._records[number] = replace(record, deaths=record.deaths + 1)
+        if record.deaths >= MAX_DEATHS:
+            self.finish(number, "FAIL", f"its process ended {record.deaths} times")
+            return
+        self._retry(record)
+
+    def abort(self, number: int, error: str) -> None:
+        """End the search for a reason that would meet every trial; a resumed one begins here."""
+        self.error = error
+        self._retry(self._records[number])
+
+    def _retry(self, record: TrialRecord) -> None:
+        """Queue before telling: a kill between the two leaves a ghost and loses no setting."""
+        self._enqueue(record)
+        self._study.tell(self._running.pop(record.number), state=TrialState.FAIL)
+
+
+def _check_same(plan: Plan, known: Mapping[str, str]) -> None:
+    given = plan.identity()
+    for name in sorted({*given, *known}):
+        if given.get(name) != known.get(name):
+            raise ValueError(
+                f"study '{plan.name}' cannot go on with another {name}: it has "
+                f"{known.get(name, 'none')}, not {given.get(name, 'none')}"
+            )
+
+
+def _suggest(trial: Trial, path: str, distribution: BaseDistribution) -> None:
+    """Let Optuna take the queued value of one setting."""
+    if isinstance(distribution, FloatDistribution):
+        trial.suggest_float(path, distribution.low, distribution.high, log=distribution.log)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(path, distribution.low, distribution.high, log=distribution.log)
+    elif isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(path, distribution.choices)
+
+
+def _folds_json(record: TrialRecord) -> dict[str, Any]:
+    return {str(index): fold.as_json() for index, fold in record.folds.items()}
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    kept = trial.user_attrs
+    folds = {int(index): FoldRecord.from_json(fold) for index, fold in kept["folds"].items()}
+    return TrialRecord(
+        number=kept["number"],
+        params=kept["params"],
+        state=TrialState(trial.state).name,
+        folds=folds,
+        run_id=kept.get("run_id"),
+        error=kept.get("error"),
+        deaths=kept["deaths"],
+    )
