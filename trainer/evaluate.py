@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from data_service.lake import Lake
+from data_service.transforms import centre_crop
 from torch import Tensor
 
-from data_service.lake import Lake
 from data_service.schema import DatasetInfo, FaceBatch
-from data_service.transforms import centre_crop
 from trainer import statistics
 from trainer.config import RunConfig
 from trainer.system import System
@@ -70,7 +70,7 @@ def predict_rows(
     so all ranks must call. ValueError where a row's expression is none of the run's classes.
     """
     rows_N = np.asarray(rows, dtype=np.int64)
-    labels_N = _labels(lake, rows_N, info)
+    labels_N = labels_of(lake, rows_N, info)
     parts = [np.empty((0, len(info.classes)), np.float32)]
     with evaluating(system), torch.inference_mode():
         for own in _batches(np.arange(world.rank, len(rows_N), world.size)):
@@ -87,7 +87,7 @@ def predict_rows(
 def evaluation_batch(
     lake: Lake, rows_B: np.ndarray, labels_B: np.ndarray, run: RunConfig
 ) -> FaceBatch:
-    """Faces of the lake as they are tested: central, not augmented, each aiming at its own label."""
+    """Faces as they are tested: cut out centrally, not augmented, each aiming at its own label."""
     faces_BHWC = lake.faces[rows_B]
     faces_BCHW = torch.from_numpy(np.ascontiguousarray(faces_BHWC)).permute(0, 3, 1, 2)
     rows = torch.from_numpy(rows_B)
@@ -132,7 +132,8 @@ def _batches(index_N: np.ndarray) -> Iterator[np.ndarray]:
         yield index_N[start : start + BATCH_IMAGES]
 
 
-def _labels(lake: Lake, rows_N: np.ndarray, info: DatasetInfo) -> np.ndarray:
+def labels_of(lake: Lake, rows_N: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """The class indices of the given rows; ValueError where one has none of the run's classes."""
     names = lake.table["expression"].take(rows_N).to_pylist()
     index = {str(expression): number for number, expression in enumerate(info.classes)}
     strangers = sorted({str(name) for name in names} - set(index))

@@ -1,0 +1,83 @@
+"""Where runs are recorded: clients of MLflow, and the database behind them."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from cluster.home import home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def mlflow_client(uri: str) -> MlflowClient:
+    """A client that gives up soon, sends nothing home and is silent on the terminal."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    for chatter in ("mlflow", "alembic"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an SQLite address; None for any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def ensure_store(uri: str) -> MlflowClient:
+    """A client whose store exists; the tables of a new SQLite database take a second or two, once.
+
+    Processes take turns, since two that make the tables at the same time would fail.
+    """
+    database = sqlite_path(uri)
+    if database is None:
+        return mlflow_client(uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return mlflow_client(uri)
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Where the experiment's files go: beside a database that is used directly, else as served.
+
+    A file address is readable both by a client of the database and by the server over it.
+    """
+    if uri.startswith(("http://", "https://", "databricks")):
+        return None
+    database = sqlite_path(uri)
+    root = (database.parent if database else home()) / "artifacts"
+    return (root.absolute() / quote(experiment, safe=" ")).as_uri()
+
+
+def experiment_id(client: MlflowClient, uri: str, experiment: str) -> str:
+    """The experiment of that name, made if it is new."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        try:
+            return client.create_experiment(experiment, artifact_location(uri, experiment))
+        except MlflowException:
+            found = client.get_experiment_by_name(experiment)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise ValueError(
+            f"the experiment '{experiment}' was deleted in MLflow; choose another name"
+        )
+    return found.experiment_id

@@ -1,0 +1,174 @@
+"""What a run has to tell, written down before it is told: a journal of one line per entry.
+
+A process may be killed between any two lines. What was logged for a step counts only once a
+checkpoint holds that step: entries are open until then, and open entries of steps that are trained
+again are forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One value of one metric."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """One picture of a series; `file` lies in the outbox' folder until it is sent."""
+
+    key: str
+    file: str
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """A file or folder to be shown with the run; it belongs to no step."""
+
+    path: str
+    folder: str | None
+
+
+Entry = Point | Picture | File
+KINDS: Mapping[str, type[Entry]] = {"point": Point, "picture": Picture, "file": File}
+
+
+class Outbox:
+    """The journal at `path`, and what of it is open, due to be sent, or was due before.
+
+    `due` holds committed entries in order; whoever sends them takes them off. A point of a key and
+    step that was committed before is not taken again, so a step that is trained twice is told once.
+    Two threads may use an outbox: one that writes and one that sends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.due: deque[Entry] = deque()
+        self.lock = threading.RLock()
+        self._open: dict[tuple[str, str, int], Entry] = {}
+        self._committed: set[tuple[str, str, int]] = set()
+        self._replay()
+        self._file = path.open("a", encoding="utf-8")
+
+    @property
+    def pictures_dir(self) -> Path:
+        """Where pictures wait to be sent."""
+        return self.path.with_suffix(".pictures")
+
+    def add(self, entries: list[Entry]) -> None:
+        """Write entries down: they survive the process; after `sync` they survive the machine."""
+        with self.lock:
+            for entry in entries:
+                if isinstance(entry, File) or self.is_new(entry):
+                    kind = next(name for name, known in KINDS.items() if isinstance(entry, known))
+                    self._write({"kind": kind, **asdict(entry)})
+                    self._take(entry)
+            self._file.flush()
+
+    def commit(self, step: int) -> None:
+        """What was logged up to `step` is certain: make it durable, let it be sent."""
+        with self.lock:
+            self._write({"kind": "commit", "step": step})
+            self.sync()
+            self._commit(step)
+
+    def rollback(self, step: int) -> None:
+        """Training goes on after `step`: what was logged up to it counts, the rest is forgotten."""
+        with self.lock:
+            self._write({"kind": "rollback", "step": step})
+            self.sync()
+            self._rollback(step)
+
+    def mark_sent(self, file: File) -> None:
+        """Remember that a file was sent, so that a restart does not send it again."""
+        with self.lock:
+            self._write({"kind": "sent", "path": file.path, "folder": file.folder})
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Force the journal to the disk."""
+        with self.lock:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; what is due stays in it for the next outbox of this path."""
+        with self.lock:
+            self.sync()
+            self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+    def is_new(self, entry: Point | Picture) -> bool:
+        """Whether nothing of that kind, key and step is committed yet."""
+        return _name(entry) not in self._committed
+
+    def _take(self, entry: Entry) -> None:
+        if isinstance(entry, File):
+            self.due.append(entry)
+        else:
+            self._open[_name(entry)] = entry
+
+    def _commit(self, step: int) -> None:
+        ready = [entry for entry in self._open.values() if _name(entry)[2] <= step]
+        for entry in ready:
+            del self._open[_name(entry)]
+            self._committed.add(_name(entry))
+        self.due.extend(ready)
+
+    def _rollback(self, step: int) -> None:
+        self._commit(step)
+        for entry in self._open.values():
+            if isinstance(entry, Picture):
+                (self.pictures_dir / entry.file).unlink(missing_ok=True)
+        self._open.clear()
+
+    def _replay(self) -> None:
+        """Read the journal again; a line that was cut off by a kill is dropped from the file."""
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+        for line in whole.decode().splitlines():
+            self._apply(json.loads(line))
+
+    def _apply(self, record: dict[str, Any]) -> None:
+        kind = record.pop("kind")
+        if kind == "commit":
+            self._commit(record["step"])
+        elif kind == "rollback":
+            self._rollback(record["step"])
+        elif kind == "sent":
+            self.due.remove(File(**record))
+        else:
+            self._take(KINDS[kind](**record))
+
+
+def _name(entry: Point | Picture) -> tuple[str, str, int]:
+    return (type(entry).__name__, entry.key, entry.step)
+
+
+def now_ms() -> int:
+    """The time that MLflow shows, in milliseconds."""
+    return time.time_ns() // 1_000_000
