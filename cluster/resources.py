@@ -1,7 +1,7 @@
 """What a run and its parallel trials take of a cluster: pure arithmetic, before anything starts.
 
-A worker and its stream share one CPU's worth of Ray's slots: half for the worker, the rest for the two
-small actors that read ahead for it, so that neither can starve the other.
+A worker and its stream share one CPU's worth of Ray's slots: half for the worker, the rest for the
+two small actors that read ahead for it, so that neither can starve the other.
 """
 
 from __future__ import annotations
