@@ -35,10 +35,12 @@ class Canvas:
 
     albedo_BCHW: np.ndarray
     shade_BHW: np.ndarray
+    light_BHW: np.ndarray
     u_BHW: np.ndarray
     v_BHW: np.ndarray
     form: Columns
     pixel: np.ndarray
+    head_BHW: np.ndarray | None = None
 
     def lay(self, mask_BHW: np.ndarray, colour_BC: np.ndarray) -> None:
         """Covers with a colour where the mask is 1."""
@@ -91,6 +93,7 @@ def paint(form: Columns, size: int) -> np.ndarray:
     canvas = Canvas(
         albedo_BCHW=np.empty((len(x_BHW), 3, size, size), np.float32),
         shade_BHW=np.ones_like(x_BHW),
+        light_BHW=np.ones_like(x_BHW),
         u_BHW=_bend(tall, x_BHW),
         v_BHW=y_BHW - tall["lift"],
         form=tall,
@@ -99,12 +102,11 @@ def paint(form: Columns, size: int) -> np.ndarray:
     _backdrop(canvas, x_BHW, y_BHW)
     _hair_behind(canvas, x_BHW, y_BHW)
     _body(canvas, x_BHW, y_BHW)
-    head_BHW = _head(canvas, x_BHW, y_BHW)
-    _beard(canvas, head_BHW)
-    for window, feature in ((_EYES, _eyes), (_NOSE, _nose), (_MOUTH, _mouth)):
+    canvas.head_BHW = _head(canvas, x_BHW, y_BHW)
+    for window, feature in ((_JAW, _beard), (_EYES, _eyes), (_NOSE, _nose), (_MOUTH, _mouth)):
         _in_window(canvas, form, size, window, feature)
-    _hair_front(canvas, x_BHW, y_BHW)
-    _occluder(canvas)
+    _hair_front(canvas, x_BHW, y_BHW, canvas.head_BHW)
+    _in_window(canvas, form, size, _OCCLUDER, _occluder)
     _light(canvas, x_BHW, y_BHW)
     return canvas.albedo_BCHW
 
@@ -130,24 +132,28 @@ def _backdrop(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
     form = canvas.form
     angle, slope = form["backdrop_angle"], form["backdrop_slope"] * np.float32(0.25)
     tone = x * (np.cos(angle) * slope) + y * (np.sin(angle) * slope)
-    for index, name in enumerate(("backdrop_r", "backdrop_g", "backdrop_b")):
-        canvas.albedo_BCHW[:, index] = form[name] + tone
+    names = ("backdrop_r", "backdrop_g", "backdrop_b")
+    grey = (form[names[0]] + form[names[1]] + form[names[2]]) * np.float32(0.2)
+    for index, name in enumerate(names):
+        canvas.albedo_BCHW[:, index] = form[name] * np.float32(0.4) + grey + tone
     np.clip(canvas.albedo_BCHW, 0.03, 1.0, out=canvas.albedo_BCHW)
 
 
 def _hair_behind(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
     form = canvas.form
-    half = form["face_width"] + form["hair_volume"] * 1.2
+    half = form["face_width"] + form["hair_volume"] * 1.1
     half = half + form["hair_wave"] * zigzag(y * 0.8 + form["parting"])
-    inside = np.minimum(half - np.abs(x), form["hair_length"] - y)
-    inside = np.where(y < SKULL_Y, -1.0, inside)
+    up = (y - SKULL_Y) / (SKULL_UP + form["hair_volume"])
+    cap = (1.0 - (x / half) ** 2 - up * up) * (half * 0.5)
+    falling = np.minimum(half - np.abs(x), form["hair_length"] - 0.12 * x * x - y)
+    inside = np.where(y < SKULL_Y, cap, falling)
     mask = canvas.edge(inside, 3.0) * form["long"]
     canvas.lay(mask, form["hair_colour"] * 0.72)
 
 
 def _body(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
     form = canvas.form
-    neck = canvas.edge(np.minimum(form["face_width"] * 0.56 - np.abs(x), y - 1.5), 2.0)
+    neck = canvas.edge(np.minimum(form["face_width"] * 0.5 - np.abs(x), y - 1.5), 2.0)
     canvas.lay(neck, form["skin"] * 0.94)
     under = np.clip((form["chin"] + 1.3 - y) * 0.55, 0.0, 0.6) * neck
     canvas.darken(under)
@@ -155,8 +161,9 @@ def _body(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
     canvas.lay(canvas.edge(collar, 2.0), form["cloth"])
     ear_x = np.abs(x + 0.2 * form["sin"]) - form["face_width"]
     ear = (ear_x / (0.33 * form["ear"])) ** 2 + ((y - 0.42) / (0.62 * form["ear"])) ** 2
-    canvas.lay(canvas.edge((1.0 - ear) * 0.16, 1.4), form["skin"] * 0.97)
-    canvas.darken(blob(ear_x - 0.1, y - 0.42, 0.16, 0.4 * form["ear"]) * 0.35)
+    bare = 1.0 - form["long"]
+    canvas.lay(canvas.edge((1.0 - ear) * 0.16, 1.4) * bare, form["skin"] * 0.97)
+    canvas.darken(blob(ear_x - 0.1, y - 0.42, 0.16, 0.4 * form["ear"]) * (0.35 * bare))
 
 
 def _head(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -177,48 +184,53 @@ def _head(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     length = 1.0 / np.sqrt(form["light_x"] ** 2 + form["light_y"] ** 2 + 1.0)
     lit = across * (form["light_x"] * length) + down * (form["light_y"] * length) + facing * length
     light = (1.0 - form["contrast"]) + form["contrast"] * 1.2 * np.maximum(lit, 0.0)
+    canvas.light_BHW = light
     canvas.shade_BHW += mask * (light - canvas.shade_BHW)
     return mask
 
 
-def _beard(canvas: Canvas, head: np.ndarray) -> None:
+def _beard(canvas: Canvas) -> None:
     form, u, v = canvas.form, canvas.u_BHW, canvas.v_BHW
     cheek = (u / 1.75) ** 2 + ((v - 0.75) / 1.35) ** 2 - 1.0
     full = ramp(np.minimum(cheek, (v - 0.7) * 0.8), 0.35)
     chin = ramp(np.minimum(0.85 - np.abs(u), v - form["mouth_y"] - 0.3), 0.35)
     mask = chin + form["beard_full"] * (full - chin)
-    mask *= head * (form["beard"] * (0.86 + 0.14 * zigzag(u * 5.0 + v * 2.0)))
+    mask *= form["beard"] * (0.92 + 0.08 * zigzag(u * 3.0 + v * 4.0))
+    mask *= canvas.head_BHW
     canvas.lay(mask, form["hair_colour"] * 0.9)
 
 
-def _hair_front(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
+def _hair_front(canvas: Canvas, x: np.ndarray, y: np.ndarray, head: np.ndarray) -> None:
     form, u, v = canvas.form, canvas.u_BHW, canvas.v_BHW
     down = np.minimum(y - SKULL_Y, 0.0) / (SKULL_UP + form["hair_volume"] * 1.1)
     across = x / (form["face_width"] + form["hair_volume"])
-    cap = 1.0 - across * across - down * down
+    x2, y2 = across * across, down * down
+    cap = 1.0 - 0.65 * (x2 + y2) - 0.35 * (x2 * x2 + y2 * y2)
     u2 = u * u
     line = form["hairline"] + form["hair_curve"] * u2 + 0.045 * u2 * u2
-    parted = u - form["parting"]
-    line += form["fringe"] * (1.0 - 0.22 * parted * parted)
-    line += form["hair_wave"] * zigzag(u * 1.6)
-    side = 0.6 + form["long"] * 9.0
-    inside = np.minimum(cap * form["face_width"] * 0.5, np.minimum(line, side) - v)
-    mask = canvas.edge(inside, 2.0) * (1.0 - form["bald"])
-    strands = zigzag(u * 3.1 + 0.35 * v * u) * 0.07 + zigzag(u * 7.3 - 0.2 * v) * 0.07
-    shine = blob(x + 0.6, y + 2.9, 2.6, 0.8) * 0.35
+    parted = u - form["parting"] * 1.5
+    line += form["fringe"] * (1.0 - 0.22 * parted * parted) + form["sweep"] * u
+    line += form["hair_wave"] * zigzag(u * 1.1 + form["parting"])
+    inside = np.minimum(line, 0.6 + form["long"] * 9.0) - v
+    inside = np.minimum(cap * (form["face_width"] * 0.5), inside)
+    thick = 1.0 - form["bald"]
+    mask = canvas.edge(inside, 2.0) * thick
+    strands = zigzag(u * 3.1 + 0.35 * v * u) * 0.06 + zigzag(u * 7.3 - 0.2 * v) * 0.05
+    strands += blob(x + 0.6, y + 2.4, 2.6, 0.9) * 0.4
+    shadow = (canvas.edge(inside + 0.16, 6.0) * thick - mask) * head
+    canvas.darken(np.maximum(shadow, 0.0) * 0.35)
     canvas.lay(mask, form["hair_colour"])
-    canvas.shade_BHW += mask * (canvas.shade_BHW * (strands + shine))
-    shadow = canvas.edge(inside + 0.16, 6.0) - mask
-    canvas.darken(np.maximum(shadow, 0.0) * (0.3 * (1.0 - form["bald"])))
+    canvas.shade_BHW += mask * (canvas.light_BHW * (1.0 + strands) - canvas.shade_BHW)
 
 
 def _occluder(canvas: Canvas) -> None:
-    """A stripe across part of the face: a strand, a strap, a finger."""
+    """A stripe across part of the face: a strap, a plaster, the end of a scarf."""
     form = canvas.form
     cos, sin = np.cos(form["occluder_angle"]), np.sin(form["occluder_angle"])
-    u, v = canvas.u_BHW - form["occluder_x"], canvas.v_BHW - form["occluder_y"]
+    u, v = canvas.u_BHW - form["occluder_u"], canvas.v_BHW - form["occluder_v"]
     along, off = u * cos + v * sin, v * cos - u * sin
-    inside = np.minimum(0.16 - np.abs(off), 1.1 - np.abs(along))
+    along = np.maximum(np.abs(along) - 0.75, 0.0)
+    inside = 0.2 - np.sqrt(along * along + off * off)
     canvas.lay(canvas.edge(inside) * form["occluder"], form["occluder_tone"][:, None])
 
 
@@ -235,9 +247,11 @@ def _light(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
     canvas.albedo_BCHW[:, 2] *= 1.0 + form["cast_blue"]
 
 
+_JAW = (0.0, 2.3, 5.2, 3.4)
 _EYES = (0.0, -0.45, 4.5, 3.1)
 _NOSE = (0.0, 0.75, 3.9, 2.6)
 _MOUTH = (0.0, 2.35, 3.3, 3.2)
+_OCCLUDER = ("occluder_u", "occluder_v", 2.3, 2.3)
 """Windows: centre u and v, width and height in face units, with slack for roll and pose."""
 
 
@@ -247,17 +261,20 @@ def _in_window(canvas: Canvas, form: Columns, size: int, window: tuple, feature:
     unit = UNIT * size * 1.12
     w, h = min(size, int(unit * wide) + 1), min(size, int(unit * high) + 1)
     centre = np.empty((len(canvas.shade_BHW), 1, 2), np.float32)
-    centre[..., 0], centre[..., 1] = u, v
+    for index, at in enumerate((u, v)):
+        centre[:, 0, index] = form[at] if isinstance(at, str) else at
     corner = picture_points(form, centre, size)[:, 0] - np.array([w, h], np.float32) / 2.0
     corner = np.clip(np.floor(corner), 0, np.array([size - w, size - h])).astype(int)
     spots = [np.s_[i, ..., y : y + h, x : x + w] for i, (x, y) in enumerate(corner)]
     part = Canvas(
         albedo_BCHW=np.stack([canvas.albedo_BCHW[spot] for spot in spots]),
         shade_BHW=np.stack([canvas.shade_BHW[spot] for spot in spots]),
+        light_BHW=canvas.light_BHW,
         u_BHW=np.stack([canvas.u_BHW[spot] for spot in spots]),
         v_BHW=np.stack([canvas.v_BHW[spot] for spot in spots]),
         form=canvas.form,
         pixel=canvas.pixel,
+        head_BHW=np.stack([canvas.head_BHW[spot] for spot in spots]),
     )
     feature(part)
     for index, spot in enumerate(spots):
@@ -288,7 +305,7 @@ def _eyes(canvas: Canvas) -> None:
     bag = _stroke(canvas, w - lower - 0.17 + 0.05 * form["m_cheek"], 0.03, within)
     canvas.darken(bag * (0.08 + 0.14 * form["age"] + 0.35 * form["m_cheek"]))
     crow = _stroke(canvas, zigzag((v + 0.1) * 3.2) * 0.1, 0.03, blob(q - 0.85, v - 0.05, 0.3, 0.4))
-    canvas.darken(crow * (form["m_cheek"] * 0.5))
+    canvas.darken(crow * (form["m_cheek"] * 0.3))
     opening = canvas.edge(np.minimum(w - upper, lower - w))
     _eyeball(canvas, opening, q, w, upper)
     line = _stroke(canvas, w - upper + 0.01, 0.035 + 0.03 * form["makeup"], within)
@@ -321,9 +338,9 @@ def _forehead(canvas: Canvas, p: np.ndarray, v: np.ndarray) -> None:
     form = canvas.form
     above = v - form["brow_v1"] + 0.07 * p * p
     rows = _stroke(
-        canvas, zigzag(above * 3.4 + 0.1) * 0.15, 0.035, blob(p, above + 0.75, 1.5, 0.62)
+        canvas, zigzag(above * 2.5 + 0.15) * 0.1, 0.03, blob(p, above + 0.72, 1.6, 0.66)
     )
-    canvas.darken(rows * (form["m_furrow"] * 0.85))
+    canvas.darken(rows * (form["m_furrow"] * 0.6))
     between = blob(p, v + 0.5, 1.0, 0.36)
     canvas.darken(
         _stroke(canvas, p - 0.15 - 0.1 * (v + 0.5), 0.035, between) * form["m_frown"] * 0.9
@@ -339,6 +356,7 @@ def _brow(canvas: Canvas, p: np.ndarray, v: np.ndarray) -> None:
     half = form["brow_thick"] * (0.62 + 0.7 * held - 1.15 * held * held)
     ends = canvas.edge(np.minimum(share, 1.0 - share) * 1.2, 3.0)
     off = v - brow_height(form, held)
+    off = off + form["m_brow_side"] * (canvas.u_BHW * form["side"] > 0)
     hairs = 0.86 + 0.14 * zigzag(p * 9.0 + v * 4.0)
     mask = canvas.edge(half - np.abs(off), 2.0) * ends * (form["brow_dark"] * hairs)
     canvas.lay(mask, form["hair_colour"] * 0.75)
@@ -387,8 +405,8 @@ def _nose(canvas: Canvas) -> None:
     canvas.darken(ala * 0.55)
     hole = ((p - wide * 0.5) / 0.14) ** 2 + ((w - y - 0.17) / 0.07) ** 2
     canvas.darken(canvas.edge((1.0 - hole) * 0.06) * 0.72)
-    creases = _stroke(canvas, zigzag(w * 3.4 - 0.8 * p) * 0.12, 0.04, blob(p, v - 0.28, 0.62, 0.5))
-    canvas.darken(creases * (form["m_wrinkle"] * 0.75))
+    creases = _stroke(canvas, zigzag(w * 2.7 - 0.8 * p) * 0.09, 0.035, blob(p, v - 0.28, 0.62, 0.5))
+    canvas.darken(creases * (form["m_wrinkle"] * 0.6))
     _folds(canvas)
 
 
@@ -396,13 +414,14 @@ def _folds(canvas: Canvas) -> None:
     """From the nostril past the corner of the mouth; deeper with age, smiles and disgust."""
     form, v = canvas.form, canvas.v_BHW
     drop = v - form["nose_y"] + 0.05
-    reach = form["nose_width"] + 0.08 + 0.5 * drop + 0.12 * form["m_width"] * drop
+    reach = form["nose_width"] + 0.08 + 0.72 * drop - 0.17 * drop * drop
+    reach = reach + 0.3 * form["m_width"] * drop
     ends = np.clip(drop * 6.0, 0.0, 1.0) * np.clip((1.05 - drop) * 3.0, 0.0, 1.0)
     onesided = 1.0 + np.clip(form["m_lopsided"] * 2.5, 0.0, 1.0) * (
         (canvas.u_BHW * form["side"] > 0).astype(np.float32) - 1.0
     )
-    depth = np.clip(0.07 + 0.13 * form["age"] + 0.55 * form["m_fold"] * onesided, 0.0, 0.7)
-    canvas.darken(_stroke(canvas, np.abs(canvas.u_BHW) - reach, 0.035, ends) * depth)
+    depth = np.clip(0.03 + 0.1 * form["age"] + 0.34 * form["m_fold"] * onesided, 0.0, 0.5)
+    canvas.darken(_stroke(canvas, np.abs(canvas.u_BHW) - reach, 0.055, ends) * depth)
 
 
 def _mouth(canvas: Canvas) -> None:

@@ -147,7 +147,10 @@ def _brow_points(form: Columns) -> np.ndarray:
     share_L = np.linspace(0.04, 0.96, 5)[None]
     part = _columns(form, "brow_v0", "brow_v1", "brow_v2", "brow_u0", "brow_u2")
     u_BL = part["brow_u0"] + share_L * (part["brow_u2"] - part["brow_u0"])
-    return _mirror(u_BL, brow_height(part, share_L), backwards=np.arange(4, -1, -1))
+    points = _mirror(u_BL, brow_height(part, share_L), backwards=np.arange(4, -1, -1))
+    on_side = points[..., 0] * form["side"][:, None] > 0
+    points[..., 1] -= form["m_brow_side"][:, None] * on_side
+    return points
 
 
 def _nose_points(form: Columns) -> np.ndarray:
