@@ -1,0 +1,194 @@
+"""The journal, and that MLflow gets every committed step exactly once."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.mlflow_store import ensure_store
+from trainer import tracking
+from trainer.outbox import Outbox, Point
+from trainer.tracking import Tracker
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def run_id(store):
+    return tracking.create_run(store, "tests", "a run", tags={}, params={})
+
+
+def steps(store: str, run_id: str, key: str = "train/identity") -> list[int]:
+    return [point.step for point in ensure_store(store).get_metric_history(run_id, key)]
+
+
+def drop(tracker: Tracker) -> None:
+    """What kill -9 leaves: the journal's file as it is, and nothing that still sends."""
+    tracker._sender._leave.set()
+    tracker._sender.wake()
+    tracker._sender.join()
+
+
+def wait_until_sent(tracker: Tracker, timeout_seconds: float = 10.0) -> None:
+    end = time.monotonic() + timeout_seconds
+    while tracker._outbox.due:
+        assert time.monotonic() < end, "not sent in time"
+        time.sleep(0.02)
+
+
+def point(step: int, key: str = "train/identity") -> Point:
+    return Point(key=key, value=float(step), step=step, time_ms=step)
+
+
+def test_entries_are_open_until_a_checkpoint_holds_their_step(tmp_path):
+    outbox = Outbox(tmp_path / "journal.jsonl")
+    outbox.add([point(1), point(2), point(3)])
+    assert not outbox.due
+    outbox.commit(2)
+    assert [entry.step for entry in outbox.due] == [1, 2]
+
+
+def test_a_rollback_forgets_later_steps_and_a_step_is_taken_once(tmp_path):
+    outbox = Outbox(tmp_path / "journal.jsonl")
+    outbox.add([point(step) for step in (1, 2, 3, 4)])
+    outbox.commit(2)
+    again = Outbox(tmp_path / "journal.jsonl")
+    again.rollback(3)
+    again.add([point(2), point(4), point(5)])
+    again.commit(5)
+    assert [entry.step for entry in again.due] == [1, 2, 3, 4, 5]
+    assert [e.step for e in Outbox(tmp_path / "journal.jsonl").due] == [1, 2, 3, 4, 5]
+
+
+def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    outbox = Outbox(path)
+    outbox.add([point(1)])
+    outbox.close()
+    with path.open("a") as file:
+        file.write('{"kind":"point","key":"tra')
+    again = Outbox(path)
+    again.add([point(2)])
+    again.commit(2)
+    assert [entry.step for entry in again.due] == [1, 2]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_killed_and_resumed_run_tells_every_step_once(store, run_id, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    first = Tracker(store, run_id, journal, system_metrics=False)
+    for step in range(1, 8):
+        first.metrics({"train/identity": 1.0 / step}, step)
+        if step == 3:
+            first.commit(3)
+            wait_until_sent(first)
+    drop(first)
+    second = Tracker(store, run_id, journal, system_metrics=False)
+    second.rollback(5)
+    for step in range(6, 11):
+        second.metrics({"train/identity": 1.0 / step}, step)
+    second.commit(10)
+    assert second.close("FINISHED")
+    assert steps(store, run_id) == list(range(1, 11))
+    assert ensure_store(store).get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_lost_journal_repeats_no_step(store, run_id, tmp_path):
+    first = Tracker(store, run_id, tmp_path / "one.jsonl", system_metrics=False)
+    for step in (1, 2, 3):
+        first.metrics({"train/identity": 1.0}, step)
+    first.commit(3)
+    assert first.close("FAILED")
+    second = Tracker(store, run_id, tmp_path / "two.jsonl", system_metrics=False)
+    second.rollback(2)
+    for step in (3, 4):
+        second.metrics({"train/identity": 1.0}, step)
+    second.commit(4)
+    assert second.close("FINISHED")
+    assert steps(store, run_id) == [1, 2, 3, 4]
+
+
+def test_an_unreachable_server_neither_blocks_nor_raises(tmp_path):
+    tracker = Tracker("http://127.0.0.1:9", "0" * 32, tmp_path / "journal.jsonl")
+    begun = time.monotonic()
+    for step in range(200):
+        tracker.metrics({"train/identity": 1.0, "train/cycle": float("nan")}, step)
+        tracker.commit(step)
+    assert time.monotonic() - begun < 2.0
+    assert not tracker.close("FINISHED", timeout_seconds=0.5)
+    assert time.monotonic() - begun < 4.0
+
+
+def test_what_was_not_sent_can_be_delivered_later(store, run_id, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    lost = Tracker("http://127.0.0.1:9", run_id, journal, system_metrics=False)
+    lost.metrics({"train/identity": 1.0}, 1)
+    lost.commit(1)
+    assert not lost.close("FINISHED", timeout_seconds=0.1)
+    assert tracking.deliver(store, run_id, journal, "FINISHED")
+    assert steps(store, run_id) == [1]
+
+
+def test_a_full_disk_is_reported_and_training_goes_on(store, run_id, tmp_path, monkeypatch, caplog):
+    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl", system_metrics=False)
+
+    def full(record):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tracker._outbox, "_write", full)
+    tracker.metrics({"train/identity": 1.0}, 1)
+    tracker.commit(1)
+    assert caplog.text.count("No space left on device") == 1
+    assert tracker.close("FINISHED")
+
+
+def test_pictures_and_files_arrive_once_under_mlflows_names(store, run_id, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    (tmp_path / "scorecard.json").write_text("{}")
+    tracker = Tracker(store, run_id, journal, system_metrics=False)
+    for _ in range(2):
+        tracker.image("samples/edits", np.zeros((8, 12, 3), np.uint8), 64)
+        tracker.commit(64)
+        wait_until_sent(tracker)
+    tracker.artifact(tmp_path / "scorecard.json", "test")
+    assert tracker.close("FINISHED")
+    client = ensure_store(store)
+    pictures = [item.path for item in client.list_artifacts(run_id, "images")]
+    assert len(pictures) == 2 and all(
+        p.startswith("images/samples~edits+step+64+") for p in pictures
+    )
+    assert [item.path for item in client.list_artifacts(run_id, "test")] == ["test/scorecard.json"]
+    assert not list((tmp_path / "journal.pictures").iterdir())
+
+
+def test_a_run_carries_its_parent_settings_and_lake(store):
+    parent = tracking.create_run(store, "tests", "parent", tags={}, params={})
+    params = {f"system.weights.term_{n}": n for n in range(150)} | {"long": "x" * 9000}
+    child = tracking.create_run(
+        store,
+        "tests",
+        "child",
+        parent=parent,
+        tags={"mien.system": "fersnet"},
+        params=params,
+        lake={"name": "drawn", "hash": "f" * 64, "path": Path("lake")},
+    )
+    run = ensure_store(store).get_run(child)
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.tags["mlflow.runName"] == "child"
+    assert len(run.data.params) == 151
+    assert run.inputs.dataset_inputs[0].dataset.name == "drawn"
+
+
+def test_a_deleted_experiment_is_one_clear_line(store):
+    client = ensure_store(store)
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(ValueError, match="'gone' was deleted"):
+        tracking.create_run(store, "gone", "a run", tags={}, params={})

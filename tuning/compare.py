@@ -1,0 +1,356 @@
+"""Runs, folds and trials of an experiment side by side: read from MLflow, with intervals and tests.
+
+Runs of the same settings are one row, whatever their folds and seeds. Rows are ranked only among
+those that were tested on the same faces of the same lake; others stand in a block of their own.
+Shapes: S subjects, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cluster.home import runs_dir
+from cluster.mlflow_store import ensure_store, sqlite_path
+from trainer import statistics
+from trainer.evaluate import Predictions, read_predictions
+from trainer.statistics import Difference, Interval
+from tuning import report
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from rich.console import Group
+
+RANKED_BY = "macro_recall"
+SIGNIFICANCE = 0.05
+PAGE_RUNS = 1000
+PARENT = "mlflow.parentRunId"
+GATHERING = ("crossval", "study", "trial")
+OWN_FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One setting of one system, over its folds and seeds.
+
+    `behind` is the paired difference to the best row of the block (best minus this one, in mean
+    class recall) and `p` its p value, corrected for all rows of the block; None for the best itself
+    and where there are no predictions. `verdict` is best, tie, behind, or empty.
+    """
+
+    system: str
+    kind: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    run_ids: tuple[str, ...]
+    folds: tuple[str, ...]
+    seeds: tuple[str, ...]
+    num_faces: int = 0
+    num_subjects: int = 0
+    accuracy: Interval | None = None
+    macro_recall: Interval | None = None
+    validation_macro_recall: float | None = None
+    images_per_second: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    behind: Difference | None = None
+    p: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Rows that may be ranked: tested on the same faces of the same lake."""
+
+    lake_hash: str
+    tested: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """An experiment's rows in blocks, best first, and what a reader must know of them."""
+
+    experiment: str
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+    estimator: str = "95 % subject bootstrap (expanded percentiles, 2000 resamples)"
+
+    def table(self) -> Group:
+        """For the terminal."""
+        return report.table(self)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return report.as_json(self)
+
+    def csv(self) -> str:
+        """One line per row, one column per figure."""
+        return report.csv(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Tested:
+    """The test of one row: one confusion matrix per subject, the mean over seeds."""
+
+    faces: str
+    subjects: np.ndarray
+    counts_SKK: np.ndarray
+
+
+def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
+    """The finished runs of an experiment, grouped, ranked where that is fair, with paired tests.
+
+    ValueError, in one line, where there is no such experiment or it has no finished run.
+    """
+    client = _open(uri)
+    runs = _runs(client, uri, experiment)
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    rows, tests = [], []
+    for group in _groups(finished).values():
+        test = _test(client, group)
+        rows.append(_row(group, test, seed))
+        tests.append(test)
+    if not rows:
+        raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
+    rows = _with_settings(rows, finished)
+    keyed: dict[tuple[str, str], list[int]] = defaultdict(list)
+    lakes = [_tag(_by_id(finished)[row.run_ids[0]], "mien.lake_hash") for row in rows]
+    for index, test in enumerate(tests):
+        keyed[lakes[index], test.faces if test else ""].append(index)
+    blocks = [
+        Block(
+            lake_hash=lake,
+            tested=_tested_on(rows[members[0]]) if faces else "",
+            rows=_ranked([rows[i] for i in members], [tests[i] for i in members], seed),
+        )
+        for (lake, faces), members in keyed.items()
+    ]
+    blocks.sort(key=lambda block: (not block.tested, -len(block.rows)))
+    notes = _notes(runs, finished, blocks)
+    return Comparison(experiment=experiment, blocks=tuple(blocks), notes=notes)
+
+
+def _open(uri: str) -> MlflowClient:
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        raise ValueError(f"nothing has been recorded yet: there is no {database}")
+    return ensure_store(uri)
+
+
+def _runs(client: MlflowClient, uri: str, experiment: str) -> list[Run]:
+    found = client.get_experiment_by_name(experiment)
+    if found is None or found.lifecycle_stage != "active":
+        names = [item.name for item in client.search_experiments() if item.name != "Default"]
+        listed = ", ".join(sorted(names)) or "none yet"
+        raise ValueError(f"no experiment '{experiment}' in {uri}; there are: {listed}")
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs([found.experiment_id], max_results=PAGE_RUNS, page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            break
+    if not runs:
+        raise ValueError(f"the experiment '{experiment}' has no runs yet")
+    return runs
+
+
+def _by_id(runs: Iterable[Run]) -> dict[str, Run]:
+    return {run.info.run_id: run for run in runs}
+
+
+def _tag(run: Run, name: str) -> str:
+    return run.data.tags.get(name, "")
+
+
+def _groups(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
+    """The runs that trained something, by what they have in common besides fold and seed."""
+    known = _by_id(runs)
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: (_tag(run, "mien.fold"), run.info.start_time)):
+        if _tag(run, "mien.kind") in GATHERING or not _tag(run, "mien.system"):
+            continue
+        settings = repr(sorted(_settings(run).items())).encode()
+        digest = hashlib.blake2b(settings, digest_size=8).hexdigest()
+        num_folds = _tag(run, "mien.fold").partition("/")[2]
+        groups[
+            _system(run), _trial(run, known), _tag(run, "mien.lake_hash"), num_folds, digest
+        ].append(run)
+    return groups
+
+
+def _settings(run: Run) -> dict[str, str]:
+    return {key: value for key, value in run.data.params.items() if key != "seed"}
+
+
+def _system(run: Run) -> str:
+    return f"{_tag(run, 'mien.system')}.{_tag(run, 'mien.recipe')}"
+
+
+def _trial(run: Run, known: Mapping[str, Run]) -> str:
+    """The name of the trial that the run belongs to, or nothing."""
+    ancestor: Run | None = run
+    while ancestor is not None:
+        if _tag(ancestor, "mien.kind") == "trial":
+            return ancestor.info.run_name
+        ancestor = known.get(_tag(ancestor, PARENT))
+    return ""
+
+
+def _predictions(client: MlflowClient, run: Run) -> Predictions | None:
+    """The test predictions of a run: from its directory if it is here, else from its artifacts."""
+    from mlflow.exceptions import MlflowException
+
+    local = runs_dir() / run.info.run_id / "predictions.npz"
+    if local.exists():
+        return read_predictions(local)
+    with tempfile.TemporaryDirectory() as folder, suppress(MlflowException, OSError):
+        if any(item.path == "predictions.npz" for item in client.list_artifacts(run.info.run_id)):
+            path = client.download_artifacts(run.info.run_id, "predictions.npz", folder)
+            return read_predictions(Path(path))
+    return None
+
+
+def _test(client: MlflowClient, group: Sequence[Run]) -> _Tested | None:
+    """All folds' test predictions as one confusion matrix per subject; None if a run has none."""
+    parts = [_predictions(client, run) for run in group]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts):
+        return None
+    rows = np.concatenate([part.rows for part in found])
+    labels = np.concatenate([part.labels for part in found])
+    subjects = np.concatenate([part.subjects for part in found])
+    num_classes = found[0].logits.shape[1]
+    predicted = np.concatenate([part.predicted for part in found])
+    unique, first, inverse, repeats = np.unique(
+        rows, return_index=True, return_inverse=True, return_counts=True
+    )
+    digest = hashlib.blake2b(unique.tobytes() + labels[first].tobytes(), digest_size=8)
+    digest.update(bytes([num_classes]))
+    names = np.unique(subjects)
+    counts = np.zeros((len(names), num_classes, num_classes))
+    cells = (np.searchsorted(names, subjects), labels, predicted)
+    np.add.at(counts, cells, 1.0 / repeats[inverse])
+    return _Tested(faces=digest.hexdigest(), subjects=names, counts_SKK=counts)
+
+
+def _row(group: Sequence[Run], test: _Tested | None, seed: int) -> Row:
+    first = group[0]
+    kind = _tag(first, "mien.kind")
+    row = Row(
+        system=_system(first),
+        kind=kind,
+        run_ids=tuple(run.info.run_id for run in group),
+        folds=tuple(dict.fromkeys(_tag(run, "mien.fold") for run in group)),
+        seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
+        validation_macro_recall=_mean_metric(group, "validation/macro_recall"),
+        images_per_second=_mean_metric(group, "images_per_second"),
+        figures=_other_figures(group),
+    )
+    if test is None:
+        return row
+    intervals = statistics.subject_bootstrap(test.counts_SKK, seed=seed)
+    return replace(
+        row,
+        num_faces=round(test.counts_SKK.sum()),
+        num_subjects=len(test.subjects),
+        accuracy=intervals["accuracy"],
+        macro_recall=intervals["macro_recall"],
+    )
+
+
+def _mean_metric(group: Sequence[Run], name: str) -> float | None:
+    values = [run.data.metrics[name] for run in group if name in run.data.metrics]
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None
+
+
+def _other_figures(group: Sequence[Run]) -> dict[str, float]:
+    """What a system is measured by besides recognition, such as the accuracy of its edits."""
+    names = {name for run in group for name in run.data.metrics if name.startswith("test/")}
+    names -= {f"test/{name}" for name in OWN_FIGURES}
+    figures = {name.removeprefix("test/"): _mean_metric(group, name) for name in sorted(names)}
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def _with_settings(rows: Sequence[Row], runs: Sequence[Run]) -> list[Row]:
+    """Each row with the settings in which it departs from others of the same system and recipe."""
+    known = _by_id(runs)
+    settings = [_settings(known[row.run_ids[0]]) for row in rows]
+    told = []
+    for row, own in zip(rows, settings, strict=True):
+        kin = [other for other, of in zip(settings, rows, strict=True) if of.system == row.system]
+        differing = {
+            key: value for key, value in own.items() if any(o.get(key) != value for o in kin)
+        }
+        told.append(replace(row, settings=differing))
+    return told
+
+
+def _ranked(rows: Sequence[Row], tests: Sequence[_Tested | None], seed: int) -> tuple[Row, ...]:
+    """Best first, each with its paired difference to the best; a tie is called a tie."""
+    order = sorted(range(len(rows)), key=lambda i: _standing(rows[i]), reverse=True)
+    rows, tests = [rows[i] for i in order], [tests[i] for i in order]
+    best = tests[0]
+    if best is None or len(rows) < 2:
+        return tuple(rows)
+    metric = statistics.METRICS[RANKED_BY]
+    others = [test.counts_SKK for test in tests[1:] if test is not None]
+    behind = [
+        statistics.paired_bootstrap(best.counts_SKK, other, metric, seed=seed) for other in others
+    ]
+    corrected = statistics.holm([difference.p for difference in behind])
+    judged = [
+        replace(
+            row,
+            behind=difference,
+            p=float(p),
+            verdict="behind" if p < SIGNIFICANCE else "tie",
+        )
+        for row, difference, p in zip(rows[1:], behind, corrected, strict=True)
+    ]
+    return (replace(rows[0], verdict="best"), *judged)
+
+
+def _standing(row: Row) -> tuple[float, float]:
+    tested = row.macro_recall.value if row.macro_recall else -1.0
+    return tested, row.validation_macro_recall or -1.0
+
+
+def _tested_on(row: Row) -> str:
+    folds = ", ".join(fold for fold in row.folds if fold)
+    return f"{row.num_faces} faces of {row.num_subjects} subjects" + (
+        f", folds {folds}" if folds else ""
+    )
+
+
+def _notes(
+    runs: Sequence[Run], finished: Sequence[Run], blocks: Sequence[Block]
+) -> tuple[str, ...]:
+    notes = []
+    unfinished = len(runs) - len(finished)
+    if unfinished:
+        notes.append(f"{unfinished} of {len(runs)} runs have not finished and are left out")
+    tested = [block for block in blocks if block.tested]
+    if len({block.lake_hash for block in tested}) > 1:
+        notes.append("rows of different lakes stand apart: their figures must not be compared")
+    if len({block.tested for block in tested}) < len(tested) or len(tested) > len(
+        {block.lake_hash for block in tested}
+    ):
+        notes.append("rows tested on different faces (folds) stand apart: they are not ranked")
+    if any(row.verdict == "tie" for block in tested for row in block.rows):
+        notes.append(
+            f"tie: not told apart from the best at {SIGNIFICANCE:.0%} by the paired test over "
+            f"subjects, corrected by Holm"
+        )
+    return tuple(notes)

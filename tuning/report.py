@@ -1,0 +1,178 @@
+"""A comparison, shown: as a table in the terminal, as JSON, as CSV."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trainer.statistics import Difference, Interval
+
+if TYPE_CHECKING:
+    from tuning.compare import Block, Comparison, Row
+
+SHOWN_ROWS = 25
+NOTHING = "–"
+COLUMNS = (
+    "block",
+    "lake_hash",
+    "tested",
+    "system",
+    "kind",
+    "settings",
+    "runs",
+    "folds",
+    "seeds",
+    "num_faces",
+    "num_subjects",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "macro_recall",
+    "macro_recall_low",
+    "macro_recall_high",
+    "validation_macro_recall",
+    "images_per_second",
+    "behind",
+    "behind_low",
+    "behind_high",
+    "p_holm",
+    "verdict",
+)
+
+
+def table(comparison: Comparison) -> Group:
+    """One table per block, then the notes."""
+    parts: list[RenderableType] = []
+    for block in comparison.blocks:
+        parts += [_block_table(comparison, block), Text()]
+    parts.append(Text(f"Intervals: {comparison.estimator}.", style="dim"))
+    parts += [Text(f"Note: {note}.", style="yellow") for note in comparison.notes]
+    return Group(*parts)
+
+
+def _block_table(comparison: Comparison, block: Block) -> Table:
+    where = f"lake {block.lake_hash[:12]}" if block.lake_hash else "unknown lake"
+    title = f"{comparison.experiment}: {block.tested or 'no test predictions'}, {where}"
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    tested = bool(block.tested)
+    validated = any(row.validation_macro_recall is not None for row in block.rows)
+    measured = any(row.figures for row in block.rows)
+    shown.add_column("system", overflow="fold", min_width=14)
+    for name in ("runs", "folds"):
+        shown.add_column(name, justify="right")
+    if tested:
+        shown.add_column("macro recall %", justify="right")
+        shown.add_column("accuracy %", justify="right")
+        shown.add_column("behind the best", justify="right")
+        shown.add_column("p", justify="right")
+        shown.add_column("verdict")
+    if validated:
+        shown.add_column("validation %", justify="right")
+    if measured:
+        shown.add_column("other figures")
+    shown.add_column("images/s", justify="right")
+    for row in block.rows[:SHOWN_ROWS]:
+        cells = [_name(row), str(len(row.run_ids)), str(len(row.folds))]
+        if tested:
+            cells += [_interval(row.macro_recall), _interval(row.accuracy)]
+            cells += [_difference(row.behind), _p(row.p), row.verdict]
+        if validated:
+            cells.append(_percent(row.validation_macro_recall))
+        if measured:
+            cells.append("\n".join(f"{name} {value:.3g}" for name, value in row.figures.items()))
+        cells.append(NOTHING if row.images_per_second is None else f"{row.images_per_second:.0f}")
+        shown.add_row(*cells, style="bold" if row.verdict == "best" else None)
+    if len(block.rows) > SHOWN_ROWS:
+        shown.caption = f"{len(block.rows) - SHOWN_ROWS} more rows in the CSV and JSON"
+    return shown
+
+
+def _name(row: Row) -> str:
+    changes = [f"{key.removeprefix('system.')}={value}" for key, value in row.settings.items()]
+    return "\n  ".join([row.system, *changes])
+
+
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return NOTHING
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return NOTHING
+    low, high = 100 * difference.low, 100 * difference.high
+    return f"{100 * difference.value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Plain JSON values, nothing left out."""
+    return asdict(comparison)
+
+
+def csv(comparison: Comparison) -> str:
+    """One line per row; the figures are shares between 0 and 1."""
+    text = io.StringIO()
+    writer = csv_format.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for number, block in enumerate(comparison.blocks, 1):
+        for row in block.rows:
+            writer.writerow({"block": number, **_csv_row(block, row)})
+    return text.getvalue()
+
+
+def _csv_row(block: Block, row: Row) -> Mapping[str, Any]:
+    return {
+        "lake_hash": block.lake_hash,
+        "tested": block.tested,
+        "system": row.system,
+        "kind": row.kind,
+        "settings": "; ".join(f"{key}={value}" for key, value in row.settings.items()),
+        "runs": len(row.run_ids),
+        "folds": " ".join(row.folds),
+        "seeds": " ".join(row.seeds),
+        "num_faces": row.num_faces,
+        "num_subjects": row.num_subjects,
+        "validation_macro_recall": row.validation_macro_recall,
+        "images_per_second": row.images_per_second,
+        "p_holm": row.p,
+        "verdict": row.verdict,
+        **_bounds("accuracy", row.accuracy),
+        **_bounds("macro_recall", row.macro_recall),
+        **_bounds("behind", row.behind),
+    }
+
+
+def _bounds(name: str, figure: Interval | Difference | None) -> dict[str, float]:
+    if figure is None:
+        return {}
+    return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+
+
+def write(text: str, path: Path) -> None:
+    """The text as a file, in place only when whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
