@@ -40,23 +40,33 @@ def create_run(
     *,
     parent: str | None = None,
     tags: Mapping[str, str],
-    params: Mapping[str, Any],
-    lake: Mapping[str, Any] | None = None,
+    params: RunConfig | Mapping[str, Any],
 ) -> str:
     """A new run, for the driver; its id is handed to the workers, and a retry goes on with it.
 
-    `lake` has name, hash and path, and is shown as the run's data set. Unlike a `Tracker`, this may
-    wait for the server and raises where it cannot be reached.
+    Settings given whole are flattened, and what `run_tags` tells of them is added to the tags. The
+    tags `mien.lake` and `mien.lake_hash` also make the run's data set. Unlike a `Tracker`, this may
+    wait for the server, and raises where it cannot be reached.
     """
-    client = ensure_store(uri)
+    if isinstance(params, RunConfig):
+        tags = {**_told_by(params, tags, child=parent is not None), **tags}
+        params = flat_settings(params)
     own = {"mlflow.user": getpass.getuser(), **tags}
     if parent is not None:
         own["mlflow.parentRunId"] = parent
+    client = ensure_store(uri)
     run = client.create_run(experiment_id(client, uri, experiment), tags=own, run_name=name)
     _log_params(client, run.info.run_id, params)
-    if lake is not None:
-        _log_lake(client, run.info.run_id, lake)
+    if "mien.lake" in own:
+        _log_lake(client, run.info.run_id, own["mien.lake"], own["mien.lake_hash"])
     return run.info.run_id
+
+
+def _told_by(run: RunConfig, tags: Mapping[str, str], *, child: bool) -> dict[str, str]:
+    kind = tags.get("mien.kind", "fold" if child else "train")
+    return run_tags(
+        run, kind=kind, lake_hash=tags.get("mien.lake_hash", ""), fold=tags.get("mien.fold")
+    )
 
 
 def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
@@ -67,14 +77,11 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) ->
         client.log_batch(run_id, params=ready[start : start + PARAMS_AT_ONCE])
 
 
-def _log_lake(client: MlflowClient, run_id: str, lake: Mapping[str, Any]) -> None:
+def _log_lake(client: MlflowClient, run_id: str, name: str, digest: str) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(
-        name=str(lake["name"]),
-        digest=str(lake["hash"])[:36],
-        source_type="local",
-        source=json.dumps({"uri": str(lake["path"])}),
+        name=name, digest=digest[:36], source_type="lake", source=json.dumps({"lake": name})
     )
     tags = [InputTag("mlflow.data.context", "training")]
     client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])

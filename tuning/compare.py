@@ -35,6 +35,7 @@ RANKED_BY = "macro_recall"
 SIGNIFICANCE = 0.05
 PAGE_RUNS = 1000
 PARENT = "mlflow.parentRunId"
+INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
 GATHERING = ("crossval", "study", "trial")
 OWN_FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
 
@@ -190,7 +191,8 @@ def _groups(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    return {key: value for key, value in run.data.params.items() if key != "seed"}
+    """What makes a difference to the result, other than chance."""
+    return {key: value for key, value in run.data.params.items() if not key.startswith(INDIFFERENT)}
 
 
 def _system(run: Run) -> str:

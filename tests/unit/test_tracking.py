@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,9 +175,8 @@ def test_a_run_carries_its_parent_settings_and_lake(store):
         "tests",
         "child",
         parent=parent,
-        tags={"mien.system": "fersnet"},
+        tags={"mien.lake": "drawn", "mien.lake_hash": "f" * 64},
         params=params,
-        lake={"name": "drawn", "hash": "f" * 64, "path": Path("lake")},
     )
     run = ensure_store(store).get_run(child)
     assert run.data.tags["mlflow.parentRunId"] == parent
