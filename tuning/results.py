@@ -129,8 +129,7 @@ class SearchResult:
 
     def _gains(self, trial: TrialRecord) -> tuple[float, ...]:
         return tuple(
-            trial.values[item.name] * (1 if item.direction == "maximize" else -1)
-            for item in self.objectives
+            trial.values[item.name] * (1 if item.maximizes else -1) for item in self.objectives
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -205,4 +205,5 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
         )
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
     return distribution.low <= value <= distribution.high

@@ -7,7 +7,7 @@ many; a transaction is never half-written by a kill; and other tools read it whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,52 +17,18 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    distribution_to_json,
 )
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
 
-from tuning.objectives import Objective
+from tuning.plan import Plan, check_same
 from tuning.proposals import lags_behind, loses_on_folds, propose
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
 
 MAX_DEATHS = 2
 """How many processes may end while they train one setting before it is given up."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """All that determines a search besides its number of trials.
-
-    `own` is the setting of trial 0. `generation_size` settings are proposed at a time, from the
-    results of the generations before; a study keeps the size that it began with. `about` names the
-    run, the lake and what else a resumed search must share with the first.
-    """
-
-    name: str
-    distributions: Mapping[str, BaseDistribution]
-    own: Mapping[str, Any]
-    objectives: tuple[Objective, ...]
-    num_folds: int
-    generation_size: int
-    seed: int
-    about: Mapping[str, str]
-
-    def identity(self) -> dict[str, str]:
-        """What must be equal for a search to go on, by the name that an error gives it."""
-        space = {
-            f"space of {path}": distribution_to_json(item)
-            for path, item in self.distributions.items()
-        }
-        return {
-            **self.about,
-            "objectives": ", ".join(item.name for item in self.objectives),
-            "folds": str(self.num_folds),
-            "seed": str(self.seed),
-            **space,
-        }
 
 
 class Study:
@@ -80,6 +46,7 @@ class Study:
         self.plan = plan
         self.trials = trials
         self.error: str | None = None
+        self._stopping = False
         self._records: dict[int, TrialRecord] = {}
         self._running: dict[int, Trial] = {}
         self._slots: dict[int, int] = {}
@@ -102,7 +69,7 @@ class Study:
             self._study.set_user_attr("generation_size", self.plan.generation_size)
             self._study.set_user_attr("identity", self.plan.identity())
             return
-        _check_same(self.plan, attributes["identity"])
+        check_same(self.plan, attributes["identity"])
         self.plan = replace(self.plan, generation_size=attributes["generation_size"])
         latest: dict[int, FrozenTrial] = {}
         for trial in (found := self._study.get_trials(deepcopy=False)):
@@ -139,12 +106,12 @@ class Study:
 
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
         """The next setting for a slot; "wait" until others have ended; None when all is done."""
-        while self.error is None:
+        while not self._stopping:
             self._extend()
             if not any(record.state == "WAITING" for record in self._records.values()):
                 return None if self.is_finished() else "wait"
             number = self._start()
-            if not self._loses(number):
+            if not self._lags(number) and not self._loses(number):
                 self._slots[slot] = number
                 return self._records[number]
             self.finish(number, "PRUNED")
@@ -178,7 +145,7 @@ class Study:
         return [self._records[index] for index in range(first)]
 
     def _enqueue(self, record: TrialRecord) -> None:
-        record = replace(record, state="WAITING", folds=record.finished_folds)
+        record = replace(record, state="WAITING")
         attributes = {
             "number": record.number,
             "params": dict(record.params),
@@ -208,13 +175,16 @@ class Study:
         """Take in a point of a learning curve (first objective); True: give the trial up."""
         record = self._records[number]
         past = record.folds.get(fold, FoldRecord())
-        past = replace(past, curve=(*past.curve, (images, value)))
-        self._records[number] = record = record.with_fold(fold, past)
-        if len(self.plan.objectives) > 1:
-            return False
-        if self.plan.num_folds == 1:
-            self._running[number].report(value, step=images)
-        return lags_behind(record, fold, self._earlier(number), self.plan.objectives[0])
+        if (images, value) not in past.curve:
+            past = replace(past, curve=(*past.curve, (images, value)))
+            self._keep(record.with_fold(fold, past))
+            if self._single and self.plan.num_folds == 1:
+                self._running[number].report(value, step=images)
+        return self._lags(number)
+
+    def _keep(self, record: TrialRecord) -> None:
+        self._records[record.number] = record
+        self._running[record.number].set_user_attr("folds", _folds_json(record))
 
     def end_fold(
         self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
@@ -223,24 +193,36 @@ class Study:
         record = self._records[number]
         curve = record.folds.get(fold, FoldRecord()).curve
         done = FoldRecord(values=values, curve=curve, run_id=run_id, seconds=seconds)
-        self._records[number] = record = record.with_fold(fold, done)
-        trial = self._running[number]
-        trial.set_user_attr("folds", _folds_json(record))
-        if values and self.plan.num_folds > 1 and len(self.plan.objectives) == 1:
-            trial.report(values[self.plan.objectives[0].name], step=fold)
+        self._keep(record.with_fold(fold, done))
+        if values and self._single and self.plan.num_folds > 1:
+            self._running[number].report(values[self.plan.objectives[0].name], step=fold)
         return self._loses(number)
 
+    @property
+    def _single(self) -> bool:
+        """With several objectives there is no order to give a trial up by."""
+        return len(self.plan.objectives) == 1
+
+    def _lags(self, number: int) -> bool:
+        """By the learning curve of the fold that is being trained."""
+        record = self._records[number]
+        open_folds = [fold for fold, kept in record.folds.items() if kept.curve and not kept.values]
+        return self._single and any(
+            lags_behind(record, fold, self._earlier(number), self.plan.objectives[0])
+            for fold in open_folds
+        )
+
     def _loses(self, number: int) -> bool:
-        record, objectives = self._records[number], self.plan.objectives
-        if len(objectives) > 1 or not 0 < len(record.finished_folds) < self.plan.num_folds:
+        """By the folds that are finished, where others are still to be trained."""
+        record = self._records[number]
+        if not self._single or not 0 < len(record.finished_folds) < self.plan.num_folds:
             return False
-        return loses_on_folds(record, self._earlier(number), objectives[0])
+        return loses_on_folds(record, self._earlier(number), self.plan.objectives[0])
 
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
         """The end of a trial: COMPLETE, PRUNED, or FAIL with its reason."""
         record = replace(self._records[number], state=state, error=error)
         trial = self._running.pop(number)
-        trial.set_user_attr("folds", _folds_json(record))
         if error:
             trial.set_user_attr("error", error)
         complete = state == "COMPLETE"
@@ -261,25 +243,28 @@ class Study:
             return
         self._retry(record)
 
-    def abort(self, number: int, error: str) -> None:
-        """End the search for a reason that would meet every trial; a resumed one begins here."""
-        self.error = error
+    def give_back(self, number: int, error: str | None = None) -> None:
+        """A trial that was stopped is queued again; an `error` ends the search."""
+        self.error = self.error or error
+        self._stopping = self._stopping or error is not None
         self._retry(self._records[number])
+
+    def stop(self) -> None:
+        """Hand out nothing more; the slots ask `is_stopping` and stop what they train."""
+        self._stopping = True
+
+    def is_stopping(self) -> bool:
+        """Whether the slots are to stop."""
+        return self._stopping
+
+    def failure(self) -> str | None:
+        """The error that ended the search."""
+        return self.error
 
     def _retry(self, record: TrialRecord) -> None:
         """Queue before telling: a kill between the two leaves a ghost and loses no setting."""
         self._enqueue(record)
         self._study.tell(self._running.pop(record.number), state=TrialState.FAIL)
-
-
-def _check_same(plan: Plan, known: Mapping[str, str]) -> None:
-    given = plan.identity()
-    for name in sorted({*given, *known}):
-        if given.get(name) != known.get(name):
-            raise ValueError(
-                f"study '{plan.name}' cannot go on with another {name}: it has "
-                f"{known.get(name, 'none')}, not {given.get(name, 'none')}"
-            )
 
 
 def _suggest(trial: Trial, path: str, distribution: BaseDistribution) -> None:

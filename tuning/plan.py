@@ -1,0 +1,55 @@
+"""What determines a search, so that one which goes on is the one that was begun."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, distribution_to_json
+
+from tuning.objectives import Objective
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All that determines a search besides its number of trials.
+
+    `own` is the setting of trial 0. `generation_size` settings are proposed at a time, from the
+    results of the generations before; a study keeps the size that it began with. `about` names the
+    run, the lake and what else a resumed search must share with the first.
+    """
+
+    name: str
+    distributions: Mapping[str, BaseDistribution]
+    own: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
+    num_folds: int
+    generation_size: int
+    seed: int
+    about: Mapping[str, str]
+
+    def identity(self) -> dict[str, str]:
+        """What must be equal for a search to go on, by the name that an error gives it."""
+        space = {
+            f"space of {path}": distribution_to_json(item)
+            for path, item in self.distributions.items()
+        }
+        return {
+            **self.about,
+            "objectives": ", ".join(item.name for item in self.objectives),
+            "folds": str(self.num_folds),
+            "seed": str(self.seed),
+            **space,
+        }
+
+
+def check_same(plan: Plan, known: Mapping[str, str]) -> None:
+    """ValueError where a study that is known by `known` is not of this plan; says in what."""
+    given = plan.identity()
+    for name in sorted({*given, *known}):
+        if given.get(name) != known.get(name):
+            raise ValueError(
+                f"study '{plan.name}' cannot go on with another {name}: it has "
+                f"{known.get(name, 'none')}, not {given.get(name, 'none')}"
+            )

@@ -1,0 +1,180 @@
+"""Ray Tune holds the slots: their resources, their restarts, word of each trial that has an end.
+
+Each slot is one long-lived process that pulls setting after setting from the study's ledger, so
+that imports are paid for once. Tune sees a slot as one trial of its own. What was found lives in
+the study alone; Tune's own directory is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+import torch
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.interrupt import on_interrupt
+from cluster.resources import Share
+from tuning.plan import Plan
+from tuning.results import State, TrialRecord
+from tuning.study import Study
+from tuning.trial import Setup, Train, work
+
+SLOT_RESTARTS = 8
+"""How often Tune starts a slot again; a setting that ends two processes is given up before."""
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+class RemoteStudy:
+    """The ledger as a slot sees it: every call goes to the actor that owns the study."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.pull.remote(slot))
+
+    def set_trial_run(self, number: int, run_id: str) -> None:
+        """See `tuning.study.Study`."""
+        ray.get(self._actor.set_trial_run.remote(number, run_id))
+
+    def observe(self, number: int, fold: int, images: int, value: float) -> bool:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.observe.remote(number, fold, images, value))
+
+    def end_fold(
+        self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
+    ) -> bool:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.end_fold.remote(number, fold, values, run_id, seconds))
+
+    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.finish.remote(number, state, error))
+
+    def give_back(self, number: int, error: str | None = None) -> None:
+        """See `tuning.study.Study`."""
+        ray.get(self._actor.give_back.remote(number, error))
+
+    def is_stopping(self) -> bool:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.is_stopping.remote())
+
+    def stop(self) -> None:
+        """See `tuning.study.Study`."""
+        ray.get(self._actor.stop.remote())
+
+    def release(self, slot: int) -> None:
+        """See `tuning.study.Study`."""
+        ray.get(self._actor.release.remote(slot))
+
+    def failure(self) -> str | None:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.failure.remote())
+
+
+def run_slots(
+    path: Path,
+    plan: Plan,
+    setup: Setup,
+    *,
+    trials: int,
+    portion: Share,
+    parallel: int,
+    train: Train,
+    on_trial: Callable[[TrialRecord], None],
+) -> None:
+    """Work on the study until `trials` settings have an end, or until `interrupt`.
+
+    ValueError: the run's own setting cannot be trained, for the reason given. RuntimeError: the
+    slots ended before the search did.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    owner: Any = ray.remote(num_cpus=0)(Study).options(scheduling_strategy=here)
+    actor = owner.remote(path, plan, trials=trials)
+    ledger = RemoteStudy(actor)
+    watcher = _Watcher(ledger, on_trial)
+    os.environ.update(_QUIET)
+    scratch = path.with_suffix(".tune")
+    slot = tune.with_parameters(_slot, ledger=ledger, setup=setup, train=train)
+    resources = {"cpu": portion.worker_cpus, "gpu": portion.worker_gpus}
+    try:
+        with on_interrupt(watcher.asked_to_stop.set):
+            grid = tune.Tuner(
+                tune.with_resources(slot, resources),
+                param_space={"slot": tune.grid_search(list(range(parallel)))},
+                tune_config=tune.TuneConfig(max_concurrent_trials=parallel),
+                run_config=tune.RunConfig(
+                    name="slots",
+                    storage_path=str(scratch),
+                    failure_config=tune.FailureConfig(max_failures=SLOT_RESTARTS),
+                    callbacks=[watcher],
+                    verbose=0,
+                ),
+            ).fit()
+        if (error := ledger.failure()) is not None:
+            raise ValueError(error)
+        if grid.errors:
+            last = str(grid.errors[0]).strip().splitlines()[-1]
+            raise RuntimeError(
+                f"study '{plan.name}': a slot ended {SLOT_RESTARTS + 1} times: {last}"
+            )
+    finally:
+        ray.kill(actor)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _slot(config: Mapping[str, Any], *, ledger: RemoteStudy, setup: Setup, train: Train) -> None:
+    """What runs in a slot's process."""
+    torch.set_num_threads(setup.threads)
+    os.environ.update(setup.environment)
+    work(ledger, config["slot"], setup, train, lambda done: tune.report({"done": done}))
+
+
+class _Watcher(tune.Callback):
+    """Hears in the driver what happens in the slots."""
+
+    def __init__(self, ledger: RemoteStudy, on_trial: Callable[[TrialRecord], None]) -> None:
+        self.asked_to_stop = threading.Event()
+        self._ledger = ledger
+        self._on_trial = on_trial
+        self._told = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune writes its callbacks into a file from which nothing is ever read.
+        return _Watcher, (None, None)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Hand on the wish to stop."""
+        if self.asked_to_stop.is_set() and not self._told:
+            self._told = True
+            self._ledger.stop()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial of the search has an end."""
+        if "done" in result:
+            self._on_trial(result["done"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A slot's process has ended, and another follows."""
+        self._ledger.release(trial.config["slot"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A slot is lost."""
+        self._ledger.release(trial.config["slot"])

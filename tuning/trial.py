@@ -1,0 +1,221 @@
+"""What a slot does: pull a setting, train its folds on validation subjects, say how it went."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from cluster.home import runs_dir, tracking_uri
+from cluster.interrupt import interrupt
+from trainer import job as jobs
+from trainer.config import RunConfig
+from trainer.overrides import with_overrides
+from trainer.tracking import Tracker, create_run, run_tags
+from tuning.objectives import Objective, measured
+from tuning.results import State, TrialRecord
+
+Train = Callable[..., Any]
+"""`trainer.launch.train`, or what a test puts in its place."""
+
+_MLFLOW_STATES: dict[str, Literal["FINISHED", "FAILED", "KILLED"]] = {
+    "COMPLETE": "FINISHED",
+    "PRUNED": "KILLED",
+    "FAIL": "FAILED",
+}
+POLL_SECONDS = 0.05
+STOP_POLL_SECONDS = 1.0
+
+
+class Ledger(Protocol):
+    """What a slot needs of `tuning.study.Study`, wherever that lives."""
+
+    def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None: ...
+    def set_trial_run(self, number: int, run_id: str) -> None: ...
+    def observe(self, number: int, fold: int, images: int, value: float) -> bool: ...
+    def end_fold(
+        self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
+    ) -> bool: ...
+    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord: ...
+    def give_back(self, number: int, error: str | None = None) -> None: ...
+    def is_stopping(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What all trials of a search share. Without a `study_run` nothing is told to MLflow.
+
+    `threads` are torch's in a slot, `environment` the variables that every process of mien needs.
+    """
+
+    run: RunConfig
+    lake: Path
+    lake_hash: str
+    experiment: str
+    objectives: tuple[Objective, ...]
+    num_folds: int
+    study_run: str | None = None
+    threads: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def trial_run(run: RunConfig) -> RunConfig:
+    """The run as a slot trains it: one worker, in its process, reading the lake by itself."""
+    engine = replace(run.engine, workers=1, zero=None)
+    stream = "local" if run.data.stream == "auto" else run.data.stream
+    return replace(run, engine=engine, data=replace(run.data, stream=stream))
+
+
+def work(
+    ledger: Ledger, slot: int, setup: Setup, train: Train, report: Callable[[TrialRecord], None]
+) -> None:
+    """Evaluate settings until the ledger has no more; `report` hears of each that has an end."""
+    with _stopping_when_asked(ledger):
+        while (task := ledger.pull(slot)) is not None:
+            if task == "wait":
+                time.sleep(POLL_SECONDS)
+                continue
+            done = evaluate(ledger, task, setup, train)
+            if done is not None:
+                report(done)
+
+
+def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> TrialRecord | None:
+    """Train what is left of a trial and tell the ledger its end; None where it was stopped.
+
+    An error is the trial's own, except that a ValueError of trial 0, the run's own setting, would
+    meet every other: it ends the search.
+    """
+    tracker = None
+    try:
+        if setup.study_run is not None:
+            task = _with_mlflow_run(ledger, task, setup)
+            journal = runs_dir() / str(task.run_id) / "journal.jsonl"
+            tracker = Tracker(tracking_uri(), str(task.run_id), journal, system_metrics=False)
+        state = _train_folds(ledger, task, setup, train)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if task.number == 0 and isinstance(error, ValueError):
+            ledger.give_back(task.number, str(error))
+            done = None
+        else:
+            done = ledger.finish(task.number, "FAIL", reason)
+    else:
+        if state is None:
+            ledger.give_back(task.number)
+        done = ledger.finish(task.number, state) if state else None
+    if tracker is not None:
+        _close(tracker, done)
+    return done
+
+
+def _train_folds(
+    ledger: Ledger, task: TrialRecord, setup: Setup, train: Train
+) -> Literal["COMPLETE", "PRUNED"] | None:
+    run = with_overrides(trial_run(setup.run), task.params)
+    for fold in range(1, setup.num_folds + 1):
+        if fold in task.finished_folds:
+            continue
+        began = time.monotonic()
+        result = train(
+            run,
+            setup.lake,
+            fold=f"{fold}/{setup.num_folds}" if setup.num_folds > 1 else None,
+            experiment=setup.experiment,
+            name=f"trial {task.number} fold {fold}",
+            parent=task.run_id,
+            resume=_unfinished(task, fold, setup),
+            on_validation=_watch(ledger, task.number, fold, setup.objectives[0].name),
+            validation_only=True,
+        )
+        values = {}
+        if result.status == "finished":
+            values = measured(setup.objectives, result.validation, result.images_per_second)
+        seconds = time.monotonic() - began
+        worse = ledger.end_fold(task.number, fold, values, result.run_id, seconds)
+        if result.status == "stopped":
+            return None
+        if worse or result.status == "pruned":
+            return "PRUNED"
+    return "COMPLETE"
+
+
+def _watch(
+    ledger: Ledger, number: int, fold: int, metric: str
+) -> Callable[[int, Mapping[str, float]], bool]:
+    """The learning curve of one training, as `trainer.launch.train` hands it out."""
+
+    def on_validation(images: int, metrics: Mapping[str, float]) -> bool:
+        return metric in metrics and ledger.observe(number, fold, images, float(metrics[metric]))
+
+    return on_validation
+
+
+def _unfinished(task: TrialRecord, fold: int, setup: Setup) -> str | None:
+    """The run that an earlier attempt of this trial left in the fold: it goes on, bit for bit.
+
+    Not where speed is an objective: a part of a run does not tell it.
+    """
+    if task.run_id is None or any(item.name == "images_per_second" for item in setup.objectives):
+        return None
+    for path in sorted(runs_dir().glob("*/run.json")):
+        job = jobs.load(path.parent)
+        at = int(job.fold.partition("/")[0])
+        if job.parent == task.run_id and (at == fold or setup.num_folds == 1):
+            return job.run_id
+    return None
+
+
+def _with_mlflow_run(ledger: Ledger, task: TrialRecord, setup: Setup) -> TrialRecord:
+    """The trial with its MLflow run; another attempt goes on in that of the first."""
+    if task.run_id is not None:
+        return task
+    run_id = create_run(
+        tracking_uri(),
+        setup.experiment,
+        f"trial {task.number}",
+        parent=setup.study_run,
+        tags={
+            **run_tags(setup.run, kind="trial", lake_hash=setup.lake_hash),
+            "mien.trial": str(task.number),
+        },
+        params=task.params,
+    )
+    ledger.set_trial_run(task.number, run_id)
+    return replace(task, run_id=run_id)
+
+
+def _close(tracker: Tracker, done: TrialRecord | None) -> None:
+    """Leave the trial's end in MLflow; one that was stopped is closed by its next attempt."""
+    if done is None:
+        tracker.close("KILLED")
+        return
+    step = len(done.finished_folds)
+    if done.state == "COMPLETE":
+        tracker.metrics({f"validation/{name}": value for name, value in done.values.items()}, step)
+        tracker.metrics({"seconds": done.seconds}, step)
+        tracker.commit(step)
+    tracker.close(_MLFLOW_STATES[done.state])
+
+
+@contextmanager
+def _stopping_when_asked(ledger: Ledger) -> Iterator[None]:
+    """A thread that stops this process' training once the search is to stop."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(STOP_POLL_SECONDS):
+            if ledger.is_stopping():
+                interrupt()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
