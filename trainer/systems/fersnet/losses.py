@@ -1,0 +1,96 @@
+"""The terms of FERSNet: pure functions of what the networks gave.
+
+Source: the authors' release (train.py, criteria.py). Shapes: B faces, C channels, H height,
+W width, K classes. Images in [-1, 1] are compared on the scale [0, 1], as in the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.losses.adversarial import joined, least_squares
+from trainer.losses.reconstruction import absolute_error, feature_error, squared_error
+from trainer.nets.lightcnn import grey_from_faces
+from trainer.system import FaceBatch, Mean
+
+EDITING = frozenset({"pixel", "identity", "adversarial", "cycle"})
+JUDGING = frozenset({"critic", "mismatch"})
+RULE = "same_subject"
+
+
+def one_hot(expression_B: Tensor, num_classes: int) -> Tensor:
+    """[B, K] float32."""
+    return functional.one_hot(expression_B, num_classes).float()
+
+
+def targets_of(batch: FaceBatch) -> Tensor:
+    """The expression each face is to get: its partner's; the plan's where it has no partner."""
+    valid_B = batch.partner_valid[RULE]
+    return torch.where(valid_B, batch.partner_expression[RULE], batch.target_expression_B)
+
+
+def classification(logits_BK: Tensor, expression_B: Tensor, smoothing: float) -> Mean:
+    """Cross-entropy with the true class, mean over the faces."""
+    total = functional.cross_entropy(
+        logits_BK, expression_B, reduction="sum", label_smoothing=smoothing
+    )
+    return Mean(sum=total, count=torch.tensor(len(expression_B), device=logits_BK.device))
+
+
+def paired_terms(
+    images_BCHW: Tensor,
+    batch: FaceBatch,
+    wanted: frozenset[str],
+    features: Callable[[Tensor], list[Tensor]] | None,
+) -> dict[str, Mean]:
+    """`pixel` and `identity`, for real faces whose partner shows the same subject.
+
+    pixel = |grey(G) - grey(I_t)|; identity = (phi(G) - phi(I_t))², phi the last pooled map of the
+    frozen identity network. Colour is left to the critic and the cycle.
+    """
+    mask_B = batch.partner_valid[RULE] & ~batch.synthetic_B
+    partner_BCHW = batch.partners[RULE]
+    terms: dict[str, Mean] = {}
+    if "pixel" in wanted:
+        grey, target = grey_from_faces(images_BCHW), grey_from_faces(partner_BCHW)
+        # absolute_error halves, because it expects images in [-1, 1]
+        terms["pixel"] = absolute_error(2 * grey, 2 * target, mask_B)
+    if "identity" in wanted:
+        assert features is not None
+        with torch.no_grad():
+            target_map = features(partner_BCHW)[-1]
+        terms["identity"] = feature_error([features(images_BCHW)[-1]], [target_map], mask_B)
+    return terms
+
+
+def cycle(images_BCHW: Tensor, batch: FaceBatch) -> Mean:
+    """(G(G(I_s, y_t), y_s) - I_s)² over all channels, for every real face."""
+    return squared_error(images_BCHW, batch.faces_BCHW, ~batch.synthetic_B)
+
+
+def critic_terms(
+    critic: Callable[[Tensor, Tensor], Tensor],
+    batch: FaceBatch,
+    fakes: Tensor,
+    fake_target_BK: Tensor,
+    wrong_BK: Tensor,
+    wanted: frozenset[str],
+) -> Mapping[str, Mean]:
+    """The critic's side of LSGAN; real faces are the partners, under their own expressions.
+
+    A face without a partner is its own. `mismatch`: the same faces under a wrong class are fake.
+    """
+    real_B = ~batch.synthetic_B
+    partner_BK = one_hot(batch.partner_expression[RULE], fake_target_BK.shape[1])
+    terms: dict[str, Mean] = {}
+    if "critic" in wanted:
+        on_real = least_squares(critic(batch.partners[RULE], partner_BK), 1.0, real_B)
+        on_fake = least_squares(critic(fakes, fake_target_BK), 0.0, real_B)
+        terms["critic"] = joined(on_real, on_fake)
+    if "mismatch" in wanted:
+        terms["mismatch"] = least_squares(critic(batch.partners[RULE], wrong_BK), 0.0, real_B)
+    return terms

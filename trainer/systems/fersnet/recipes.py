@@ -1,0 +1,130 @@
+"""FERSNet's recipes: the paper's sizes, the ablation on two CPU cores, and a tiny twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from data_service.schema import Expression
+from trainer.config import DataConfig, RunConfig, SynthesisConfig
+from trainer.nets.convflu import GateConfig
+from trainer.schedules import Ramp
+from trainer.system import OptimizerConfig
+from trainer.systems.fersnet.config import FersnetConfig, NetworkConfig, Weights
+
+PHOTO_CLASSES = (
+    Expression.NEUTRAL,
+    Expression.HAPPINESS,
+    Expression.SURPRISE,
+    Expression.SADNESS,
+    Expression.ANGER,
+)
+
+
+def paper() -> RunConfig:
+    """The authors' release: 96 px colour crops of 110 px faces, 54.0 M + 2.77 M parameters.
+
+    500 epochs of CK+'s three peak frames (883 training images a fold) in batches of 8; Adam at
+    1e-4, a tenth of it after epoch 150. It needs a LightCNN-9 as `system.identity_network`.
+    """
+    rate = Ramp(start=1e-4, end=1e-5, begin=0.3, finish=0.301)
+    optimizer = OptimizerConfig(learning_rate=rate, betas=(0.5, 0.999), weight_decay=5e-4)
+    system = FersnetConfig(
+        gates=GateConfig(learned_bias=False), optimizer=optimizer, critic_optimizer=optimizer
+    )
+    data = DataConfig(image_size=96, global_batch_images=8)
+    return RunConfig(system_name="fersnet", recipe="paper", system=system, data=data)
+
+
+def figure() -> RunConfig:
+    """The network of the paper's figure, grey faces, no norm layers; widths are ours."""
+    run = paper()
+    network = NetworkConfig(
+        recognition_channels=(64, 128, 256),
+        synthesis_channels=(64, 128, 256),
+        num_blocks=2,
+        normalise=False,
+    )
+    system = replace(run.system, form="figure", network=network)
+    return replace(run, recipe="figure", system=system, data=replace(run.data, grey=True))
+
+
+_NARROW = NetworkConfig(
+    stem_channels=16,
+    recognition_channels=(32, 64, 128),
+    synthesis_channels=(16, 24, 32),
+    critic_channels=(16, 32, 64, 64),
+    joint_pool=False,
+    residual_modulation=True,
+    output="residual",
+)
+
+
+def small() -> RunConfig:
+    """Real photographs on two CPU cores: 48 px, grey, five classes, ConvFLU at all scales.
+
+    The recognition branch is the wide one; every fourth face is edited. No identity network is
+    needed: with one, set `system.identity_network` and `system.weights.identity=0.05`.
+    """
+    system = FersnetConfig(
+        network=_NARROW,
+        weights=Weights(identity=0.0, adversarial=0.1),
+        optimizer=_annealed(2e-3, weight_decay=0.02),
+        critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
+        ema_halflife_images=4000,
+        images=32_768,
+        label_smoothing=0.1,
+        edit_every=4,
+        critic_turns=1,
+        balance=True,
+    )
+    data = DataConfig(image_size=48, global_batch_images=32, classes=PHOTO_CLASSES, grey=True)
+    return RunConfig(system_name="fersnet", recipe="small", system=system, data=data)
+
+
+def small_single_task() -> RunConfig:
+    """Of the ablation: the recognition branch of `small` alone, same images."""
+    run = small()
+    nothing = Weights(pixel=0.0, identity=0.0, adversarial=0.0, cycle=0.0, critic=0.0)
+    system = replace(run.system, sharing="single", weights=nothing)
+    return replace(run, recipe="small_single_task", system=system)
+
+
+def small_hard_sharing() -> RunConfig:
+    """Of the ablation: one encoder of the same width for both tasks, no units."""
+    run = small()
+    return replace(run, recipe="small_hard_sharing", system=replace(run.system, sharing="hard"))
+
+
+def small_fesda() -> RunConfig:
+    """Of the ablation: ConvFLU; after two thirds of the images the generator fills the classes."""
+    run = small()
+    images = run.system.images
+    system = replace(run.system, images=images * 2 // 3, augmented_images=images // 3)
+    synthesis = SynthesisConfig(stage="augmented", share=system.synthetic_share)
+    return replace(run, recipe="small_fesda", system=system, synthesis=synthesis)
+
+
+def tiny() -> RunConfig:
+    """Drawn faces at 48 px in a minute or two on two CPU cores."""
+    system = FersnetConfig(
+        network=_NARROW,
+        weights=Weights(adversarial=0.05, cycle=0.0),
+        optimizer=_annealed(2e-3, weight_decay=0.02),
+        critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
+        ema_halflife_images=2000,
+        images=16_384,
+        label_smoothing=0.05,
+        edit_every=2,
+        critic_turns=1,
+    )
+    data = DataConfig(image_size=48, global_batch_images=32, grey=True)
+    return RunConfig(system_name="fersnet", recipe="tiny", system=system, data=data)
+
+
+def _annealed(rate: float, *, weight_decay: float) -> OptimizerConfig:
+    return OptimizerConfig(
+        name="adamw",
+        learning_rate=Ramp(start=rate, end=0.0, shape="cosine"),
+        betas=(0.9, 0.99),
+        weight_decay=weight_decay,
+    )

@@ -1,0 +1,209 @@
+"""FERSNet: one network that recognises and edits expressions, against a conditional critic.
+
+Source: Zhao, Liu, Xiao, Lun, Lam, ICPR 2020 (arXiv 2007.04514) and the authors' release. Shapes:
+B faces, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from torch import Tensor, nn
+
+from trainer.config import wanted
+from trainer.losses.adversarial import least_squares
+from trainer.nets.blocks import PatchCritic
+from trainer.nets.convflu import gates_of, recorded_openings
+from trainer.nets.identity_source import load_identity
+from trainer.system import (
+    DataNeeds,
+    DatasetInfo,
+    FaceBatch,
+    Mean,
+    Player,
+    Prediction,
+    Stage,
+    StepContext,
+    System,
+    Turn,
+)
+from trainer.systems.fersnet import losses
+from trainer.systems.fersnet.config import FersnetConfig
+from trainer.systems.fersnet.figure import FigureNetwork
+from trainer.systems.fersnet.losses import EDITING, JUDGING, RULE
+from trainer.systems.fersnet.nets import Encoded, Network
+from trainer.systems.fersnet.release import ReleaseNetwork
+
+IDENTITY_SHAPE = "lightcnn9"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Fakes:
+    """Faces edited once a step, without gradients, for all the critic's turns."""
+
+    images_BCHW: Tensor
+    target_BK: Tensor
+
+
+class Fersnet(System):
+    """See the module. Faces are edited by every `edit_every`-th sample of a rank's batch."""
+
+    def __init__(self, config: FersnetConfig, info: DatasetInfo) -> None:
+        self.config, self.info = config, info
+        self.num_classes = len(info.classes)
+        edits = wanted_editing(config)
+        if config.sharing == "single" and edits:
+            raise ValueError(
+                "system.sharing is single, which has no synthesis branch; these weights must be 0: "
+                + ", ".join(f"system.weights.{name}" for name in edits)
+            )
+        self.network: Network = (
+            ReleaseNetwork(config, info)
+            if config.form == "release"
+            else FigureNetwork(config, info)
+        )
+        self.critic = PatchCritic(info.channels, self.num_classes, config.network.critic_channels)
+        self.identity: nn.Module | None = None
+        if "identity" in edits:
+            self.identity = load_identity(config.identity_network, info, IDENTITY_SHAPE)
+
+    def players(self) -> tuple[Player, ...]:
+        return (
+            Player(
+                name="network",
+                module=self.network,
+                optimizer=self.config.optimizer,
+                ema_halflife_images=self.config.ema_halflife_images,
+            ),
+            Player(name="critic", module=self.critic, optimizer=self.config.critic_optimizer),
+        )
+
+    def frozen(self) -> Mapping[str, nn.Module]:
+        return {} if self.identity is None else {"identity": self.identity}
+
+    def stages(self) -> tuple[Stage, ...]:
+        joint = Stage(
+            name="joint",
+            images=self.config.images,
+            turns=(
+                Turn(
+                    player="critic",
+                    terms=("critic", "mismatch"),
+                    loss=self._judge,
+                    repeats=self.config.critic_turns,
+                ),
+                Turn(
+                    player="network",
+                    terms=("classification", "pixel", "identity", "adversarial", "cycle"),
+                    loss=self._learn,
+                ),
+            ),
+            prepare=self._edit_once,
+        )
+        if not self.config.augmented_images:
+            return (joint,)
+        needs = replace(data_needs(self.config), synthetic_share=self.config.synthetic_share)
+        augmented = replace(
+            joint, name="augmented", images=self.config.augmented_images, data=needs
+        )
+        return joint, augmented
+
+    def gates(self) -> Mapping[str, Tensor]:
+        return {name: gate.mean_opening for name, gate in gates_of(self.network.exchanges).items()}
+
+    def predict(self, batch: FaceBatch) -> Prediction:
+        """Logits, the faces with their target expressions, and the gates' openings as maps."""
+        with recorded_openings(self.network.exchanges) as openings:
+            encoded = self.network.encode(batch.faces_BCHW)
+        images = None
+        if self.config.sharing != "single":
+            target_BK = losses.one_hot(batch.target_expression_B, self.num_classes)
+            images = self.network.decode(encoded, target_BK, None).clamp(-1, 1)
+        return Prediction(
+            logits_BK=self.network.classify(encoded), images_BCHW=images, maps=dict(openings)
+        )
+
+    def _thinned(self, context: StepContext) -> StepContext:
+        """The faces of the batch that are edited."""
+        step = self.config.edit_every
+        if step == 1:
+            return context
+        return replace(context, batch=context.batch.map(lambda tensor: tensor[::step]))
+
+    def _noise(self, context: StepContext, name: str) -> tuple[Tensor, ...]:
+        size = len(context.batch)
+        return tuple(
+            context.noise(f"{name}/{index}", (size, 1, side, side))
+            for index, side in enumerate(self.network.noise_sides)
+        )
+
+    def _edit_once(self, context: StepContext) -> Fakes | None:
+        if not context.wanted & JUDGING:
+            return None
+        context = self._thinned(context)
+        target_BK = losses.one_hot(losses.targets_of(context.batch), self.num_classes)
+        encoded = self.network.encode(context.batch.faces_BCHW)
+        images = self.network.decode(encoded, target_BK, self._noise(context, "fakes"))
+        return Fakes(images_BCHW=images, target_BK=target_BK)
+
+    def _judge(self, context: StepContext) -> Mapping[str, Mean]:
+        thin = self._thinned(context)
+        uniform_B = thin.noise("wrong class", (len(thin.batch), 1), uniform=True)[:, 0] / 2 + 0.5
+        shift_B = 1 + (uniform_B * (self.num_classes - 1)).long()
+        wrong_B = (thin.batch.partner_expression[RULE] + shift_B) % self.num_classes
+        return losses.critic_terms(
+            self.critic,
+            thin.batch,
+            context.shared.images_BCHW,
+            context.shared.target_BK,
+            losses.one_hot(wrong_B, self.num_classes),
+            context.wanted,
+        )
+
+    def _learn(self, context: StepContext) -> Mapping[str, Mean]:
+        edits = bool(context.wanted & EDITING)
+        encoded = self.network.encode(context.batch.faces_BCHW, decodes=edits)
+        terms: dict[str, Mean] = {}
+        if "classification" in context.wanted:
+            terms["classification"] = losses.classification(
+                self.network.classify(encoded),
+                context.batch.expression_B,
+                self.config.label_smoothing,
+            )
+        if edits:
+            thin = self._thinned(context)
+            terms |= self._edit(thin, encoded.every(self.config.edit_every))
+        return terms
+
+    def _edit(self, context: StepContext, encoded: Encoded) -> Mapping[str, Mean]:
+        batch = context.batch
+        target_BK = losses.one_hot(losses.targets_of(batch), self.num_classes)
+        images = self.network.decode(encoded, target_BK, self._noise(context, "edit"))
+        features = None if self.identity is None else self.identity.features
+        terms = losses.paired_terms(images, batch, context.wanted, features)
+        if "adversarial" in context.wanted:
+            scores = self.critic(images, target_BK)
+            terms["adversarial"] = least_squares(scores, 1.0, ~batch.synthetic_B)
+        if "cycle" in context.wanted:
+            source_BK = losses.one_hot(batch.expression_B, self.num_classes)
+            again = self.network.encode(images)
+            back = self.network.decode(again, source_BK, self._noise(context, "back"))
+            terms["cycle"] = losses.cycle(back, batch)
+        return terms
+
+
+def wanted_editing(config: FersnetConfig) -> list[str]:
+    """The terms that need the synthesis branch and whose weight is ever above zero."""
+    weights = {item.name: getattr(config.weights, item.name) for item in fields(config.weights)}
+    return sorted(wanted(weights) & (EDITING | JUDGING))
+
+
+def data_needs(config: FersnetConfig) -> DataNeeds:
+    """Another face of the same subject, if possible with another expression."""
+    return DataNeeds(partner=RULE, balance=config.balance)
+
+
+def build(config: FersnetConfig, info: DatasetInfo) -> Fersnet:
+    """The system; ValueError for settings that do not fit each other or the data."""
+    return Fersnet(config, info)
