@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import hashlib
 import io
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,113 +25,49 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_service.manifest import (
+    MANIFEST,
+    PARTS,
+    LakeFile,
+    Manifest,
+    blake,
+    read_checked,
+    write_atomically,
+)
 from data_service.schema import Rejection, face_schema
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-_PARTS = ".parts"
+_IMAGE = "image"
 _FILE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LakeFile:
-    """One Parquet file of a lake: rows, size and hash."""
-
-    name: str
-    rows: int
-    num_bytes: int
-    hash: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """What a lake holds. `hash` is of the faces and their labels, whatever wrote the files.
-
-    `classes` and `alignments` count rows (`unlabelled`: without an expression), `rejected` counts
-    refused files by reason; `found` and `expected` are counts that the corpus' module made.
-    """
-
-    corpus: str
-    image_size: int
-    channels: int
-    count: int
-    subjects: int
-    source_hash: str
-    hash: str
-    classes: Mapping[str, int]
-    alignments: Mapping[str, int]
-    rejected: Mapping[str, int]
-    found: Mapping[str, int]
-    expected: Mapping[str, int]
-    files: tuple[LakeFile, ...] = field(repr=False)
-    format_version: int = FORMAT_VERSION
-
-    def to_json(self) -> str:
-        """The manifest as it stands in `manifest.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of the lake in `folder`; ValueError says why there is none."""
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise ValueError(_why_no_lake(folder))
-        try:
-            values = json.loads(path.read_text())
-            version = values["format_version"]
-            if version > FORMAT_VERSION:
-                raise _NewerVersionError(
-                    f"the lake at {folder} was made by a newer version (format {version}; this "
-                    f"version reads up to {FORMAT_VERSION}): update mien or ingest again"
-                )
-            files = tuple(LakeFile(**file) for file in values.pop("files"))
-            return cls(**values, files=files)
-        except _NewerVersionError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"damaged lake: {path} cannot be read: {error}") from None
-
-
-class _NewerVersionError(ValueError):
-    pass
-
-
-def _why_no_lake(folder: Path) -> str:
-    if not folder.is_dir():
-        return f"no lake at {folder}: there is no such folder"
-    if (folder / _PARTS).exists() or any(folder.glob("faces-*.parquet")):
-        return f"half-written lake at {folder}: {MANIFEST} is missing; ingest it again"
-    return f"no lake at {folder}: the folder has no {MANIFEST}"
 
 
 class LakeWriter:
     """Collects rows in any order and makes a lake of them; the lake does not depend on the order.
 
-    An existing lake stays whole and readable until `finish` has written its successor.
+    An existing lake stays whole and readable until `finish` has written its successor. ValueError
+    where the folder holds a lake of another corpus or picture size.
     """
 
     def __init__(
         self, path: Path, *, corpus: str, image_size: int, channels: int, source_hash: str
     ) -> None:
-        self._path = path
+        self._path = Path(path)
         self._corpus = corpus
-        self._image_size = image_size
-        self._channels = channels
+        self._shape = (image_size, image_size, channels)
         self._source_hash = source_hash
         self._schema = face_schema(image_size, channels)
         self._parts: list[Path] = []
         self._refuse_other_lake()
-        shutil.rmtree(path / _PARTS, ignore_errors=True)
-        (path / _PARTS).mkdir(parents=True)
+        shutil.rmtree(self._path / PARTS, ignore_errors=True)
+        (self._path / PARTS).mkdir(parents=True)
 
     def append(self, table: pa.Table) -> None:
-        """Keeps rows of `face_schema`; on return they are on disk as one more numbered part."""
+        """Keeps rows of `face_schema`; on return they lie on disk as one more numbered part."""
         if not table.schema.equals(self._schema):
-            raise ValueError(f"rows of another schema than {self._image_size} px faces: {table}")
-        part = self._path / _PARTS / f"part-{len(self._parts):06d}.arrow"
+            raise ValueError(f"these are no rows of {self._corpus} faces {self._shape}")
+        part = self._path / PARTS / f"part-{len(self._parts):06d}.arrow"
         draft = part.with_suffix(".draft")
         with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
-            writer.write_table(table)
+            writer.write_table(table.combine_chunks())
         os.replace(draft, part)
         self._parts.append(part)
 
@@ -142,17 +77,241 @@ class LakeWriter:
         found: Mapping[str, int],
         expected: Mapping[str, int],
     ) -> Manifest:
-        """Writes the lake, its manifest last, and removes the parts and what it replaces."""
+        """Writes the lake, its manifest last, and removes the parts and what the lake replaces."""
         self._refuse_other_lake()
-        sources = [pa.memory_map(str(part)) for part in self._parts]
-        tables = [pa.ipc.open_file(source).read_all() for source in sources]
-        rows = pa.concat_tables(tables) if tables else self._schema.empty_table()
-        rows = rows.take(
-            pa.compute.sort_indices(
-                rows.select(["name", "sample_id"]),
-                sort_keys=[("name", "ascending"), ("sample_id", "ascending")],
-            )
-        ) if False else rows
-        manifest = self._write(rows, rejected, found, expected)
-        shutil.rmtree(self._path / _PARTS)
+        rows = _Parts(self._parts, self._schema)
+        if not rows.count:
+            raise ValueError(f"no face to write: the lake at {self._path} would be empty")
+        files, content = self._write_files(rows)
+        write_atomically(self._path / "quarantine.csv", _quarantine(rejected))
+        height, _, channels = self._shape
+        manifest = Manifest(
+            corpus=self._corpus,
+            image_size=height,
+            channels=channels,
+            count=rows.count,
+            subjects=len(set(rows.labels["subject"].drop_null().to_pylist())),
+            source_hash=self._source_hash,
+            hash=content,
+            classes=_counts(one or "unlabelled" for one in rows.labels["expression"].to_pylist()),
+            alignments=_counts(rows.labels["alignment"].to_pylist()),
+            rejected=_counts(one.reason for one in rejected),
+            found=dict(found),
+            expected=dict(expected),
+            files=files,
+        )
+        write_atomically(self._path / MANIFEST, manifest.to_json().encode())
+        self._remove_leftovers(manifest)
         return manifest
+
+    def _write_files(self, rows: _Parts) -> tuple[tuple[LakeFile, ...], str]:
+        """The Parquet files of all rows in their final order, and the hash of their content.
+
+        Pixels are stored as one binary value per face: Parquet has no bytes type for numbers and
+        would keep every pixel as a 32-bit integer, ten times slower to read.
+        """
+        pixels, labels, files = blake(), blake(repr((self._corpus, self._shape)).encode()), []
+        step = max(1, _FILE_BYTES // int(np.prod(self._shape)))
+        for start in range(0, rows.count, step):
+            table, pixels_NP = rows.read(start, start + step)
+            pixels.update(pixels_NP)
+            labels.update("\n".join(map(json.dumps, table.to_pylist())).encode() + b"\n")
+            packed = pa.Array.from_buffers(
+                pa.binary(pixels_NP.shape[1]), len(pixels_NP), [None, pa.py_buffer(pixels_NP)]
+            )
+            files.append(self._write_file(len(files), table.append_column(_IMAGE, packed)))
+        labels.update(pixels.digest())
+        return tuple(files), labels.hexdigest()
+
+    def _write_file(self, index: int, table: pa.Table) -> LakeFile:
+        sink = io.BytesIO()
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[name for name in table.column_names if name != _IMAGE],
+        )
+        content = sink.getbuffer()
+        file_hash = blake(content).hexdigest()
+        name = f"faces-{index:05d}-{file_hash[:8]}.parquet"
+        write_atomically(self._path / name, content)
+        return LakeFile(name=name, rows=table.num_rows, num_bytes=len(content), hash=file_hash)
+
+    def _refuse_other_lake(self) -> None:
+        if not (self._path / MANIFEST).is_file():
+            return
+        there = Manifest.read(self._path)
+        shape = (there.image_size, there.image_size, there.channels)
+        if (there.corpus, shape) != (self._corpus, self._shape):
+            raise ValueError(
+                f"the lake at {self._path} holds {there.corpus} faces {_size_text(shape)}, not "
+                f"{self._corpus} faces {_size_text(self._shape)}: choose another folder"
+            )
+
+    def _remove_leftovers(self, manifest: Manifest) -> None:
+        named = {file.name for file in manifest.files}
+        for path in self._path.glob("faces-*.parquet"):
+            if path.name not in named:
+                path.unlink()
+        shutil.rmtree(self._path / PARTS)
+
+
+class _Parts:
+    """The rows of all parts in their final order; pixels are read from disk as they are needed."""
+
+    def __init__(self, parts: Sequence[Path], schema: pa.Schema) -> None:
+        tables = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in parts]
+        rows = pa.concat_tables([schema.empty_table(), *tables])
+        keys = list(zip(rows["name"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
+        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+        self.labels = rows.drop_columns([_IMAGE]).combine_chunks().take(order)
+        self.count = len(order)
+        self._num_bytes = int(np.prod(schema.field(_IMAGE).type.shape))
+        self._pixels = [_pixels(chunk, self._num_bytes) for chunk in rows[_IMAGE].chunks]
+        starts = np.cumsum([0, *(len(part) for part in self._pixels)])
+        self._part = np.searchsorted(starts, order, side="right") - 1
+        self._within = order - starts[self._part]
+
+    def read(self, start: int, stop: int) -> tuple[pa.Table, np.ndarray]:
+        """The labels and the pixels (uint8 N x H*W*C) of rows start to stop."""
+        labels = self.labels.slice(start, stop - start).combine_chunks()
+        pixels_NP = np.empty((labels.num_rows, self._num_bytes), np.uint8)
+        where = zip(self._part[start:stop], self._within[start:stop], strict=True)
+        for pixels_P, (part, within) in zip(pixels_NP, where, strict=True):
+            pixels_P[:] = self._pixels[part][within]
+        return labels, pixels_NP
+
+
+def _pixels(chunk: pa.ExtensionArray, num_bytes: int) -> np.ndarray:
+    return chunk.storage.flatten().to_numpy(zero_copy_only=True).reshape(-1, num_bytes)
+
+
+def _quarantine(rejected: Sequence[Rejection]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "reason", "detail"))
+    writer.writerows(sorted((one.name, one.reason, one.detail) for one in rejected))
+    return text.getvalue().encode()
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _size_text(shape: tuple[int, int, int]) -> str:
+    height, width, channels = shape
+    return f"of {height}x{width} px in {'grey' if channels == 1 else 'colour'}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lake:
+    """A whole lake, opened: `table` has all columns but the pixels, `faces` has the pixels."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Lake:
+        """The lake in the folder `path`.
+
+        ValueError where there is none, where it is half-written or damaged (files are checked by
+        size; `verify` checks their content), or where a newer version made it.
+        """
+        path = Path(path)
+        lake = cls(path=path, manifest=Manifest.read(path))
+        for file in lake.manifest.files:
+            found = path / file.name
+            size = found.stat().st_size if found.is_file() else None
+            if size != file.num_bytes:
+                what = "is missing" if size is None else f"has {size} bytes, not {file.num_bytes}"
+                raise ValueError(f"damaged lake at {path}: {file.name} {what}; ingest it again")
+        return lake
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    @property
+    def hash(self) -> str:
+        """Names the lake's content; it goes into the record of every run."""
+        return self.manifest.hash
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows in their order, without the pixels."""
+        schema = face_schema(self.manifest.image_size, self.manifest.channels)
+        names = [name for name in schema.names if name != _IMAGE]
+        files = [self.path / file.name for file in self.manifest.files]
+        tables = [pq.read_table(file, columns=names, partitioning=None) for file in files]
+        return pa.concat_tables(tables).combine_chunks()
+
+    @cached_property
+    def faces(self) -> np.ndarray:
+        """All faces, uint8 N x H x W x C, read-only, mapped from a file that the node shares."""
+        side, channels = self.manifest.image_size, self.manifest.channels
+        unpacked = unpack_once(self)
+        return np.asarray(
+            np.memmap(unpacked, np.uint8, "r", shape=(len(self), side, side, channels))
+        )
+
+    def require_size(self, image_size: int) -> None:
+        """ValueError where the faces are smaller than `image_size` pixels."""
+        if self.manifest.image_size < image_size:
+            raise ValueError(
+                f"the lake at {self.path} has faces of {self.manifest.image_size} px and the run "
+                f"needs {image_size} px: ingest with --size {image_size} or more"
+            )
+
+    def verify(self) -> None:
+        """Reads every file; ValueError names the first whose content is not what was written."""
+        for file in self.manifest.files:
+            read_checked(self.path, file)
+
+
+def cache_dir() -> Path:
+    """Where this node keeps what it unpacks: $MIEN_CACHE, or ~/.cache/mien."""
+    return Path(os.environ.get("MIEN_CACHE") or Path.home() / ".cache" / "mien")
+
+
+def unpack_once(lake: Lake) -> Path:
+    """The file with all pixels of the lake, written by the first process of the node that asks.
+
+    Others wait for it. Its folder is named by the lake's hash, and every Parquet file is checked
+    against its own hash while it is unpacked.
+    """
+    folder = cache_dir() / lake.hash
+    unpacked = folder / "faces.bin"
+    side, channels = lake.manifest.image_size, lake.manifest.channels
+    num_bytes = len(lake) * side * side * channels
+    if _has_size(unpacked, num_bytes):
+        return unpacked
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _has_size(unpacked, num_bytes):
+            _unpack(lake, unpacked)
+    if not _has_size(unpacked, num_bytes):
+        raise ValueError(f"damaged lake at {lake.path}: its files hold not {num_bytes} pixel bytes")
+    return unpacked
+
+
+def _has_size(path: Path, num_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == num_bytes
+
+
+def _unpack(lake: Lake, unpacked: Path) -> None:
+    draft = unpacked.with_suffix(f".{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as sink:
+            for file in lake.manifest.files:
+                content = pa.BufferReader(read_checked(lake.path, file))
+                column = pq.read_table(content, columns=[_IMAGE])[_IMAGE]
+                for chunk in column.chunks:
+                    width = chunk.type.byte_width
+                    start = chunk.offset * width
+                    sink.write(memoryview(chunk.buffers()[1])[start : start + len(chunk) * width])
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(draft, unpacked)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,111 @@
+"""What a lake says of itself in `manifest.json`, and how its files are written and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PARTS = ".parts"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LakeFile:
+    """One Parquet file of a lake: rows, size and hash."""
+
+    name: str
+    rows: int
+    num_bytes: int
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a lake holds. `hash` is of the faces and their labels, whatever wrote the files.
+
+    `classes` and `alignments` count rows (`unlabelled`: without an expression), `rejected` counts
+    refused files by reason; `found` and `expected` are counts that the corpus' module made.
+    """
+
+    corpus: str
+    image_size: int
+    channels: int
+    count: int
+    subjects: int
+    source_hash: str
+    hash: str
+    classes: Mapping[str, int]
+    alignments: Mapping[str, int]
+    rejected: Mapping[str, int]
+    found: Mapping[str, int]
+    expected: Mapping[str, int]
+    files: tuple[LakeFile, ...] = field(repr=False)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """The manifest as it stands in `manifest.json`."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of the lake in `folder`; ValueError says why there is none."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise ValueError(_why_no_lake(folder))
+        try:
+            values = json.loads(path.read_text())
+            version = values["format_version"]
+            if version > FORMAT_VERSION:
+                raise _NewerVersionError(
+                    f"the lake at {folder} was made by a newer version (format {version}; this "
+                    f"version reads up to {FORMAT_VERSION}): update mien or ingest again"
+                )
+            files = tuple(LakeFile(**file) for file in values.pop("files"))
+            return cls(**values, files=files)
+        except _NewerVersionError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"damaged lake: {path} cannot be read: {error}") from None
+
+
+class _NewerVersionError(ValueError):
+    pass
+
+
+def _why_no_lake(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"no lake at {folder}: there is no such folder"
+    if (folder / PARTS).exists() or any(folder.glob("faces-*.parquet")):
+        return f"half-written lake at {folder}: {MANIFEST} is missing; ingest it again"
+    return f"no lake at {folder}: the folder has no {MANIFEST}"
+
+
+def blake(content: bytes | memoryview = b"") -> hashlib.blake2b:
+    """The hash that lakes and pools are named by."""
+    return hashlib.blake2b(content, digest_size=16)
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file that is there wholly or not at all, also when the disk is full."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_checked(folder: Path, file: LakeFile) -> bytes:
+    """The content of a file of a lake; ValueError where it is not what was written."""
+    content = (folder / file.name).read_bytes()
+    if blake(content).hexdigest() != file.hash:
+        raise ValueError(f"damaged lake at {folder}: {file.name} has changed; ingest it again")
+    return content
