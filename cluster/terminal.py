@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,6 +30,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from cluster.home import home
 from cluster.interrupt import interrupt
@@ -80,23 +80,24 @@ _screen = _Screen()
 @contextmanager
 def working(command: str) -> Iterator[Path]:
     """A command that takes time: gives its log file, which gets the traceback if it fails."""
-    folder = home() / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    log_file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{os.getpid()}.log"
-    log_file.touch()
+    log_file = _new_log(command)
     handler = logging.FileHandler(log_file)
     logging.getLogger().addHandler(handler)
     _screen.divert(log_file)
     try:
         yield log_file
-    except BaseException as error:
-        with log_file.open("a") as log:
-            traceback.print_exception(error, file=log)
-        raise
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
     say(f"log: {log_file}")
+
+
+def _new_log(command: str) -> Path:
+    folder = home() / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}-{os.getpid()}.log"
+    path.touch()
+    return path
 
 
 @contextmanager
@@ -158,7 +159,7 @@ def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
 
 
-def show(values: Mapping[str, Any], renderables: Sequence[Any], *, as_json: bool) -> None:
+def show(values: Mapping[str, Any], renderables: Sequence[Any], as_json: bool) -> None:
     """The result: for people, or as one JSON object in the last line."""
     if not as_json:
         for renderable in renderables:
@@ -217,10 +218,7 @@ def _end(number: int, frame: Any) -> None:
 
 def report(error: BaseException) -> int:
     """One line on stderr for what went wrong, and the exit code that says whose doing it was."""
-    if isinstance(error, (click.exceptions.Exit, SystemExit)):
-        code = error.exit_code if isinstance(error, click.exceptions.Exit) else error.code
-        return code if isinstance(code, int) else FAILED
-    if isinstance(error, click.ClickException):
+    if isinstance(error, TyperException):
         _complain(f"{error.format_message()}{_usage(error)}")
         return WRONG_INPUT
     if isinstance(error, KeyboardInterrupt):
@@ -230,16 +228,26 @@ def report(error: BaseException) -> int:
     if _is_wrong_input(cause):
         _complain(_one_line(cause))
         return WRONG_INPUT
-    where = f"; log with the traceback: {_screen.log_file}" if _screen.log_file else ""
-    _complain(f"failed: {_one_line(cause) or type(cause).__name__}{where}")
+    _complain(f"failed: {_one_line(cause) or type(cause).__name__}{_kept(error)}")
     return FAILED
+
+
+def _kept(error: BaseException) -> str:
+    """Where the traceback is to be read."""
+    try:
+        log_file = _screen.log_file or _new_log("mien")
+        with log_file.open("a") as log:
+            traceback.print_exception(error, file=log)
+    except OSError as full:
+        return f"; its log could not be written: {full.strerror}"
+    return f"; log with the traceback: {log_file}"
 
 
 def _complain(text: str) -> None:
     _screen.err.print(f"mien: {text}", markup=False, highlight=False)
 
 
-def _usage(error: click.ClickException) -> str:
+def _usage(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f" (see {context.command_path} --help)" if context else ""
 

@@ -1,0 +1,135 @@
+"""The results of commands as tables, from the same plain values that `--json` prints."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from cluster.terminal import table
+
+FIGURES = ("accuracy", "macro_recall", "macro_f1")
+
+
+def interval(value: Mapping[str, float] | None) -> str:
+    """`0.843 [0.801, 0.880]`: the value with its 95 % interval."""
+    if value is None:
+        return ""
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def result(values: Mapping[str, Any]) -> list[Any]:
+    """What came of a run: figures with their intervals, and the confusion matrix."""
+    rows = [[name.replace("_", " "), interval(values[name])] for name in FIGURES if name in values]
+    for name in ("status", "images_per_second", "first_step_seconds", "num_faces", "num_subjects"):
+        if values.get(name) is not None:
+            rows.append([name.replace("_", " "), _figure(values[name])])
+    made: list[Any] = [table(("run", values["run_id"]), rows)]
+    if "confusion" in values:
+        made.append(confusion(values["classes"], values["confusion"], values["per_class"]))
+    return made
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def confusion(
+    classes: Sequence[str], counts: Sequence[Sequence[int]], recalls: Mapping[str, float | None]
+) -> Table:
+    """Faces by true class (row) and predicted class (column), with the recall of each class."""
+    rows = []
+    for name, line in zip(classes, counts, strict=True):
+        recall = recalls[name]
+        rows.append([name, *line, "" if recall is None else f"{recall:.3f}"])
+    return table(("truth \\ predicted", *classes, "recall"), rows)
+
+
+def corpora(values: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """What can be read: name, description and layout of each."""
+    made: list[Any] = []
+    for name, one in values.items():
+        made.append(Text.assemble((name, "bold"), "  ", one["description"]))
+        made.append(Text(textwrap.indent(one["layout"].strip("\n"), "    ") + "\n"))
+    return made
+
+
+def ingested(values: Mapping[str, Any]) -> list[Any]:
+    """What became of a corpus: faces by class, how they were placed, what was rejected and why."""
+    rows = [["faces", values["faces"]], ["rejected", values["rejected"]]]
+    rows += [[f"rejected: {reason}", count] for reason, count in values["by_reason"].items()]
+    rows += [[f"class: {name}", count] for name, count in values["by_class"].items()]
+    rows += [[f"placed by: {name}", count] for name, count in values["by_alignment"].items()]
+    for name, count in values["expected"].items():
+        if values["found"].get(name) != count:
+            found = values["found"].get(name, 0)
+            rows.append([f"a complete copy: {name}", f"{count}, this one has {found}"])
+    share = f"{100 * values['found_share']:.1f} % of the faces were placed by known points"
+    return [table(("lake", values["lake"]), rows), share]
+
+
+def knobs(settings: Sequence[Any]) -> Table:
+    """Settings by path, with the paper's symbol, default, bounds or choices, and meaning."""
+    rows = []
+    for one in settings:
+        valid = ", ".join(map(str, one.choices))
+        if one.bounds:
+            valid = f"{one.bounds[0]:g} to {one.bounds[1]:g}{' (log)' if one.log else ''}"
+        alias = one.alias.rpartition(".")[2] if one.alias else None
+        rows.append([one.path, alias, _default(one.default), valid, one.doc])
+    return table(("path", "alias", "default", "valid", "what it does"), rows)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "all"
+    return "none" if value is None else str(value)
+
+
+def runs(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Runs, the newest last."""
+    columns = ("run", "system", "fold", "state", "images", "images/s", "created")
+    lines = []
+    for row in rows:
+        share = f"{row['images']}/{row['total_images']}" if row["total_images"] else row["images"]
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
+        rate = row["images_per_second"]
+        rate = f"{rate:.0f}" if rate else None
+        lines.append(
+            [row["run_id"], row["system"], row["fold"], row["state"], share, rate, created]
+        )
+    return table(columns, lines)
+
+
+def study(values: Mapping[str, Any]) -> list[Any]:
+    """A search: its trials, each with what was set and what came of it."""
+    names = values["objectives"]
+    rows = []
+    for trial in values["trials"]:
+        settings = ", ".join(f"{key}={_short(value)}" for key, value in trial["params"].items())
+        found = trial.get("values") or {}
+        figures = [f"{found[name]:.4f}" if name in found else "" for name in names]
+        rows.append([trial["number"], trial["state"].lower(), *figures, settings])
+    best = values["best"]
+    made: list[Any] = [table(("trial", "state", *names, "settings"), rows, values["study"])]
+    if best:
+        settings = " ".join(f"--set {key}={value}" for key, value in best["params"].items())
+        made.append(f"best: trial {best['number']}; to train it: {settings}")
+    return made
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def lake(values: Mapping[str, Any]) -> list[Any]:
+    """A lake's summary: single figures first, then each group of counts."""
+    rows = [[name, value] for name, value in values.items() if isinstance(value, (int, str))]
+    for group, counts in values.items():
+        if isinstance(counts, Mapping) and group != "expected":
+            rows += [[f"{group}: {name}", count] for name, count in counts.items()]
+    return [table(("lake", ""), rows)]

@@ -1,0 +1,482 @@
+"""The command line: each sub-command parses, calls one function below, and shows what it gave.
+
+Modules are imported where they are used, so that `--help` does not wait for torch and Ray.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cluster import tables, terminal
+from cluster.terminal import show, table, working
+
+app = typer.Typer(
+    name="mien",
+    help="Trains networks that recognise facial expressions, and networks that synthesise them.",
+    epilog="Example: mien ingest drawn --lake faces, then: mien train fersnet.tiny --lake faces",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+server = typer.Typer(
+    help="The MLflow tracking server.", epilog="Example: mien server start", no_args_is_help=True
+)
+app.add_typer(server, name="server")
+
+FACES_WORTH_RAY = 400
+"""Fewer faces are placed in this process before a local Ray would have started."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Recipe = Annotated[str, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`.")]
+LakeOption = Annotated[Path, typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start, or its folder.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Any setting of `mien systems --knobs`."),
+]
+Workers = Annotated[int | None, typer.Option(help="Training processes, over all machines.")]
+Zero = Annotated[int | None, typer.Option(help="DeepSpeed's ZeRO stage: 0, 1 or 2.")]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
+Seed = Annotated[int | None, typer.Option(help="Names the random numbers; equal seed, equal run.")]
+Experiment = Annotated[str, typer.Option(help="The MLflow experiment.")]
+Name = Annotated[str | None, typer.Option(help="How MLflow shows it.")]
+Parallel = Annotated[int, typer.Option(min=1, help="How many at a time.")]
+
+
+@app.callback()
+def common(
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray, host:port or auto; else a local one starts.")
+    ] = None,
+) -> None:
+    """Trains networks that recognise facial expressions, and networks that synthesise them."""
+    if address is not None:
+        os.environ["RAY_ADDRESS"] = address
+
+
+@app.command(epilog="Example: mien corpora")
+def corpora(as_json: AsJson = False) -> None:
+    """What can be read, and the layout that each corpus must have."""
+    from data_service import corpora as known
+
+    modules = {name: known.load(name) for name in known.names()}
+    values = {
+        name: {"description": one.DESCRIPTION, "layout": one.LAYOUT, "expected": one.EXPECTED}
+        for name, one in modules.items()
+    }
+    show({"corpora": values}, tables.corpora(values), as_json)
+
+
+@app.command(epilog="Example: mien ingest photos ~/photos --lake lakes/photos --size 64")
+def ingest(
+    corpus: Annotated[str, typer.Argument(help="One of `mien corpora`.")],
+    source: Annotated[Path | None, typer.Argument(help="Its folder; `drawn` needs none.")] = None,
+    *,
+    lake: Annotated[Path, typer.Option(metavar="DIR", help="Where the lake is to be.")],
+    size: Annotated[int, typer.Option(help="Side of the aligned faces, in pixels.")] = 128,
+    grey: Annotated[bool, typer.Option(help="Keep one channel.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default every CPU.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the corpus.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find and align the faces of a corpus and write the lake; says what was rejected and why."""
+    options = {name: _plain(text) for name, text in _pairs(option, "--option").items()}
+    with working("ingest") as log_file, terminal.progress("faces") as progress:
+        from cluster.session import connect
+        from data_service import corpora as known
+        from data_service.ingest import ingest as make_lake
+
+        found = known.scan(corpus, source, options, image_size=size)
+        here = workers == 1 or (workers is None and len(found.faces) < FACES_WORTH_RAY)
+        with nullcontext() if here else connect(log_file=log_file):
+            report = make_lake(
+                corpus,
+                source,
+                lake,
+                image_size=size,
+                channels=1 if grey else 3,
+                workers=workers,
+                options=options,
+                progress=progress,
+            )
+    values = report.as_json()
+    show(values, tables.ingested(values), as_json)
+
+
+@app.command(epilog="Example: mien lake lakes/photos")
+def lake(
+    directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: AsJson = False
+) -> None:
+    """Counts, classes, subjects, alignment quality and hash of a lake."""
+    from data_service.lake import Lake
+
+    values = asdict(Lake.open(directory).manifest)
+    show(values, tables.lake(values), as_json)
+
+
+@app.command(epilog="Example: mien systems fersnet.small --knobs")
+def systems(
+    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    knobs: Annotated[bool, typer.Option("--knobs", help="Every λ, gate and setting.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Systems and recipes; with --knobs every setting with default, bounds and paper symbol."""
+    from trainer import catalog
+    from trainer.config import plain
+    from trainer.overrides import knobs as settings_of
+
+    if knobs:
+        if system is None:
+            raise ValueError(f"--knobs needs a SYSTEM; valid: {', '.join(catalog.names())}")
+        found = settings_of(catalog.recipe(system))
+        rows = {one.path: plain(one) for one in found}
+        show({"system": system, "knobs": rows}, [tables.knobs(found)], as_json)
+        return
+    names = [system.partition(".")[0]] if system else catalog.names()
+    specs = [catalog.load(name) for name in names]
+    values = {
+        spec.name: {
+            "title": spec.title,
+            "recipes": list(spec.recipes),
+            "capabilities": sorted(spec.capabilities),
+        }
+        for spec in specs
+    }
+    lines = [
+        (name, one["title"], ", ".join(one["recipes"]), ", ".join(one["capabilities"]))
+        for name, one in values.items()
+    ]
+    columns = ("system", "paper", "recipes", "can")
+    show({"systems": values}, [table(columns, lines)], as_json)
+
+
+@app.command(
+    epilog="Example: mien train fersnet.tiny --lake lakes/drawn --workers 2 --set lambda_1=0.5"
+)
+def train(
+    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    *,
+    lake: Annotated[Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.")] = None,
+    fold: Annotated[str | None, typer.Option(metavar="K/N", help="By default 1/10.")] = None,
+    workers: Workers = None,
+    zero: Zero = None,
+    precision: Precision = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    init: Annotated[str | None, typer.Option(metavar="RUN|FILE", help="Start weights.")] = None,
+    init_only: Annotated[str, typer.Option(metavar="PATTERN", help="Which of them.")] = "*",
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    experiment: Experiment = "mien",
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train one fold; Ctrl-C saves a checkpoint and ends, --resume goes on from it."""
+    with working("train"), terminal.watching("images", _polled("images_done")):
+        from trainer import job, launch
+
+        if resume is not None:
+            given = (system, lake, fold, workers, zero, precision, seed, settings, init)
+            if any(value is not None for value in given):
+                raise ValueError("--resume takes everything from the run; give nothing besides it")
+            found = job.load(job.find(resume))
+            result = launch.train(found.run, found.lake, resume=resume)
+        else:
+            if system is None or lake is None:
+                raise ValueError("SYSTEM and --lake are needed, or --resume RUN")
+            result = launch.train(
+                _run(system, settings, workers, zero, precision, seed),
+                lake,
+                fold=fold,
+                experiment=experiment,
+                name=name,
+                init=init,
+                init_only=init_only,
+            )
+    show(result.as_json(), tables.result(result.as_json()), as_json)
+    if result.status == "stopped":
+        terminal.say(f"stopped; to go on: mien train --resume {result.run_id}")
+        raise typer.Exit(terminal.FAILED)
+
+
+@app.command(epilog="Example: mien crossval fersnet.small --lake lakes/photos --folds 5")
+def crossval(
+    system: Recipe,
+    *,
+    lake: LakeOption,
+    folds: Annotated[int, typer.Option(help="Folds by subject; each is tested once.")],
+    parallel: Parallel = 1,
+    workers: Workers = None,
+    zero: Zero = None,
+    precision: Precision = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    experiment: Experiment = "mien",
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and test every fold; one scorecard over all subjects."""
+    with working("crossval"), terminal.watching("folds", _polled("runs_ended", folds)):
+        from trainer.crossval import crossval as run_folds
+
+        run = _run(system, settings, workers, zero, precision, seed)
+        values = run_folds(
+            run, lake, folds, parallel=parallel, experiment=experiment, name=name
+        ).as_json()
+    show(values, tables.result(values), as_json)
+
+
+@app.command(
+    epilog="Example: mien tune exprgan.tiny --lake faces --trials 6 --search lambda_1=0.1:9:log"
+)
+def tune(
+    system: Recipe,
+    *,
+    lake: LakeOption,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try, all together.")],
+    search: Annotated[
+        list[str] | None, typer.Option(metavar="PATH=LOW:HIGH[:log]", help="What is searched.")
+    ] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What is best, on validation.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=1, help="Folds of each trial.")] = 1,
+    parallel: Parallel = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
+    settings: Settings = None,
+    experiment: Experiment = "mien",
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search λ and other settings; bad trials end early, and --resume repeats nothing."""
+    done: list[Any] = []
+    with working("tune"), terminal.progress("trials") as progress:
+        from tuning.search import search as run_search
+
+        values = run_search(
+            _run(system, settings),
+            lake,
+            trials=trials,
+            search=search or (),
+            objectives=objective or (),
+            folds=folds,
+            parallel=parallel,
+            name=name,
+            resume=resume,
+            seed=seed,
+            experiment=experiment,
+            on_trial=lambda trial: progress(len(done.append(trial) or done), trials),
+        ).as_json()
+    show(values, tables.study(values), as_json)
+    if values["status"] == "stopped":
+        terminal.say(f"stopped; to go on: the same command with --name {values['study']} --resume")
+        raise typer.Exit(terminal.FAILED)
+
+
+@app.command(epilog="Example: mien evaluate 3f2a --lake lakes/london")
+def evaluate(run: Run, *, lake: LakeOption, as_json: AsJson = False) -> None:
+    """A trained run on another lake; on its own lake, on its test subjects alone."""
+    with working("evaluate"), terminal.progress("evaluating"):
+        from trainer.retest import retest
+
+        values = retest(run, lake)
+    show(values, tables.result(values), as_json)
+
+
+@app.command(epilog="Example: mien compare mien")
+def compare(
+    experiment: Annotated[str, typer.Argument(help="The MLflow experiment.")] = "mien",
+    as_json: AsJson = False,
+) -> None:
+    """Runs, folds and trials side by side, from MLflow, with intervals and paired tests."""
+    with working("compare"), terminal.progress("reading"):
+        from cluster.home import tracking_uri
+        from tuning.compare import compare as read_back
+
+        found = read_back(tracking_uri(), experiment)
+    show(found.as_json(), [found.table()], as_json)
+
+
+@app.command(epilog="Example: mien runs")
+def runs(as_json: AsJson = False) -> None:
+    """What is running and what ran."""
+    from trainer import runs as known
+
+    rows = known.rows()
+    show({"runs": rows}, [tables.runs(rows)], as_json)
+
+
+@app.command(epilog="Example: mien stop 3f2a")
+def stop(run: Run, as_json: AsJson = False) -> None:
+    """Stop a run; it saves a checkpoint first."""
+    from trainer import runs as known
+
+    with terminal.progress("saving"):
+        values = known.stop(run)
+    show(values, [f"run {values['run_id']}: {values['state']}"], as_json)
+
+
+@app.command(epilog="Example: mien edit 3f2a me.jpg --to happiness --intensity 0.5 --out happy.png")
+def edit(
+    run: Run,
+    image: Annotated[Path, typer.Argument(help="A photograph with a face.")],
+    *,
+    to: Annotated[str, typer.Option(metavar="EXPRESSION")],
+    intensity: Annotated[float | None, typer.Option(help="0 to 1, where the system can.")] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A PNG of the aligned face.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give the face in a photograph another expression."""
+    with working("edit"), terminal.progress("editing"):
+        from trainer.edit import edit as edit_face
+
+        done = edit_face(run, image, to, intensity=intensity, out=out)
+    show(
+        done.as_json(), [f"{done.out}: {done.to}; the face was placed by {done.alignment}"], as_json
+    )
+
+
+@app.command(epilog="Example: mien recognise 3f2a me.jpg you.jpg")
+def recognise(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    as_json: AsJson = False,
+) -> None:
+    """Name the expression in photographs."""
+    with working("recognise"), terminal.progress("recognising"):
+        from trainer.edit import recognise as name_faces
+
+        found = name_faces(run, images)
+    rows = [(one.image, one.expression, one.confidence, one.alignment) for one in found]
+    shown = table(("image", "expression", "confidence", "placed by"), rows)
+    show({"images": [one.as_json() for one in found]}, [shown], as_json)
+
+
+@server.command("start", epilog="Example: mien server start --port 5000")
+def server_start(
+    host: Annotated[str, typer.Option(help="The interface that it listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="A name that others call it by.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the server, and wait until it answers."""
+    from cluster import mlflow_server
+
+    with terminal.progress("starting"):
+        state = mlflow_server.start(host=host, port=port, allowed_hosts=allow or ())
+    show(state.as_json(), [f"MLflow: {state.address}  (log: {state.log})"], as_json)
+
+
+@server.command("stop", epilog="Example: mien server stop")
+def server_stop(as_json: AsJson = False) -> None:
+    """Stop the server that this home started."""
+    from cluster import mlflow_server
+
+    state = mlflow_server.stop()
+    text = "stopped" if state.running else "nothing was running"
+    show({**state.as_json(), "running": False}, [text], as_json)
+
+
+@server.command("status", epilog="Example: mien server status")
+def server_status(as_json: AsJson = False) -> None:
+    """Whether it runs, and where."""
+    from cluster import mlflow_server
+
+    state = mlflow_server.status()
+    text = f"running at {state.address}" if state.running else "not running"
+    show(state.as_json(), [f"MLflow: {text}; store: {state.store}"], as_json)
+
+
+@app.command(epilog="Example: mien doctor --cluster ray_cluster.yaml")
+def doctor(
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also check this ray_cluster.yaml.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is installed, what is missing, what would fail, and how to mend it."""
+    from cluster.doctor import examine
+
+    with terminal.progress("checking"):
+        checks = examine(cluster)
+    rows = [(one.state, one.name, one.found, one.mend) for one in checks]
+    shown = table(("", "what", "found", "how to mend it"), rows)
+    show({"checks": [one.as_json() for one in checks]}, [shown], as_json)
+    if any(one.state == "fail" for one in checks):
+        raise typer.Exit(terminal.FAILED)
+
+
+def _run(
+    system: str,
+    settings: list[str] | None,
+    workers: int | None = None,
+    zero: int | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+) -> Any:
+    """The recipe with the options that were given."""
+    from trainer import catalog
+    from trainer.overrides import with_overrides
+
+    options = {
+        "engine.workers": workers,
+        "engine.zero": zero,
+        "engine.precision": precision,
+        "seed": seed,
+    }
+    given = {path: value for path, value in options.items() if value is not None}
+    return with_overrides(catalog.recipe(system), {**given, **_pairs(settings, "--set")})
+
+
+def _polled(name: str, *values: Any) -> Callable[[], tuple[int, int] | None]:
+    """Asks `trainer.runs` about the runs that started after this moment."""
+    began = time.time()
+
+    def poll() -> tuple[int, int] | None:
+        from trainer import runs as known
+
+        return getattr(known, name)(began, *values)
+
+    return poll
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """`NAME=VALUE` texts as a mapping; ValueError for one without an equals sign."""
+    pairs = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{option} {text}: it must look like PATH=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _plain(text: str) -> bool | int | float | str:
+    """An option of a corpus as the value that it looks like."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def main() -> None:
+    """The entry point; see `cluster.terminal.run` for the exit codes."""
+    sys.exit(terminal.run(lambda: app(prog_name="mien", standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

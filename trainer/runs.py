@@ -1,0 +1,86 @@
+"""Runs on disk: which there are, how they stand, and how one is asked to stop."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from cluster.home import runs_dir
+from trainer import job as jobs
+
+LIVE = ("starting", "running")
+LOST_AFTER_SECONDS = 300.0
+
+
+def rows() -> list[dict[str, Any]]:
+    """All runs as plain values, the oldest first. A run whose process is gone is `lost`."""
+    found = [row(path.parent) for path in runs_dir().glob("*/run.json")]
+    return sorted(found, key=lambda values: values["created"])
+
+
+def row(directory: Path) -> dict[str, Any]:
+    """How one run stands."""
+    settings = jobs.read_json(directory / "run.json")
+    status = jobs.read_json(directory / "status.json")
+    return {
+        "run_id": settings["run_id"],
+        "system": f"{settings['run']['system_name']}.{settings['run']['recipe']}",
+        "fold": settings["fold"],
+        "experiment": settings["experiment"],
+        "parent": settings["parent"],
+        "state": _state(status),
+        "images": status.get("images", 0),
+        "total_images": status.get("total_images"),
+        "images_per_second": status.get("images_per_second"),
+        "created": settings["created"],
+        "updated": status["updated"],
+        "directory": str(directory),
+    }
+
+
+def _state(status: dict[str, Any]) -> str:
+    """As the run says, unless it says that it goes on and its process is no more."""
+    if status["state"] not in LIVE:
+        return status["state"]
+    if status["host"] == socket.gethostname():
+        alive = Path(f"/proc/{status['pid']}").exists()
+    else:
+        alive = time.time() - status["updated"] < LOST_AFTER_SECONDS
+    return status["state"] if alive else "lost"
+
+
+def stop(run: str, *, wait_seconds: float = 120.0) -> dict[str, Any]:
+    """Ask a run to save a checkpoint and end, and wait until it has; how it stands then.
+
+    ValueError when it is not running. TimeoutError when it has not ended in time.
+    """
+    directory = jobs.find(run)
+    state = row(directory)["state"]
+    if state not in LIVE:
+        raise ValueError(f"run {directory.name} is not running; it is {state}")
+    (directory / "stop").touch()
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline:
+        values = row(directory)
+        if values["state"] not in LIVE:
+            return values
+        time.sleep(0.2)
+    raise TimeoutError(f"run {directory.name} has not ended within {wait_seconds:.0f} s")
+
+
+def images_done(created: float) -> tuple[int, int] | None:
+    """Images done and wanted by the newest run that this machine started after `created`."""
+    own = [
+        values
+        for values in rows()
+        if values["created"] >= created and values["state"] in LIVE and values["total_images"]
+    ]
+    return (own[-1]["images"], own[-1]["total_images"]) if own else None
+
+
+def runs_ended(created: float, total: int) -> tuple[int, int]:
+    """How many of `total` runs, started after `created`, have ended."""
+    own = [values for values in rows() if values["created"] >= created]
+    return sum(values["state"] not in LIVE for values in own), total
