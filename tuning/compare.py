@@ -8,23 +8,17 @@ Shapes: S subjects, K classes.
 from __future__ import annotations
 
 import hashlib
-import math
-import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.home import runs_dir
-from cluster.mlflow_store import ensure_store, sqlite_path
 from trainer import statistics
-from trainer.evaluate import Predictions, read_predictions
 from trainer.statistics import Difference, Interval
 from tuning import report
+from tuning.recorded import by_id, mean_metric, open_store, predictions_of, runs_of, tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +27,6 @@ if TYPE_CHECKING:
 
 RANKED_BY = "macro_recall"
 SIGNIFICANCE = 0.05
-PAGE_RUNS = 1000
 PARENT = "mlflow.parentRunId"
 INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
 GATHERING = ("crossval", "study", "trial")
@@ -112,8 +105,8 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
 
     ValueError, in one line, where there is no such experiment or it has no finished run.
     """
-    client = _open(uri)
-    runs = _runs(client, uri, experiment)
+    client = open_store(uri)
+    runs = runs_of(client, uri, experiment)
     finished = [run for run in runs if run.info.status == "FINISHED"]
     rows, tests = [], []
     for group in _groups(finished).values():
@@ -124,7 +117,7 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
         raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
     rows = _with_settings(rows, finished)
     keyed: dict[tuple[str, str], list[int]] = defaultdict(list)
-    lakes = [_tag(_by_id(finished)[row.run_ids[0]], "mien.lake_hash") for row in rows]
+    lakes = [tag(by_id(finished)[row.run_ids[0]], "mien.lake_hash") for row in rows]
     for index, test in enumerate(tests):
         keyed[lakes[index], test.faces if test else ""].append(index)
     blocks = [
@@ -140,52 +133,18 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     return Comparison(experiment=experiment, blocks=tuple(blocks), notes=notes)
 
 
-def _open(uri: str) -> MlflowClient:
-    database = sqlite_path(uri)
-    if database is not None and not database.exists():
-        raise ValueError(f"nothing has been recorded yet: there is no {database}")
-    return ensure_store(uri)
-
-
-def _runs(client: MlflowClient, uri: str, experiment: str) -> list[Run]:
-    found = client.get_experiment_by_name(experiment)
-    if found is None or found.lifecycle_stage != "active":
-        names = [item.name for item in client.search_experiments() if item.name != "Default"]
-        listed = ", ".join(sorted(names)) or "none yet"
-        raise ValueError(f"no experiment '{experiment}' in {uri}; there are: {listed}")
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([found.experiment_id], max_results=PAGE_RUNS, page_token=token)
-        runs.extend(page)
-        token = page.token
-        if not token:
-            break
-    if not runs:
-        raise ValueError(f"the experiment '{experiment}' has no runs yet")
-    return runs
-
-
-def _by_id(runs: Iterable[Run]) -> dict[str, Run]:
-    return {run.info.run_id: run for run in runs}
-
-
-def _tag(run: Run, name: str) -> str:
-    return run.data.tags.get(name, "")
-
-
 def _groups(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
     """The runs that trained something, by what they have in common besides fold and seed."""
-    known = _by_id(runs)
+    known = by_id(runs)
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: (_tag(run, "mien.fold"), run.info.start_time)):
-        if _tag(run, "mien.kind") in GATHERING or not _tag(run, "mien.system"):
+    for run in sorted(runs, key=lambda run: (tag(run, "mien.fold"), run.info.start_time)):
+        if tag(run, "mien.kind") in GATHERING or not tag(run, "mien.system"):
             continue
         settings = repr(sorted(_settings(run).items())).encode()
         digest = hashlib.blake2b(settings, digest_size=8).hexdigest()
-        num_folds = _tag(run, "mien.fold").partition("/")[2]
+        num_folds = tag(run, "mien.fold").partition("/")[2]
         groups[
-            _system(run), _trial(run, known), _tag(run, "mien.lake_hash"), num_folds, digest
+            _system(run), _trial(run, known), tag(run, "mien.lake_hash"), num_folds, digest
         ].append(run)
     return groups
 
@@ -196,36 +155,22 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _system(run: Run) -> str:
-    return f"{_tag(run, 'mien.system')}.{_tag(run, 'mien.recipe')}"
+    return f"{tag(run, 'mien.system')}.{tag(run, 'mien.recipe')}"
 
 
 def _trial(run: Run, known: Mapping[str, Run]) -> str:
     """The name of the trial that the run belongs to, or nothing."""
     ancestor: Run | None = run
     while ancestor is not None:
-        if _tag(ancestor, "mien.kind") == "trial":
+        if tag(ancestor, "mien.kind") == "trial":
             return ancestor.info.run_name
-        ancestor = known.get(_tag(ancestor, PARENT))
+        ancestor = known.get(tag(ancestor, PARENT))
     return ""
-
-
-def _predictions(client: MlflowClient, run: Run) -> Predictions | None:
-    """The test predictions of a run: from its directory if it is here, else from its artifacts."""
-    from mlflow.exceptions import MlflowException
-
-    local = runs_dir() / run.info.run_id / "predictions.npz"
-    if local.exists():
-        return read_predictions(local)
-    with tempfile.TemporaryDirectory() as folder, suppress(MlflowException, OSError):
-        if any(item.path == "predictions.npz" for item in client.list_artifacts(run.info.run_id)):
-            path = client.download_artifacts(run.info.run_id, "predictions.npz", folder)
-            return read_predictions(Path(path))
-    return None
 
 
 def _test(client: MlflowClient, group: Sequence[Run]) -> _Tested | None:
     """All folds' test predictions as one confusion matrix per subject; None if a run has none."""
-    parts = [_predictions(client, run) for run in group]
+    parts = [predictions_of(client, run) for run in group]
     found = [part for part in parts if part is not None]
     if len(found) < len(parts):
         return None
@@ -248,15 +193,15 @@ def _test(client: MlflowClient, group: Sequence[Run]) -> _Tested | None:
 
 def _row(group: Sequence[Run], test: _Tested | None, seed: int) -> Row:
     first = group[0]
-    kind = _tag(first, "mien.kind")
+    kind = tag(first, "mien.kind")
     row = Row(
         system=_system(first),
         kind=kind,
         run_ids=tuple(run.info.run_id for run in group),
-        folds=tuple(dict.fromkeys(_tag(run, "mien.fold") for run in group)),
+        folds=tuple(dict.fromkeys(tag(run, "mien.fold") for run in group)),
         seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
-        validation_macro_recall=_mean_metric(group, "validation/macro_recall"),
-        images_per_second=_mean_metric(group, "images_per_second"),
+        validation_macro_recall=mean_metric(group, "validation/macro_recall"),
+        images_per_second=mean_metric(group, "images_per_second"),
         figures=_other_figures(group),
     )
     if test is None:
@@ -271,23 +216,17 @@ def _row(group: Sequence[Run], test: _Tested | None, seed: int) -> Row:
     )
 
 
-def _mean_metric(group: Sequence[Run], name: str) -> float | None:
-    values = [run.data.metrics[name] for run in group if name in run.data.metrics]
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else None
-
-
 def _other_figures(group: Sequence[Run]) -> dict[str, float]:
     """What a system is measured by besides recognition, such as the accuracy of its edits."""
     names = {name for run in group for name in run.data.metrics if name.startswith("test/")}
     names -= {f"test/{name}" for name in OWN_FIGURES}
-    figures = {name.removeprefix("test/"): _mean_metric(group, name) for name in sorted(names)}
+    figures = {name.removeprefix("test/"): mean_metric(group, name) for name in sorted(names)}
     return {name: value for name, value in figures.items() if value is not None}
 
 
 def _with_settings(rows: Sequence[Row], runs: Sequence[Run]) -> list[Row]:
     """Each row with the settings in which it departs from others of the same system and recipe."""
-    known = _by_id(runs)
+    known = by_id(runs)
     settings = [_settings(known[row.run_ids[0]]) for row in rows]
     told = []
     for row, own in zip(rows, settings, strict=True):

@@ -1,0 +1,138 @@
+"""Metrics against scikit-learn; intervals and tests against simulation."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from trainer import statistics
+
+NUM_CLASSES = 4
+
+
+def simulated(generator, num_subjects, faces=8, skill=1.0, spread=1.0):
+    """Labels, predictions and subjects; a subject's faces share a random difficulty."""
+    subjects = np.repeat(np.arange(num_subjects), faces)
+    labels = generator.integers(NUM_CLASSES, size=len(subjects))
+    effect = generator.normal(0, spread, num_subjects)[subjects]
+    right = generator.random(len(subjects)) < 1 / (1 + np.exp(-skill - effect))
+    wrong = (labels + generator.integers(1, NUM_CLASSES, len(labels))) % NUM_CLASSES
+    return labels, np.where(right, labels, wrong), subjects
+
+
+def counts(labels, predicted, subjects):
+    return statistics.confusion_by_subject(labels, predicted, subjects, NUM_CLASSES)
+
+
+def test_metrics_are_those_of_scikit_learn():
+    labels, predicted, subjects = simulated(np.random.default_rng(0), 30)
+    pooled = counts(labels, predicted, subjects).sum(axis=0)
+    assert np.array_equal(pooled, metrics.confusion_matrix(labels, predicted))
+    assert statistics.accuracy(pooled) == pytest.approx(metrics.accuracy_score(labels, predicted))
+    recall = metrics.balanced_accuracy_score(labels, predicted)
+    assert statistics.macro_recall(pooled) == pytest.approx(recall)
+    f1 = metrics.f1_score(labels, predicted, average="macro")
+    assert statistics.macro_f1(pooled) == pytest.approx(f1)
+
+
+def test_a_class_without_faces_is_left_out_of_the_mean():
+    confusion = np.array([[3.0, 1.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    assert statistics.macro_recall(confusion) == pytest.approx((0.75 + 1.0) / 2)
+    assert np.isnan(statistics.class_recall(confusion)[2])
+
+
+def test_resamples_agree_with_resampling_faces_one_by_one():
+    labels, predicted, subjects = simulated(np.random.default_rng(1), 12)
+    drawn = np.random.default_rng(7).integers(12, size=(3, 12))
+    expected = [
+        sum(counts(labels, predicted, subjects)[subject] for subject in row) for row in drawn
+    ]
+    found = statistics.resampled_confusions(
+        counts(labels, predicted, subjects), num_resamples=3, seed=7
+    )
+    assert np.array_equal(found, expected)
+
+
+def test_intervals_cover_the_truth():
+    truth = counts(*simulated(np.random.default_rng(2), 100_000)).sum(axis=0)
+    generator = np.random.default_rng(3)
+    covered = 0
+    for trial in range(300):
+        found = statistics.subject_bootstrap(
+            counts(*simulated(generator, 15)), num_resamples=400, seed=trial
+        )["macro_recall"]
+        covered += found.low <= statistics.macro_recall(truth) <= found.high
+    assert 0.91 <= covered / 300 <= 0.985
+
+
+def test_the_swap_test_keeps_its_level_and_finds_a_real_difference():
+    generator = np.random.default_rng(4)
+    alarms, found = 0, 0
+    for trial in range(200):
+        labels, first, subjects = simulated(generator, 20)
+        flipped = generator.random(20)[subjects] < 0.5
+        noise = np.where(generator.random(len(labels)) < 0.3, (labels + 1) % 4, first)
+        one, two = np.where(flipped, first, noise), np.where(flipped, noise, first)
+        pair = counts(labels, one, subjects), counts(labels, two, subjects)
+        p = statistics.swap_test(*pair, statistics.macro_recall, num_swaps=300, seed=trial)
+        alarms += p < 0.05
+        pair = counts(labels, first, subjects), counts(labels, noise, subjects)
+        p = statistics.swap_test(*pair, statistics.macro_recall, num_swaps=300, seed=trial)
+        found += p < 0.05
+    assert alarms / 200 <= 0.09
+    assert found / 200 >= 0.9
+
+
+def test_a_paired_difference_is_narrower_than_the_figures_themselves():
+    generator = np.random.default_rng(5)
+    labels, first, subjects = simulated(generator, 40, spread=2.0)
+    second = np.where(generator.random(len(labels)) < 0.05, (labels + 1) % 4, first)
+    a, b = counts(labels, first, subjects), counts(labels, second, subjects)
+    difference = statistics.paired_bootstrap(a, b, statistics.accuracy)
+    alone = statistics.subject_bootstrap(a)["accuracy"]
+    assert difference.low <= difference.value <= difference.high
+    assert difference.high - difference.low < 0.5 * (alone.high - alone.low)
+    assert difference.p < 0.05
+
+
+def test_a_set_does_not_differ_from_itself():
+    both = counts(*simulated(np.random.default_rng(6), 10))
+    difference = statistics.paired_bootstrap(both, both, statistics.macro_recall)
+    assert (difference.value, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
+
+
+def test_paired_tests_refuse_other_faces():
+    labels, predicted, subjects = simulated(np.random.default_rng(8), 10)
+    with pytest.raises(ValueError, match="same faces"):
+        statistics.swap_test(
+            counts(labels, predicted, subjects),
+            counts((labels + 1) % 4, predicted, subjects),
+            statistics.accuracy,
+        )
+
+
+def test_holm():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert len(statistics.holm([])) == 0
+
+
+def test_calibration_error():
+    labels = np.array([0, 0, 0, 1])
+    sure = np.tile([20.0, -20.0], (4, 1))
+    assert statistics.calibration_error(sure, labels) == pytest.approx(0.25, abs=1e-6)
+    honest = np.tile([np.log(3.0), 0.0], (4, 1))
+    assert statistics.calibration_error(honest, labels) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_two_thousand_resamples_are_quick():
+    many = counts(*simulated(np.random.default_rng(9), 700, faces=3))
+    seconds = []
+    for _ in range(3):
+        began = time.process_time()
+        statistics.subject_bootstrap(many, num_resamples=2000)
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.2
