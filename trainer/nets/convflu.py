@@ -15,10 +15,10 @@ Shapes: B faces, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -159,13 +159,14 @@ def recorded_openings(exchanges: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Within it, every forward leaves the openings there, mean over channels: [B, 1, H, W]."""
     found: dict[str, Tensor] = {}
 
-    def record(name: str, opening: Tensor) -> None:
-        found[name] = opening.detach().mean(dim=1, keepdim=True)
+    def recorder(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def record(_gate: nn.Module, _inputs: Any, opening: Tensor) -> None:
+            found[name] = opening.detach().mean(dim=1, keepdim=True)
 
-    handles = [
-        gate.register_forward_hook(lambda _gate, _inputs, opening, name=name: record(name, opening))
-        for name, gate in gates_of(exchanges).items()
-    ]
+        return record
+
+    gates = gates_of(exchanges).items()
+    handles = [gate.register_forward_hook(recorder(name)) for name, gate in gates]
     try:
         yield found
     finally:

@@ -192,4 +192,5 @@ def _initialise(network: nn.Module, gain: float) -> None:
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.normal_(layer.weight, std=gain * layer.weight[0].numel() ** -0.5)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)

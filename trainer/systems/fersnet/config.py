@@ -79,3 +79,7 @@ class FersnetConfig:
     edit_every: int = knob(1, bounds=(1, 64), doc="edit each n-th face of a batch; 1: all")
     critic_turns: int = knob(3, bounds=(1, 8), doc="the critic's turns per step")
     identity_network: str = ""
+    identity_shape: Literal["lightcnn9", "lightcnn29v2", "vggface"] = knob(
+        "lightcnn9", doc="shape of a random identity network or of one from a file"
+    )
+    identity_width: float = knob(1.0, bounds=(0.01, 4.0), doc="its width; 1 is as published")

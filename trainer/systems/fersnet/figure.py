@@ -35,7 +35,8 @@ class FigureDecoder(nn.Module):
             self.steps.append(nn.Sequential(first, ConvNorm(width, width, norm)))
             before = width
         self.last = nn.Conv2d(before, info.channels, 1)
-        nn.init.constant_(self.last.bias, 0.5)  # mid-grey: the ReLU behind it must not start dead
+        assert self.last.bias is not None
+        nn.init.constant_(self.last.bias, 0.5)  # mid-grey: the ReLU behind must not start dead
 
     def forward(self, deepest: Tensor, skips: tuple[Tensor, ...], target_BK: Tensor) -> Tensor:
         """Before the last activation, on the scale [0, 1]."""

@@ -6,7 +6,7 @@ W width, K classes. Images in [-1, 1] are compared on the scale [0, 1], as in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def paired_terms(
     images_BCHW: Tensor,
     batch: FaceBatch,
     wanted: frozenset[str],
-    features: Callable[[Tensor], list[Tensor]] | None,
+    features: Callable[[Tensor], Sequence[Tensor]] | None,
 ) -> dict[str, Mean]:
     """`pixel` and `identity`, for real faces whose partner shows the same subject.
 

@@ -38,7 +38,7 @@ class Encoded:
 class Network(nn.Module, ABC):
     """Encoders, units, classifier and decoder: all that FERSNet's one optimiser moves."""
 
-    exchanges: nn.Module
+    exchanges: nn.ModuleDict
     noise_sides: tuple[int, ...]
     """The sides of the noise maps that the decoder takes, in order."""
 

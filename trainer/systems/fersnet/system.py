@@ -15,7 +15,7 @@ from trainer.config import wanted
 from trainer.losses.adversarial import least_squares
 from trainer.nets.blocks import PatchCritic
 from trainer.nets.convflu import gates_of, recorded_openings
-from trainer.nets.identity_source import load_identity
+from trainer.nets.identity_source import FrozenIdentity, load_identity
 from trainer.system import (
     DataNeeds,
     DatasetInfo,
@@ -34,8 +34,6 @@ from trainer.systems.fersnet.figure import FigureNetwork
 from trainer.systems.fersnet.losses import EDITING, JUDGING, RULE
 from trainer.systems.fersnet.nets import Encoded, Network
 from trainer.systems.fersnet.release import ReleaseNetwork
-
-IDENTITY_SHAPE = "lightcnn9"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -64,9 +62,14 @@ class Fersnet(System):
             else FigureNetwork(config, info)
         )
         self.critic = PatchCritic(info.channels, self.num_classes, config.network.critic_channels)
-        self.identity: nn.Module | None = None
+        self.identity: FrozenIdentity | None = None
         if "identity" in edits:
-            self.identity = load_identity(config.identity_network, info, IDENTITY_SHAPE)
+            self.identity = load_identity(
+                config.identity_network,
+                info,
+                shape=config.identity_shape,
+                width=config.identity_width,
+            )
 
     def players(self) -> tuple[Player, ...]:
         return (
