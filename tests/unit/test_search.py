@@ -1,0 +1,344 @@
+"""The ledger of a search: what it proposes, gives up, keeps, and does again after a kill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from trainer.config import RunConfig, knob, weight
+from tuning.objectives import Objective, measured, objectives_of
+from tuning.plan import Plan
+from tuning.results import FoldRecord, SearchResult, TrialRecord
+from tuning.search import study_name
+from tuning.study import Study
+from tuning.trial import Setup, work
+
+RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
+ERROR = Objective(name="reconstruction", direction="minimize", capability="synthesise")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    pixel: float = weight(1.0, paper="lambda_1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    weights: Weights = Weights()
+    gate: bool = knob(True)
+
+
+RUN = RunConfig(system_name="fake", recipe="tiny", system=Settings())
+PLAN = Plan(
+    name="study",
+    distributions={
+        "system.weights.pixel": FloatDistribution(0.0, 10.0),
+        "system.gate": CategoricalDistribution([False, True]),
+    },
+    own={"system.weights.pixel": 1.0, "system.gate": True},
+    objectives=(RECALL,),
+    num_folds=1,
+    generation_size=2,
+    seed=3,
+    about={"run": "0", "lake": "0"},
+)
+
+
+class Interrupted(BaseException):
+    """Stands for a kill: nothing below may catch it."""
+
+
+def quality(run: RunConfig, fold: int) -> float:
+    """Best at a weight of 4, a little different in every fold."""
+    return math.exp(-((run.system.weights.pixel - 4) ** 2) / 8) + 0.01 * fold
+
+
+def train(run: RunConfig, lake: Path, *, fold: str | None, on_validation: Any, **_: Any) -> Any:
+    """A training of ten validations whose curve rises to the setting's quality."""
+    index = int((fold or "1/1").partition("/")[0])
+    for step in range(1, 11):
+        value = quality(run, index) * step / 10
+        if on_validation(step * 100, {"macro_recall": value}):
+            return SimpleNamespace(
+                run_id="run", status="pruned", validation={}, images_per_second=1.0
+            )
+    return SimpleNamespace(
+        run_id="run",
+        status="finished",
+        validation={"macro_recall": quality(run, index)},
+        images_per_second=1.0,
+    )
+
+
+def work_on(
+    path: Path, plan: Plan = PLAN, *, trials: int, train: Callable[..., Any] = train
+) -> Any:
+    study = Study(path, plan, trials=trials)
+    setup = Setup(
+        run=RUN,
+        lake=path,
+        lake_hash="0",
+        experiment="mien",
+        objectives=plan.objectives,
+        num_folds=plan.num_folds,
+    )
+    try:
+        work(study, 0, setup, train, lambda trial: None)
+        return study.records()
+    finally:
+        study.close()
+
+
+def essence(records: tuple[TrialRecord, ...]) -> list[Any]:
+    return [
+        (record.number, dict(record.params), record.state, record.values, record.error)
+        for record in records
+    ]
+
+
+def test_trial_0_is_the_runs_own_setting(tmp_path: Path) -> None:
+    records = work_on(tmp_path / "a.db", trials=3)
+    assert records[0].params == PLAN.own
+    assert [record.number for record in records] == [0, 1, 2]
+    assert all(record.state == "COMPLETE" for record in records)
+
+
+def test_an_own_setting_outside_the_space_is_tried_all_the_same(tmp_path: Path) -> None:
+    plan = replace(PLAN, own={"system.gate": True})
+    records = work_on(tmp_path / "a.db", plan, trials=5)
+    assert records[0].params == {"system.gate": True}
+    assert records[0].values == {"macro_recall": quality(RUN, 1)}
+    assert all(set(record.params) == set(PLAN.distributions) for record in records[1:])
+
+
+def test_bad_trials_stop_early_and_are_never_complete(tmp_path: Path) -> None:
+    records = work_on(tmp_path / "a.db", trials=16)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned and all(not record.finished_folds for record in pruned)
+    assert all(len(record.folds[1].curve) < 10 for record in pruned)
+    stored = optuna.load_study(study_name="study", storage=f"sqlite:///{tmp_path / 'a.db'}")
+    states = [trial.state.name for trial in stored.get_trials()]
+    assert states.count("PRUNED") == len(pruned) and set(states) == {"PRUNED", "COMPLETE"}
+    best = max(record.values.get("macro_recall", 0.0) for record in records)
+    assert best == pytest.approx(1.01, abs=0.05)
+
+
+def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
+    def folds_only(run: RunConfig, lake: Path, *, fold: str, **_: Any) -> Any:
+        value = quality(run, int(fold.partition("/")[0]))
+        return SimpleNamespace(
+            run_id="run",
+            status="finished",
+            validation={"macro_recall": value},
+            images_per_second=1.0,
+        )
+
+    records = work_on(tmp_path / "a.db", replace(PLAN, num_folds=6), trials=8, train=folds_only)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned and all(4 <= len(record.finished_folds) < 6 for record in pruned)
+
+
+@pytest.mark.parametrize("num_folds", [1, 6])
+def test_killed_and_resumed_equals_left_alone(tmp_path: Path, num_folds: int) -> None:
+    plan = replace(PLAN, num_folds=num_folds)
+    alone = work_on(tmp_path / "alone.db", plan, trials=11)
+    finished: list[Any] = []
+    budget = [0]
+
+    def killed(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        budget[0] -= 1
+        if budget[0] == 0:
+            raise Interrupted
+        result = train(run, lake, **rest)
+        finished.append((run.system, rest["fold"]))
+        return result
+
+    kills = 0
+    for budget[0] in (1, 2, 3, 2, 100):
+        try:
+            records = work_on(tmp_path / "killed.db", plan, trials=11, train=killed)
+        except Interrupted:
+            kills += 1
+    assert kills == 4 and essence(records) == essence(alone)
+    assert len(finished) == sum(len(record.folds) for record in alone), "a fold was trained twice"
+    stored = optuna.load_study(study_name="study", storage=f"sqlite:///{tmp_path / 'killed.db'}")
+    states = [trial.state.name for trial in stored.get_trials()]
+    assert "RUNNING" not in states and states.count("FAIL") == kills
+
+
+def test_a_kill_within_a_curve_repeats_its_decision(tmp_path: Path) -> None:
+    alone = work_on(tmp_path / "alone.db", trials=12)
+
+    def killed(run: RunConfig, lake: Path, *, on_validation: Any, **rest: Any) -> Any:
+        def kill(images: int, metrics: Mapping[str, float]) -> bool:
+            if on_validation(images, metrics):
+                raise Interrupted
+            return False
+
+        return train(run, lake, on_validation=kill, **rest)
+
+    for _ in range(30):
+        try:
+            records = work_on(tmp_path / "killed.db", trials=12, train=killed)
+            break
+        except Interrupted:
+            continue
+    assert essence(records) == essence(alone)
+
+
+def test_more_trials_go_on_where_a_part_of_a_generation_was_asked_for(tmp_path: Path) -> None:
+    plan = replace(PLAN, generation_size=4)
+    whole = work_on(tmp_path / "whole.db", plan, trials=10)
+    for trials in (3, 6, 10):
+        parts = work_on(tmp_path / "parts.db", plan, trials=trials)
+    assert essence(parts) == essence(whole)
+
+
+def test_a_study_keeps_its_generations_when_resumed_with_other_slots(tmp_path: Path) -> None:
+    whole = work_on(tmp_path / "whole.db", trials=8)
+    work_on(tmp_path / "parts.db", trials=3)
+    parts = work_on(tmp_path / "parts.db", replace(PLAN, generation_size=5), trials=8)
+    assert essence(parts) == essence(whole)
+
+
+def test_a_failing_trial_is_told_so_and_the_search_goes_on(tmp_path: Path) -> None:
+    def fails(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        if not run.system.gate:
+            raise FloatingPointError("term pixel is nan\nin step 3")
+        return train(run, lake, **rest)
+
+    records = work_on(tmp_path / "a.db", trials=8, train=fails)
+    failed = [record for record in records if not record.params["system.gate"]]
+    assert failed and all(record.state == "FAIL" for record in failed)
+    assert failed[0].error == "FloatingPointError: term pixel is nan"
+    assert essence(work_on(tmp_path / "a.db", trials=8, train=fails)) == essence(records)
+
+
+def test_what_would_meet_every_trial_ends_the_search_and_can_be_mended(tmp_path: Path) -> None:
+    def refuses(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        raise ValueError("the lake has 64 px, the run wants 128")
+
+    records = work_on(tmp_path / "a.db", trials=4, train=refuses)
+    assert [record.state for record in records] == ["WAITING", "WAITING"]
+    assert all(record.state == "COMPLETE" for record in work_on(tmp_path / "a.db", trials=4))
+
+
+def test_a_setting_whose_process_dies_twice_is_given_up(tmp_path: Path) -> None:
+    study = Study(tmp_path / "a.db", PLAN, trials=2)
+    for _ in range(2):
+        task = study.pull(slot=0)
+        assert isinstance(task, TrialRecord) and task.number in (0, 1)
+        other = study.pull(slot=1)
+        assert isinstance(other, TrialRecord)
+        study.release(0)
+        study.release(1)
+    assert [record.state for record in study.records()] == ["FAIL", "FAIL"]
+    assert study.pull(slot=0) is None
+    study.close()
+
+
+def test_several_objectives_are_kept_whole(tmp_path: Path) -> None:
+    def two(run: RunConfig, lake: Path, **_: Any) -> Any:
+        weight = run.system.weights.pixel
+        metrics = {"macro_recall": weight / 10, "reconstruction": weight / 5}
+        return SimpleNamespace(
+            run_id="run", status="finished", validation=metrics, images_per_second=1.0
+        )
+
+    plan = replace(PLAN, objectives=(RECALL, ERROR))
+    records = work_on(tmp_path / "a.db", plan, trials=4, train=two)
+    result = SearchResult(
+        study="study",
+        run_id=None,
+        objectives=plan.objectives,
+        trials=records,
+        status="finished",
+        seconds=0.0,
+    )
+    assert len(result.front) == 4
+    assert result.best is max(records, key=lambda record: record.params["system.weights.pixel"])
+    assert result.as_json()["best"]["values"]["reconstruction"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 4}, "another seed: it has 3, not 4"),
+        ({"num_folds": 5}, "another folds: it has 1, not 5"),
+        ({"about": {"run": "0", "lake": "1"}}, "another lake"),
+        ({"objectives": (ERROR,)}, "another objectives"),
+        ({"distributions": {"system.gate": CategoricalDistribution([False, True])}}, "space of"),
+    ],
+)
+def test_a_study_of_another_search_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    Study(tmp_path / "a.db", PLAN, trials=2).close()
+    with pytest.raises(ValueError, match=message):
+        Study(tmp_path / "a.db", replace(PLAN, **change), trials=2)
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(ValueError, match="cannot be used as a study: file is not a database"):
+        Study(tmp_path / "a.db", PLAN, trials=2)
+
+
+def test_studies_are_numbered_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    assert study_name("exprgan.tiny", None, resume=False) == "exprgan.tiny-1"
+    with pytest.raises(ValueError, match=r"no study .* to resume; studies: none yet"):
+        study_name("exprgan.tiny", None, resume=True)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "exprgan.tiny-1.db").touch()
+    assert study_name("exprgan.tiny", None, resume=False) == "exprgan.tiny-2"
+    assert study_name("exprgan.tiny", None, resume=True) == "exprgan.tiny-1"
+    with pytest.raises(ValueError, match="exists; go on with --resume"):
+        study_name("exprgan.tiny", "exprgan.tiny-1", resume=False)
+    with pytest.raises(ValueError, match="cannot name a study"):
+        study_name("exprgan.tiny", "../x", resume=False)
+
+
+def test_objectives_by_what_a_system_can_do() -> None:
+    spec: Any = SimpleNamespace(name="fake", capabilities=frozenset({"synthesise"}))
+    assert [item.name for item in objectives_of(spec)] == ["edit_accuracy"]
+    assert objectives_of(spec, ["reconstruction"]) == (ERROR,)
+    with pytest.raises(ValueError, match="valid: edit_accuracy, reconstruction, images_per_second"):
+        objectives_of(spec, ["macro_recall"])
+
+
+def test_measured_values_are_of_validation_and_finite() -> None:
+    assert measured([RECALL], {"macro_recall": 0.5, "accuracy": 0.7}, 9.0) == {"macro_recall": 0.5}
+    with pytest.raises(ValueError, match="did not measure 'macro_recall'"):
+        measured([RECALL], {"accuracy": 0.7}, 9.0)
+    with pytest.raises(FloatingPointError, match="is nan"):
+        measured([RECALL], {"macro_recall": math.nan}, 9.0)
+
+
+def test_the_best_of_equals_is_the_earliest() -> None:
+    trials = tuple(
+        TrialRecord(
+            number=number,
+            params={},
+            state="COMPLETE",
+            folds={1: FoldRecord(values={"reconstruction": value})},
+        )
+        for number, value in enumerate([0.3, 0.2, 0.2])
+    )
+    result = SearchResult(
+        study="study",
+        run_id=None,
+        objectives=(ERROR,),
+        trials=trials,
+        status="finished",
+        seconds=0.0,
+    )
+    assert result.best is trials[1]
