@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import ray
 
 from data_service import corpora
 from data_service.lake import LakeWriter
-from data_service.rows import Recipe, RowMaker
+from data_service.rows import Recipe, RowActor, RowMaker, listed_table, unpacked
 from data_service.schema import Rejection, Scan, SourceFace
 
 CHUNK_FACES = 16
@@ -168,73 +170,53 @@ def _nothing_usable(corpus: str, source: Path | None, rejected: Sequence[Rejecti
 
 
 def _made(recipe: Recipe, faces: Sequence[SourceFace], workers: int | None) -> Iterator[Made]:
-    chunks = [faces[i : i + CHUNK_FACES] for i in range(0, len(faces), CHUNK_FACES)]
     if ray.is_initialized():
-        yield from _made_on_ray(recipe, chunks, workers or int(ray.cluster_resources()["CPU"]))
-    else:
-        maker = RowMaker(recipe)
-        for chunk in chunks:
-            yield maker.rows(chunk)
+        yield from _made_on_ray(recipe, faces, workers or int(ray.cluster_resources()["CPU"]))
+        return
+    maker = RowMaker(recipe)
+    for chunk in _chunks(faces, CHUNK_FACES):
+        yield maker.rows(chunk)
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Faces as one value of a Ray Data row."""
-
-    faces: Sequence[SourceFace]
-
-
-class _RowActor:
-    """One worker of the job. Tables travel as Arrow IPC, which keeps their types exactly."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._maker = RowMaker(recipe)
-
-    def __call__(self, batch: dict[str, Any]) -> pa.Table:
-        made = [self._maker.rows(chunk.faces) for chunk in batch["chunk"]]
-        rejected = [json.dumps([asdict(one) for one in refused]) for _, refused in made]
-        return pa.table(
-            {
-                "rows": pa.array([_packed(table) for table, _ in made], pa.large_binary()),
-                "rejected": pa.array(rejected, pa.large_string()),
-            }
-        )
-
-
-def _made_on_ray(
-    recipe: Recipe, chunks: Sequence[Sequence[SourceFace]], workers: int
-) -> Iterator[Made]:
+def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> Iterator[Made]:
     """The rows as actors deliver them, in no certain order.
 
-    The chunks are blocks from the start, so that no upstream task needs a CPU that the actors hold,
-    and few are in flight at a time, so that memory stays bounded.
+    The listed faces are blocks from the start, so that no upstream task needs a CPU that the actors
+    hold, and few blocks are in flight at a time, so that memory stays bounded.
     """
-    import ray.data  # slow to import, and needed here only
+    import ray.data  # a second to import, and needed here only
 
+    block_faces = CHUNK_FACES * -(-len(faces) // (CHUNK_FACES * MAX_BLOCKS))
+    blocks = [listed_table(chunk) for chunk in _chunks(faces, block_faces)]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    with ray.data.DataContext.current(context):
-        items = [{"chunk": _Chunk(chunk)} for chunk in chunks]
-        made = ray.data.from_items(
-            items, override_num_blocks=min(len(items), MAX_BLOCKS)
-        ).map_batches(
-            _RowActor,
+    with ray.data.DataContext.current(context), _quiet("ray.data"):
+        made = ray.data.from_arrow(blocks).map_batches(
+            RowActor,
             fn_constructor_kwargs={"recipe": recipe},
             compute=ray.data.ActorPoolStrategy(
-                size=min(workers, len(chunks)), max_tasks_in_flight_per_actor=2
+                size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2
             ),
-            batch_size=1,
+            batch_size=CHUNK_FACES,
+            batch_format="pyarrow",
             num_cpus=1,
         )
         for batch in made.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for rows, rejected in zip(batch["rows"], batch["rejected"], strict=True):
-                refused = [Rejection(**one) for one in json.loads(rejected.as_py())]
-                yield pa.ipc.open_stream(rows.as_buffer()).read_all(), refused
+            yield from unpacked(batch)
 
 
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return sink.getvalue().to_pybytes()
+def _chunks(faces: Sequence[SourceFace], size: int) -> list[Sequence[SourceFace]]:
+    return [faces[start : start + size] for start in range(0, len(faces), size)]
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Within, that logger tells errors only."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

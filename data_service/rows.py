@@ -5,8 +5,10 @@ Shapes: N faces, H height, W width, S side of a crop, C channels, L landmarks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,7 +18,7 @@ import pyarrow as pa
 from data_service import corpora
 from data_service.align import Aligner, PlacedFace, as_delivered
 from data_service.decode import UnreadableImageError, decode, grey, read_bytes
-from data_service.schema import Rejection, SourceFace, face_schema, sample_id
+from data_service.schema import Expression, Rejection, SourceFace, face_schema, sample_id
 
 HASH_PIXELS = 32
 COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
@@ -129,3 +131,83 @@ def perceptual_hash(grey_SS1: np.ndarray) -> int:
     small = cv2.resize(grey_SS1, (HASH_PIXELS, HASH_PIXELS), interpolation=cv2.INTER_AREA)
     frequencies_64 = (COSINES @ small @ COSINES.T).ravel()[1:65]
     return int.from_bytes(np.packbits(frequencies_64 > np.median(frequencies_64)).tobytes(), "big")
+
+
+SOURCE_SCHEMA = pa.schema(
+    {
+        "name": pa.string(),
+        "path": pa.string(),
+        "subject": pa.string(),
+        "sequence": pa.string(),
+        "frame": pa.int64(),
+        "expression": pa.string(),
+        "intensity": pa.float64(),
+        "split": pa.string(),
+        "landmarks": pa.list_(pa.float64()),
+        "box": pa.list_(pa.float64()),
+        "attributes": pa.map_(pa.string(), pa.float64()),
+        "votes": pa.map_(pa.string(), pa.float64()),
+        "options": pa.string(),
+    }
+)
+"""Faces before alignment, on their way to a worker; `options` is JSON."""
+
+
+def listed_table(faces: Sequence[SourceFace]) -> pa.Table:
+    """Listed faces as an Arrow table; `listed_faces` is the way back."""
+    rows = [
+        {name: getattr(face, name, None) for name in SOURCE_SCHEMA.names}
+        | {
+            "path": None if face.path is None else str(face.path),
+            "landmarks": None if face.landmarks_L3 is None else face.landmarks_L3.ravel(),
+            "attributes": list(face.attributes.items()),
+            "votes": list(face.votes.items()),
+            "options": json.dumps(dict(face.options)),
+        }
+        for face in faces
+    ]
+    return pa.Table.from_pylist(rows, schema=SOURCE_SCHEMA)
+
+
+def listed_faces(table: pa.Table) -> list[SourceFace]:
+    """The faces of a `listed_table`."""
+    faces = []
+    for row in table.to_pylist(maps_as_pydicts="strict"):
+        path, box, landmarks = row["path"], row["box"], row.pop("landmarks")
+        expression = row["expression"]
+        row |= {
+            "path": None if path is None else Path(path),
+            "box": None if box is None else tuple(box),
+            "landmarks_L3": None if landmarks is None else np.reshape(landmarks, (-1, 3)),
+            "expression": None if expression is None else Expression(expression),
+            "options": json.loads(row["options"]),
+        }
+        faces.append(SourceFace(**row))
+    return faces
+
+
+class RowActor:
+    """One worker of a Ray Data job: tables of listed faces come, rows go.
+
+    What it makes of a batch travels packed, as Arrow IPC and JSON, so that its types stay exactly
+    what they are; `unpacked` is the way back.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._maker = RowMaker(recipe)
+
+    def __call__(self, listed: pa.Table) -> pa.Table:
+        rows, rejected = self._maker.rows(listed_faces(listed))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as stream:
+            stream.write_table(rows)
+        refused = json.dumps([asdict(one) for one in rejected])
+        columns = {"rows": pa.large_binary(), "rejected": pa.large_string()}
+        return pa.table([[sink.getvalue().to_pybytes()], [refused]], schema=pa.schema(columns))
+
+
+def unpacked(made: pa.Table) -> Iterator[tuple[pa.Table, list[Rejection]]]:
+    """What `RowActor` made of each batch."""
+    for rows, rejected in zip(made["rows"], made["rejected"], strict=True):
+        refused = [Rejection(**one) for one in json.loads(rejected.as_py())]
+        yield pa.ipc.open_stream(rows.as_buffer()).read_all(), refused
