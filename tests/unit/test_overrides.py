@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from data_service.schema import Expression
+from trainer import catalog
+from trainer.config import RunConfig, fingerprint, knob, to_dict, weight, weights_of
+from trainer.overrides import canonical_path, from_dict, knobs, with_overrides
+from trainer.schedules import Ramp, Schedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    identity: Schedule = weight(1.0, paper="lambda_1")
+    cycle: Schedule = weight(0.5, paper="lambda_2", bounds=(0, 2))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    weights: Weights = field(default_factory=Weights)
+    width: int = knob(16, bounds=(1, 512), doc="channels of the first layer")
+    gate: Literal["open", "shut"] = "open"
+    soft: bool = True
+    scales: tuple[int, ...] = (1, 2)
+
+
+RUN = RunConfig(system_name="paper", recipe="tiny", system=Settings())
+
+
+@pytest.mark.parametrize("path", ["system.weights.identity", "system.weights.lambda_1", "lambda_1"])
+def test_a_weight_goes_by_its_name_and_by_the_papers_symbol(path: str) -> None:
+    assert canonical_path(RUN, path) == "system.weights.identity"
+    assert weights_of(with_overrides(RUN, {path: "0.25"}))["identity"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("system.width", "32", 32),
+        ("system.gate", "shut", "shut"),
+        ("system.soft", "off", False),
+        ("system.scales", "1,2,4", (1, 2, 4)),
+        (
+            "system.weights.cycle",
+            "0->1@0:0.5,cosine",
+            Ramp(start=0, end=1, finish=0.5, shape="cosine"),
+        ),
+        ("data.classes", "fear,anger", (Expression.FEAR, Expression.ANGER)),
+        ("engine.zero", "none", None),
+        ("engine.zero", "2", 2),
+        ("seed", "7", 7),
+    ],
+)
+def test_text_is_read_by_the_settings_type(path: str, text: str, found: object) -> None:
+    changed = with_overrides(RUN, {path: text})
+    value = {setting.path: setting.default for setting in knobs(changed)}[path]
+    assert value == found
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "says"),
+    [
+        ("system.weights.identty", "1", "valid: system.weights.identity"),
+        ("system.widht", "1", "system.width"),
+        ("nothing.like.it", "1", "unknown setting 'nothing.like.it' of paper.tiny"),
+        ("system.width", "wide", "system.width cannot be 'wide'"),
+        ("system.width", "0", "system.width is 0; valid: 1 to 512"),
+        ("system.gate", "ajar", "valid: open, shut"),
+        ("system.soft", "maybe", "valid: true, false"),
+        ("system.weights.identity", "-0.5", "valid: 0.0 to 10.0"),
+        ("system.weights.cycle", "0->3", "valid: 0 to 2"),
+        ("data.classes", "bored", "unknown expression 'bored'"),
+        ("engine.workers", "0", "at least 1"),
+        ("engine.workers", "5", "worker counts that can: 1, 2, 4, 8, 16"),
+        ("engine.zero", "3", "valid: 0, 1, 2"),
+        ("engine.precision", "fp8", "valid: fp32, bf16"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_is_valid(path: str, text: str, says: str) -> None:
+    with pytest.raises(ValueError) as error:
+        with_overrides(RUN, {path: text})
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_that_only_fit_together_may_be_set_together() -> None:
+    changed = with_overrides(RUN, {"engine.workers": "3", "data.global_batch_images": "33"})
+    assert changed.engine.workers == 3
+
+
+def test_an_override_leaves_the_original_alone() -> None:
+    with_overrides(RUN, {"system.width": "64"})
+    assert RUN.system.width == 16
+
+
+def test_equal_settings_have_equal_fingerprints() -> None:
+    assert fingerprint(RUN) == fingerprint(with_overrides(RUN, {"system.width": "16"}))
+    assert fingerprint(RUN) != fingerprint(with_overrides(RUN, {"system.width": "17"}))
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_knob_of_every_recipe_survives_json_and_override(name: str) -> None:
+    for key in catalog.load(name).recipes:
+        run = catalog.recipe(f"{name}.{key}")
+        assert from_dict(json.loads(json.dumps(to_dict(run)))) == run
+        for setting in knobs(run):
+            assert with_overrides(run, {setting.path: setting.default}) == run
+            if setting.alias:
+                assert canonical_path(run, setting.alias) == setting.path
