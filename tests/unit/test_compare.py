@@ -1,0 +1,181 @@
+"""Runs of an experiment as rows, blocks and verdicts; on a real store of made-up runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from mlflow.entities import Metric, Param
+from rich.console import Console
+
+from cluster.home import runs_dir
+from cluster.mlflow_store import ensure_store, experiment_id
+from trainer.evaluate import Predictions, write_predictions
+from tuning.compare import compare
+
+NUM_SUBJECTS = 60
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MIEN_HOME", str(folder))
+    yield f"sqlite:///{folder / 'mlflow.db'}"
+    patch.undo()
+
+
+def predictions(skill: float, fold: int, num_folds: int, seed: int = 0) -> Predictions:
+    generator = np.random.default_rng(seed)
+    subjects = np.repeat(np.arange(NUM_SUBJECTS), 8)
+    labels = np.arange(len(subjects)) % 4
+    right = generator.random(len(subjects)) < skill
+    predicted = np.where(right, labels, (labels + 1) % 4)
+    held = subjects % num_folds == fold - 1
+    return Predictions(
+        rows=np.flatnonzero(held),
+        labels=labels[held],
+        logits=np.eye(4, dtype=np.float32)[predicted[held]],
+        subjects=np.array([f"s{subject}" for subject in subjects[held]]),
+    )
+
+
+def record(store, experiment, system, *, tested=None, status="FINISHED", **about):
+    """A run as `train` leaves it; `tested` becomes its predictions."""
+    client = ensure_store(store)
+    tags = {
+        "mien.kind": about.get("kind", "train"),
+        "mien.system": system,
+        "mien.recipe": "tiny",
+        "mien.fold": about.get("fold", ""),
+        "mien.lake_hash": about.get("lake", "a" * 16),
+    }
+    if "parent" in about:
+        tags["mlflow.parentRunId"] = about["parent"]
+    identity = experiment_id(client, store, experiment)
+    run_id = client.create_run(identity, tags=tags, run_name=system).info.run_id
+    params = {"seed": about.get("seed", 0), **about.get("params", {})}
+    metrics = {"images_per_second": 100.0, **about.get("metrics", {})}
+    client.log_batch(
+        run_id,
+        params=[Param(key, str(value)) for key, value in params.items()],
+        metrics=[Metric(key, value, 0, 0) for key, value in metrics.items()],
+    )
+    if tested is not None:
+        folder = runs_dir() / run_id
+        folder.mkdir(parents=True)
+        write_predictions(tested, folder / "predictions.npz")
+    if status != "RUNNING":
+        client.set_terminated(run_id, status)
+    return run_id
+
+
+def crossvalidated(store, experiment, system, skill, *, folds=3, seed=0, **about):
+    parent = record(store, experiment, system, kind="crossval", **about)
+    for fold in range(1, folds + 1):
+        tested = predictions(skill, fold, folds, seed)
+        where = {"kind": "fold", "fold": f"{fold}/{folds}", "parent": parent, "seed": seed}
+        record(store, experiment, system, tested=tested, **where, **about)
+
+
+@pytest.fixture(scope="module")
+def ranked(store):
+    for system, skill, seed in (("fersnet", 0.9, 1), ("rival", 0.89, 2), ("weak", 0.5, 3)):
+        crossvalidated(store, "ranked", system, skill, seed=seed)
+    record(store, "ranked", "fersnet", status="FAILED")
+    return compare(store, "ranked")
+
+
+def test_folds_are_one_row_over_all_subjects(ranked):
+    (block,) = ranked.blocks
+    best = block.rows[0]
+    assert len(best.run_ids) == 3 and best.folds == ("1/3", "2/3", "3/3")
+    assert (best.num_faces, best.num_subjects) == (480, 60)
+    assert best.macro_recall.low < best.macro_recall.value < best.macro_recall.high
+    assert best.images_per_second == 100.0
+
+
+def test_a_tie_is_a_tie_and_a_loss_is_a_loss(ranked):
+    verdicts = {row.system: row.verdict for row in ranked.blocks[0].rows}
+    assert sorted(verdicts.values()) == ["behind", "best", "tie"]
+    assert verdicts["weak.tiny"] == "behind"
+    weak = ranked.blocks[0].rows[-1]
+    assert weak.behind.low > 0.2 and weak.p < 0.01
+
+
+def test_what_has_not_finished_is_said(ranked):
+    assert any("1 of 13 runs have not finished" in note for note in ranked.notes)
+
+
+def test_the_table_the_json_and_the_csv_tell_the_same(ranked):
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(ranked.table())
+    text = console.export_text()
+    assert all(word in text for word in ("fersnet.tiny", "tie", "behind", "480 faces", "Holm"))
+    plain = json.loads(json.dumps(ranked.as_json()))
+    (*_, last) = csv.DictReader(io.StringIO(ranked.csv()))
+    assert float(last["macro_recall"]) == plain["blocks"][0]["rows"][-1]["macro_recall"]["value"]
+    assert last["verdict"] == "behind"
+
+
+def test_other_lakes_and_other_folds_are_not_ranked_together(store):
+    crossvalidated(store, "apart", "fersnet", 0.9)
+    crossvalidated(store, "apart", "other", 0.9, lake="b" * 16)
+    record(store, "apart", "part", tested=predictions(0.9, 1, 3), fold="1/3")
+    found = compare(store, "apart")
+    assert [[row.system for row in block.rows] for block in found.blocks] == [
+        ["fersnet.tiny"],
+        ["other.tiny"],
+        ["part.tiny"],
+    ]
+    assert any("different lakes" in note for note in found.notes)
+    assert any("different faces" in note for note in found.notes)
+
+
+def test_seeds_are_averaged_and_settings_tell_rows_apart(store):
+    for seed in (0, 1):
+        crossvalidated(store, "seeds", "fersnet", 0.8, seed=seed)
+    changed = {"system.weights.identity": 0.5}
+    crossvalidated(store, "seeds", "fersnet", 0.6, params=changed)
+    (block,) = compare(store, "seeds").blocks
+    assert [len(row.run_ids) for row in block.rows] == [6, 3]
+    assert block.rows[0].num_faces == 480
+    assert block.rows[1].settings == {"system.weights.identity": "0.5"}
+
+
+def test_trials_are_ranked_by_validation_and_never_beside_tests(store):
+    study = record(store, "search", "fersnet", kind="study")
+    for number, value in enumerate((0.6, 0.8)):
+        trial = record(store, "search", "fersnet", kind="trial", parent=study)
+        where = {"kind": "fold", "fold": "1/1", "parent": trial, "params": {"weight": number}}
+        metrics = {"validation/macro_recall": value, "test/edit_accuracy": 0.5}
+        record(store, "search", "fersnet", metrics=metrics, **where)
+    (block,) = compare(store, "search").blocks
+    assert [row.validation_macro_recall for row in block.rows] == [0.8, 0.6]
+    assert not block.tested and block.rows[0].verdict == ""
+    assert block.rows[0].figures == {"edit_accuracy": 0.5}
+
+
+def test_predictions_come_from_the_artifacts_where_the_directory_is_not_here(store, tmp_path):
+    run_id = record(store, "elsewhere", "fersnet")
+    write_predictions(predictions(0.9, 1, 3), tmp_path / "predictions.npz")
+    ensure_store(store).log_artifact(run_id, str(tmp_path / "predictions.npz"))
+    (block,) = compare(store, "elsewhere").blocks
+    assert block.rows[0].num_faces == 160
+
+
+def test_wrong_input_is_one_clear_line(store, tmp_path):
+    client = ensure_store(store)
+    experiment_id(client, store, "empty")
+    with pytest.raises(ValueError, match=r"no experiment 'nonsense' .*there are: .*empty"):
+        compare(store, "nonsense")
+    with pytest.raises(ValueError, match="'empty' has no runs"):
+        compare(store, "empty")
+    record(store, "young", "fersnet", status="RUNNING")
+    with pytest.raises(ValueError, match=r"no run .* has finished yet"):
+        compare(store, "young")
+    with pytest.raises(ValueError, match="nothing has been recorded"):
+        compare(f"sqlite:///{tmp_path / 'none.db'}", "mien")
