@@ -1,0 +1,195 @@
+"""Frozen face-identity networks: random, from a trained `identity` run, or published weights.
+
+Shapes: B faces, C channels, H height, W width, N faces, D features.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_service.schema import DatasetInfo
+from trainer.nets import lightcnn, vggface
+
+Shape = Literal["lightcnn9", "lightcnn29v2", "vggface"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+PUBLISHED_IMAGE_SIZE = {"lightcnn9": 128, "lightcnn29v2": 128, "vggface": 224}
+_RANDOM_SEED = 20170912
+_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".tar")
+_NETWORKS = {
+    "lightcnn9": lightcnn.LightCNN9,
+    "lightcnn29v2": lightcnn.LightCNN29v2,
+    "vggface": vggface.VggFace,
+}
+
+
+def build_identity(shape: str, *, image_size: int, width: float) -> nn.Module:
+    """A fresh network of the shape, with `features` and `embed`; ValueError lists the shapes."""
+    if shape not in _NETWORKS:
+        raise ValueError(f"unknown identity shape '{shape}'; valid: {', '.join(SHAPES)}")
+    return _NETWORKS[shape](image_size=image_size, width=width)
+
+
+def num_embedding_features(shape: str, width: float) -> int:
+    """The length D of the shape's embedding."""
+    if shape == "vggface":
+        return max(16, round(vggface.EMBEDDING_FEATURES * width))
+    return lightcnn.EMBEDDING_FEATURES
+
+
+class FrozenIdentity(nn.Module):
+    """An identity network for losses: any face size, grey or RGB in [-1, 1]; it is never trained.
+
+    Gradients pass through it to the faces.
+    """
+
+    def __init__(self, network: nn.Module, image_size: int) -> None:
+        super().__init__()
+        self.network, self.image_size = network, image_size
+        self.eval().requires_grad_(False)
+
+    def features(self, faces_BCHW: Tensor) -> tuple[Tensor, ...]:
+        """The network's feature maps, shallow to deep."""
+        return tuple(self.network.features(self._sized(faces_BCHW)))  # type: ignore[operator]
+
+    def embed(self, faces_BCHW: Tensor) -> Tensor:
+        """Unit vectors [B, D]; their cosine says how alike two subjects are."""
+        embedding_BD = self.network.embed(self._sized(faces_BCHW))  # type: ignore[operator]
+        return functional.normalize(embedding_BD, dim=1)
+
+    def forward(self, faces_BCHW: Tensor) -> Tensor:
+        """The same as `embed`."""
+        return self.embed(faces_BCHW)
+
+    def _sized(self, faces_BCHW: Tensor) -> Tensor:
+        side = (self.image_size, self.image_size)
+        if faces_BCHW.shape[-2:] == side:
+            return faces_BCHW
+        shrinks = faces_BCHW.shape[-1] > self.image_size
+        return functional.interpolate(
+            faces_BCHW, size=side, mode="bilinear", align_corners=False, antialias=shrinks
+        )
+
+
+def load_identity(source: str, info: DatasetInfo, *, shape: str, width: float) -> FrozenIdentity:
+    """The frozen identity network that `source` names.
+
+    `random` is a seeded random network of the shape and width; a run's id or directory gives what
+    that `identity` run trained, in the run's own shape and width; a file gives published weights of
+    the shape and width. ValueError, in one line, when nothing is named, found, or fits.
+    """
+    if not source:
+        raise ValueError(
+            "no identity network is given: train one with `mien train identity --lake DIR` and set "
+            "system.identity_network to its run id, or to a file of published weights "
+            f"({', '.join(_SUFFIXES)})"
+        )
+    if source == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_RANDOM_SEED)
+            network = build_identity(shape, image_size=info.image_size, width=width)
+        return FrozenIdentity(network, info.image_size)
+    if Path(source).is_file() or Path(source).suffix in _SUFFIXES:
+        return _from_file(Path(source), shape, width)
+    return _from_run(source)
+
+
+def _from_run(source: str) -> FrozenIdentity:
+    from trainer.restore import load_system  # restore knows the systems, and these know this file
+
+    loaded = load_system(source)
+    if loaded.spec.name != "identity":
+        raise ValueError(
+            f"system.identity_network: run {source} trained '{loaded.spec.name}', not 'identity'"
+        )
+    network = loaded.system.network.backbone  # type: ignore[attr-defined]
+    return FrozenIdentity(network, loaded.info.image_size)
+
+
+def _from_file(path: Path, shape: str, width: float) -> FrozenIdentity:
+    image_size = PUBLISHED_IMAGE_SIZE.get(shape, 0)
+    network = build_identity(shape, image_size=image_size, width=width)
+    rename = vggface.names_from_published if shape == "vggface" else lightcnn.names_from_published
+    state = rename(read_weights(path))
+    if problem := _mismatch(network.state_dict(), state):
+        raise ValueError(f"{path} does not hold {shape} of width {width:g}: {problem}")
+    network.load_state_dict(state)
+    return FrozenIdentity(network, image_size)
+
+
+def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What first keeps `state` from being loaded; empty when it fits."""
+    if missing := sorted(set(own) - set(state)):
+        return f"{len(missing)} parameters are missing, first {missing[0]}"
+    if unknown := sorted(set(state) - set(own)):
+        return f"{len(unknown)} parameters are unknown, first {unknown[0]}"
+    for name, tensor in own.items():
+        if tensor.shape != state[name].shape:
+            return f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+    return ""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from .safetensors, .npz, or a torch file; nothing that needs unpickling.
+
+    A torch file may wrap them as `state_dict`. ValueError when the file is not there or not that.
+    """
+    if not path.is_file():
+        raise ValueError(f"system.identity_network: there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
+        raise _unreadable(path, error) from None
+    except (zipfile.BadZipFile, safetensors.SafetensorError) as error:
+        raise _unreadable(path, error) from None
+    except torch.serialization.pickle.UnpicklingError as error:
+        raise _unreadable(path, error) from None
+    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise ValueError(f"{path} holds no tensors by name")
+    return dict(found)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}")
+
+
+def verification_auc(embeddings_ND: np.ndarray, subjects_N: np.ndarray, seed: int = 0) -> float:
+    """How surely two faces of one subject are closer than two of different ones (area under ROC).
+
+    All pairs of the same subject against as many pairs of different subjects (at most 20,000 each,
+    drawn with `seed`), by cosine. 0.5 is chance, 1 perfect; NaN without a pair of either kind.
+    """
+    unit_ND = embeddings_ND / np.maximum(
+        np.linalg.norm(embeddings_ND, axis=1, keepdims=True), 1e-12
+    )
+    first_P, second_P = np.triu_indices(len(unit_ND), k=1)
+    same_P = subjects_N[first_P] == subjects_N[second_P]
+    rng = np.random.default_rng(seed)
+    num_pairs = min(int(same_P.sum()), int((~same_P).sum()), 20_000)
+    if not num_pairs:
+        return math.nan
+    scores = []
+    for kind_P in (same_P, ~same_P):
+        chosen = rng.choice(np.flatnonzero(kind_P), num_pairs, replace=False)
+        scores.append((unit_ND[first_P[chosen]] * unit_ND[second_P[chosen]]).sum(axis=1))
+    order_S = np.sort(scores[1])
+    below = np.searchsorted(order_S, scores[0], side="left").astype(np.float64)
+    ties = np.searchsorted(order_S, scores[0], side="right") - below
+    return float((below + 0.5 * ties).mean() / num_pairs)
