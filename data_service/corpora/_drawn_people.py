@@ -113,21 +113,21 @@ def _bones(chance: Chance) -> Columns:
         "chin": u("chin", 3.2, 3.75),
         "taper": u("taper", 0.02, 0.34),
         "square": u("square", 0.15, 0.8),
-        "eye_width": u("eye_width", 0.46, 0.6),
-        "eye_height": u("eye_height", 0.85, 1.2),
+        "eye_width": u("eye_width", 0.5, 0.64),
+        "eye_height": u("eye_height", 0.92, 1.25),
         "eye_tilt": bell("eye_tilt", -0.05, 0.16),
         "crease": u("crease", 0.06, 0.2),
         "makeup": chance.happens("makeup", 0.3) * u("makeup/much", 0.3, 0.8),
-        "brow_y": bell("brow_y", -0.76, 0.14),
-        "brow_slant": bell("brow_slant", 0.0, 0.14),
-        "brow_arch": u("brow_arch", 0.02, 0.2),
-        "brow_thick": u("brow_thick", 0.07, 0.18),
+        "brow_y": bell("brow_y", -0.78, 0.2),
+        "brow_slant": bell("brow_slant", 0.0, 0.09),
+        "brow_arch": u("brow_arch", 0.04, 0.17),
+        "brow_thick": u("brow_thick", 0.09, 0.19),
         "brow_dark": u("brow_dark", 0.55, 1.0),
         "nose_width": u("nose_width", 0.36, 0.58),
-        "nose_y": bell("nose_y", 1.18, 0.14),
-        "mouth_y": bell("mouth_y", 2.3, 0.14),
-        "mouth_width": u("mouth_width", 0.7, 0.98),
-        "mouth_droop": bell("mouth_droop", 0.0, 0.07),
+        "nose_y": bell("nose_y", 1.18, 0.2),
+        "mouth_y": bell("mouth_y", 2.3, 0.26),
+        "mouth_width": u("mouth_width", 0.78, 1.02),
+        "mouth_droop": bell("mouth_droop", -0.01, 0.04),
         "lip_upper": u("lip_upper", 0.1, 0.24),
         "lip_lower": u("lip_lower", 0.14, 0.3),
         "ear": u("ear", 0.8, 1.25),
@@ -151,7 +151,7 @@ def _hair(chance: Chance) -> Columns:
         "parting": u("parting", -0.45, 0.45),
         "sweep": u("sweep", -0.22, 0.22),
         "hair_wave": u("hair_wave", 0.0, 0.12),
-        "glasses": happens("glasses", 0.28),
+        "glasses": happens("glasses", 0.35),
         "glasses_round": u("glasses_round", 0.0, 1.0),
         "glasses_size": u("glasses_size", 0.68, 0.84),
         "glasses_thick": u("glasses_thick", 0.03, 0.075),
@@ -169,8 +169,8 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
     wild = np.float32(difficulty)
     return {
         "key": chance.key_B,
-        "yaw": bell("yaw", 0.0, 0.48) * wild,
-        "pitch": bell("pitch", 0.0, 0.3) * wild,
+        "yaw": bell("yaw", 0.0, 0.6) * wild,
+        "pitch": bell("pitch", 0.0, 0.38) * wild,
         "roll": bell("roll", 0.0, 0.3) * wild,
         "scale": 1.0 + bell("scale", 0.0, 0.1) * wild,
         "shift_x": bell("shift_x", 0.0, 0.03) * wild,
@@ -178,13 +178,14 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "light_x": -0.25 + (u("light_x", -0.85, 0.85) + 0.25) * wild,
         "light_y": -0.35 + bell("light_y", 0.0, 0.45) * wild,
         "contrast": 0.45 + u("contrast", -0.2, 0.35) * wild,
-        "exposure": 1.0 + bell("exposure", -0.02, 0.3) * wild,
+        "exposure": 1.0 + bell("exposure", 0.0, 0.22) * wild,
         "cast_red": bell("cast_red", 0.0, 0.08) * wild,
         "cast_blue": bell("cast_blue", 0.0, 0.08) * wild,
-        "cut": happens("cut", 0.4) * u("cut/deep", 0.2, 0.55) * wild,
+        "cut": happens("cut", 0.6) * u("cut/deep", 0.2, 0.5) * wild,
         "cut_angle": u("cut_angle", 0.0, 6.2832),
-        "cut_offset": u("cut_offset", -0.6, 0.9),
-        "noise": 0.006 + u("noise", 0.0, 0.045) * wild,
+        "blinds": happens("blinds", 0.5) * u("blinds/often", 0.35, 0.9),
+        "cut_offset": u("cut_offset", -0.8, 0.8),
+        "noise": 0.006 + u("noise", 0.0, 0.055) * wild,
         "gaze_x": bell("gaze_x", 0.0, 0.14),
         "gaze_y": bell("gaze_y", 0.02, 0.06),
         "backdrop_r": u("backdrop_r", 0.15, 0.9),
@@ -192,15 +193,15 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "backdrop_b": u("backdrop_b", 0.15, 0.9),
         "backdrop_slope": u("backdrop_slope", -0.35, 0.35),
         "backdrop_angle": u("backdrop_angle", 0.0, 6.2832),
-        "occluder": happens("occluder", 0.25 * difficulty),
+        "occluder": happens("occluder", 0.2 * difficulty),
         "occluder_u": u("occluder_u", -2.0, 2.0),
         "occluder_v": u("occluder_v", -1.6, 3.4),
         "occluder_angle": u("occluder_angle", 0.0, 3.1416),
         "occluder_tone": u("occluder_tone", 0.05, 0.95),
         "open": u("open"),
         "side": np.where(u("side") < 0.5, -1.0, 1.0).astype(np.float32),
-        "brow_rest": bell("brow_rest", 0.0, 0.06) * wild,
-        "corner_rest": bell("corner_rest", 0.0, 0.03) * wild,
+        "brow_rest": bell("brow_rest", 0.0, 0.07) * wild,
+        "corner_rest": bell("corner_rest", 0.0, 0.02) * wild,
     }
 
 
@@ -212,14 +213,14 @@ MUSCLES = (
 """What an expression moves; brows, lids, corners: positive is up. Lengths in half eye distances."""
 
 _CLOSED: Mapping[Expression, Mapping[str, float]] = {
-    Expression.ANGER: dict(brow_in=-0.30, brow_mid=-0.16, brow_out=0.10, knit=0.2, lid_up=-0.12, lid_low=0.3, frown=1.0, press=0.75, corner=-0.1, width=-0.04, wrinkle=0.15),
-    Expression.CONTEMPT: dict(lopsided=0.42, corner=0.0, lid_up=-0.36, lid_low=0.1, brow_side=0.26, brow_in=-0.08, fold=0.7, width=0.04, press=0.35),
-    Expression.DISGUST: dict(brow_in=-0.20, brow_mid=-0.14, brow_out=-0.06, knit=0.08, lid_up=-0.42, lid_low=0.5, cheek=0.6, wrinkle=1.0, lip_raise=0.22, corner=-0.16, fold=1.0, open=0.05, width=-0.06, square=0.4),
-    Expression.FEAR: dict(brow_in=0.36, brow_mid=0.22, brow_out=0.08, knit=0.2, lid_up=0.55, furrow=0.8, width=0.2, corner=-0.10, open=0.16, lip_drop=0.05, square=0.9, teeth=0.5, jaw=0.1, press=0.35),
-    Expression.HAPPINESS: dict(corner=0.30, width=0.22, cheek=1.0, lid_low=0.55, lid_up=-0.14, fold=0.9, press=0.15, teeth=1.0),
+    Expression.ANGER: dict(brow_in=-0.36, brow_mid=-0.2, brow_out=0.14, knit=0.2, lid_up=-0.12, lid_low=0.3, frown=1.0, press=0.75, corner=-0.1, width=-0.04, wrinkle=0.15),
+    Expression.CONTEMPT: dict(lopsided=0.5, corner=0.0, lid_up=-0.36, lid_low=0.1, brow_side=0.3, brow_in=-0.08, fold=0.7, width=0.04, press=0.35),
+    Expression.DISGUST: dict(brow_in=-0.20, brow_mid=-0.14, brow_out=-0.06, knit=0.08, lid_up=-0.42, lid_low=0.5, cheek=0.6, wrinkle=1.0, lip_raise=0.22, corner=-0.16, fold=1.0, open=0.08, width=-0.08, square=0.4),
+    Expression.FEAR: dict(brow_in=0.42, brow_mid=0.26, brow_out=0.08, knit=0.2, lid_up=0.65, furrow=0.8, width=0.24, corner=-0.12, open=0.22, lip_drop=0.05, square=0.9, teeth=0.5, jaw=0.1, press=0.35),
+    Expression.HAPPINESS: dict(corner=0.38, width=0.26, cheek=1.0, lid_low=0.55, lid_up=-0.14, fold=0.9, press=0.15, teeth=1.0),
     Expression.NEUTRAL: {},
-    Expression.SADNESS: dict(brow_in=0.32, brow_mid=-0.02, brow_out=-0.16, knit=0.14, lid_up=-0.32, corner=-0.26, width=-0.1, furrow=0.25, lip_drop=-0.02, fold=0.25),
-    Expression.SURPRISE: dict(brow_in=0.32, brow_mid=0.40, brow_out=0.32, lid_up=0.6, furrow=1.0, open=0.42, width=-0.24, jaw=0.42, lip_raise=0.04, tongue=0.4, square=0.1),
+    Expression.SADNESS: dict(brow_in=0.42, brow_mid=-0.02, brow_out=-0.24, knit=0.16, lid_up=-0.4, corner=-0.36, width=-0.12, furrow=0.25, lip_drop=-0.04, fold=0.25),
+    Expression.SURPRISE: dict(brow_in=0.32, brow_mid=0.40, brow_out=0.32, lid_up=0.7, furrow=1.0, open=0.46, width=-0.24, jaw=0.42, lip_raise=0.04, tongue=0.4, square=0.1),
 }  # fmt: skip
 _OPEN: Mapping[Expression, Mapping[str, float]] = {
     Expression.ANGER: dict(open=0.30, press=-0.5, square=1.0, teeth=2.0, lip_raise=0.06, jaw=0.12, width=0.08, wrinkle=0.2, fold=0.5),
@@ -237,9 +238,13 @@ _CLOSED_EM, _OPEN_EM = (
 )
 
 
+STRENGTH = np.float32(1.2)
+"""Drawn faces overact a little: at 48 px a brow's movement is otherwise about one pixel."""
+
+
 def muscles(expression_B: np.ndarray, intensity_B: np.ndarray, sitting: Columns) -> Columns:
     """What each face moves: linear in intensity, with a mouth that is more or less open by sitting."""
     openness_B1 = np.clip(sitting["open"] * 2.4 - 0.9, 0.0, 1.0)[:, None]
     moved_BM = _CLOSED_EM[expression_B] + openness_B1 * _OPEN_EM[expression_B]
-    moved_BM = moved_BM * np.asarray(intensity_B, np.float32)[:, None]
+    moved_BM = moved_BM * (STRENGTH * np.asarray(intensity_B, np.float32)[:, None])
     return {name: moved_BM[:, index] for index, name in enumerate(MUSCLES)}
