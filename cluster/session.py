@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.home import home, tracking_uri
+from cluster.resources import Capacity
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cluster", "data_service", "trainer", "tuning")
@@ -74,6 +75,15 @@ def connect(
         opened = _join(ray, address, log_file) if address else _start(ray, num_cpus, log_file)
         with opened:
             yield _describe(address or "local", log_file, owned=address is None)
+
+
+def local_capacity() -> Capacity | None:
+    """What a local Ray would have, without starting one; None where `RAY_ADDRESS` names another."""
+    import torch
+
+    if os.environ.get("RAY_ADDRESS"):
+        return None
+    return Capacity(cpus=os.cpu_count() or 1, gpus=torch.cuda.device_count())
 
 
 def worker_environment() -> dict[str, str]:
@@ -152,7 +162,7 @@ def _join(ray: Any, address: str, log_file: Path) -> Iterator[None]:
 
 def _use_tokens(mode: str) -> None:
     """Says so explicitly, also to a Ray that read its settings when it was imported."""
-    from ray._raylet import Config
+    from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue]  # compiled
 
     os.environ["RAY_AUTH_MODE"] = mode
     Config.initialize("")

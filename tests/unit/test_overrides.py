@@ -57,7 +57,8 @@ def test_a_weight_goes_by_its_name_and_by_the_papers_symbol(path: str) -> None:
 )
 def test_text_is_read_by_the_settings_type(path: str, text: str, found: object) -> None:
     changed = with_overrides(RUN, {path: text})
-    value = {setting.path: setting.default for setting in knobs(changed)}[path]
+    found_by_path = {setting.path: setting.default for setting in knobs(changed)}
+    value = found_by_path[canonical_path(RUN, path)]
     assert value == found
 
 
