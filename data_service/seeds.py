@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,7 +61,10 @@ def integers(key: np.ndarray, stream: str, bound: np.ndarray | int) -> np.ndarra
     return (scaled >> _HALF).astype(np.int64)
 
 
+@lru_cache(maxsize=64)
 def permutation(seed: int, stream: str, index: int, count: int) -> np.ndarray:
-    """The `index`-th order of `count` things."""
+    """The `index`-th order of `count` things, read-only; the last ones asked for are kept."""
     order_keys = mix(np.arange(count, dtype=np.uint64) * _GOLDEN ^ stream_key(seed, stream, index))
-    return np.argsort(mix(order_keys + _GOLDEN), kind="stable")
+    order = np.argsort(mix(order_keys + _GOLDEN), kind="stable")
+    order.flags.writeable = False
+    return order

@@ -1,0 +1,188 @@
+"""The draws of one stage: which faces fill given slots, with whom, aiming at what.
+
+Shapes: B samples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_service import seeds
+from data_service.folds import Fold, class_codes
+from data_service.needs import DataNeeds
+from data_service.partners import Candidates, Samples
+from data_service.schema import Expression
+
+
+class LakeRows:
+    """What a plan must know of the lake: class, subject and group of every training row.
+
+    Subjects are numbered by name; a row without one has subject -1 and is a group of its own.
+    """
+
+    def __init__(self, table: pa.Table, fold: Fold, classes: Sequence[Expression]) -> None:
+        self.count = table.num_rows
+        self.classes = tuple(classes)
+        self.train = np.zeros(self.count, bool)
+        self.train[fold.train_rows] = True
+        self.class_of_row = class_codes(table, classes)
+        names = np.array([name or "" for name in table["subject"].to_pylist()], dtype="U")
+        known = np.array([name is not None for name in table["subject"].to_pylist()]) & self.train
+        subjects, codes = np.unique(names[known], return_inverse=True)
+        self.subjects = tuple(map(str, subjects))
+        self.subject_of_row = np.full(self.count, -1)
+        self.subject_of_row[known] = codes
+        alone = len(subjects) + np.arange(self.count)
+        self.group_of_row = np.where(known, self.subject_of_row, alone)
+
+
+class PoolRows:
+    """What a plan must know of a sealed pool: class and source row of every synthetic face."""
+
+    def __init__(self, pool: pa.Table, lake: LakeRows) -> None:
+        self.source_rows = pool["source_row"].to_numpy().astype(np.int64)
+        if not lake.train[self.source_rows].all():
+            raise ValueError(
+                "the pool has faces made from subjects that this fold validates or tests on"
+            )
+        self.class_of_row = class_codes(pool, lake.classes)
+
+
+class StageDraws:
+    """Fills the slots of one stage, in any order: slot n's face depends on nothing but n."""
+
+    def __init__(
+        self, stage: int, needs: DataNeeds, lake: LakeRows, pool: PoolRows | None, seed: int
+    ) -> None:
+        self._needs, self._lake, self._pool, self._seed = needs, lake, pool, seed
+        self._name = f"stage {stage}"
+        self._classes = self._stage_classes()
+        wanted = lake.train & np.isin(lake.class_of_row, self._classes)
+        self._rows = np.flatnonzero(wanted)
+        if not len(self._rows):
+            raise ValueError(f"{self._name}: the fold has no training face of its classes")
+        self._rows_of = {
+            k: np.flatnonzero(wanted & (lake.class_of_row == k)) for k in self._classes
+        }
+        lacking = [str(lake.classes[k]) for k, rows in self._rows_of.items() if not len(rows)]
+        if needs.balance and lacking:
+            raise ValueError(f"{self._name}: the fold has no training face of {', '.join(lacking)}")
+        if needs.target == "other_expression" and len(self._classes) < 2:
+            raise ValueError(f"{self._name}: another expression needs at least two classes")
+        self._pool_rows = self._stage_pool_rows()
+        self._share = self._synthetic_share()
+
+    def draw(self, slot_B: np.ndarray, key_B: np.ndarray) -> dict[str, Any]:
+        """Rows, classes, subjects, partners and targets of the samples in those slots."""
+        before_B = slot_B * self._share.numerator // self._share.denominator
+        after_B = (slot_B + 1) * self._share.numerator // self._share.denominator
+        synthetic_B = after_B > before_B
+        rows_B = np.empty(len(slot_B), np.int64)
+        rows_B[~synthetic_B] = self._real_rows((slot_B - before_B)[~synthetic_B])
+        rows_B[synthetic_B] = self._synthetic_rows(before_B[synthetic_B])
+        class_B, source_B = self._class_and_source(rows_B, synthetic_B)
+        group_B = self._lake.group_of_row[source_B]
+        samples = Samples(key_B=key_B, row_B=rows_B, class_B=class_B, group_B=group_B)
+        partner_rows, partner_class, partner_valid = {}, {}, {}
+        for rule in self._needs.partners:
+            partner_rows[rule], partner_valid[rule] = self._candidates.draw(rule, samples)
+            drawn_B = partner_rows[rule]
+            partner_class[rule], _ = self._class_and_source(drawn_B, drawn_B >= self._lake.count)
+        return {
+            "rows": rows_B,
+            "expression": class_B,
+            "target_expression": self._targets(key_B, class_B, partner_class),
+            "subject": self._lake.subject_of_row[source_B],
+            "synthetic": synthetic_B,
+            "partner_rows": partner_rows,
+            "partner_expression": partner_class,
+            "partner_valid": partner_valid,
+        }
+
+    @cached_property
+    def _candidates(self) -> Candidates:
+        rows = self._rows
+        return Candidates(rows, self._lake.class_of_row[rows], self._lake.group_of_row[rows])
+
+    def _stage_classes(self) -> np.ndarray:
+        wanted = self._needs.classes or self._lake.classes
+        unknown = [str(one) for one in wanted if one not in self._lake.classes]
+        if unknown:
+            raise ValueError(
+                f"{self._name} needs {', '.join(unknown)}, which the run does not have; its "
+                f"classes: {', '.join(self._lake.classes)}"
+            )
+        return np.array(sorted(self._lake.classes.index(one) for one in wanted))
+
+    def _stage_pool_rows(self) -> np.ndarray:
+        if self._needs.synthetic_share == 0:
+            return np.empty(0, np.int64)
+        if self._pool is None:
+            raise ValueError(f"{self._name} shows synthetic faces, but the plan has no sealed pool")
+        rows = np.flatnonzero(np.isin(self._pool.class_of_row, self._classes))
+        if not len(rows):
+            raise ValueError(f"{self._name}: the sealed pool has no face of its classes")
+        return rows
+
+    def _synthetic_share(self) -> Fraction:
+        if self._needs.synthetic_share == "proportional":
+            return Fraction(len(self._pool_rows), len(self._pool_rows) + len(self._rows))
+        return Fraction(self._needs.synthetic_share).limit_denominator(10**6)
+
+    def _real_rows(self, draw_B: np.ndarray) -> np.ndarray:
+        if not self._needs.balance:
+            return self._in_epochs("real", self._rows, draw_B)
+        round_B, place_B = np.divmod(draw_B, len(self._classes))
+        counter_BK = round_B[:, None] * len(self._classes) + np.arange(len(self._classes))
+        order_BK = seeds.keys(self._seed, f"{self._name}/rounds", counter_BK).argsort(axis=1)
+        class_B = self._classes[order_BK[np.arange(len(draw_B)), place_B]]
+        rows_B = np.empty_like(draw_B)
+        for klass in np.unique(class_B):
+            mine = class_B == klass
+            rows_B[mine] = self._in_epochs(f"real/{klass}", self._rows_of[klass], round_B[mine])
+        return rows_B
+
+    def _synthetic_rows(self, draw_B: np.ndarray) -> np.ndarray:
+        if not len(draw_B):
+            return draw_B
+        return self._lake.count + self._in_epochs("synthetic", self._pool_rows, draw_B)
+
+    def _in_epochs(self, stream: str, rows: np.ndarray, draw_B: np.ndarray) -> np.ndarray:
+        """The rows that stand at those places of an endless series of orders of `rows`."""
+        epoch_B, place_B = np.divmod(draw_B, len(rows))
+        found_B = np.empty_like(draw_B)
+        for epoch in np.unique(epoch_B):
+            mine = epoch_B == epoch
+            order = seeds.permutation(self._seed, f"{self._name}/{stream}", int(epoch), len(rows))
+            found_B[mine] = rows[order[place_B[mine]]]
+        return found_B
+
+    def _class_and_source(
+        self, rows_B: np.ndarray, synthetic_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The class, and the lake's row that the face is or was made from."""
+        if self._pool is None or not synthetic_B.any():
+            return self._lake.class_of_row[rows_B], rows_B
+        class_B, source_B = np.empty_like(rows_B), rows_B.copy()
+        pool_B = rows_B[synthetic_B] - self._lake.count
+        source_B[synthetic_B] = self._pool.source_rows[pool_B]
+        class_B[synthetic_B] = self._pool.class_of_row[pool_B]
+        class_B[~synthetic_B] = self._lake.class_of_row[rows_B[~synthetic_B]]
+        return class_B, source_B
+
+    def _targets(
+        self, key_B: np.ndarray, class_B: np.ndarray, partner_class: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        if self._needs.target == "own":
+            return class_B
+        if self._needs.target == "partner":
+            return partner_class[self._needs.partners[0]]
+        other_B = seeds.integers(key_B, "target", len(self._classes) - 1)
+        other_B += other_B >= np.searchsorted(self._classes, class_B)
+        return self._classes[other_B]

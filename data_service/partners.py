@@ -1,0 +1,106 @@
+"""Which other face goes with a face: one of the same subject, of another class, and so on.
+
+Every rule draws uniformly from all faces that it allows, by the sample's own key, in O(log N).
+Shapes: N faces to choose from, B samples, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_service import seeds
+
+RULES = ("same_subject", "other_subject", "same_class", "other_class")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Samples:
+    """The samples that seek a partner; rows that are not among the candidates are synthetic."""
+
+    key_B: np.ndarray
+    row_B: np.ndarray
+    class_B: np.ndarray
+    group_B: np.ndarray
+
+
+class Candidates:
+    """The training faces of a stage, sorted so that what a rule allows lies side by side.
+
+    `groups` number the subjects; faces without a subject are groups of their own.
+    """
+
+    def __init__(self, rows_N: np.ndarray, classes_N: np.ndarray, groups_N: np.ndarray) -> None:
+        self._num_classes = int(classes_N.max()) + 1
+        by_class = np.lexsort((rows_N, classes_N))
+        self._class_rows, self._class_sorted = rows_N[by_class], classes_N[by_class]
+        self._row_order = np.argsort(self._class_rows, kind="stable")
+        by_group = np.lexsort((rows_N, classes_N, groups_N))
+        self._group_rows = rows_N[by_group]
+        self._group_sorted = (groups_N * self._num_classes + classes_N)[by_group]
+
+    def draw(self, rule: str, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        """Partner rows [B], and whether the rule could be kept [B].
+
+        `same_subject` is another expression of the same subject; where there is none it falls back
+        on a face of another class, hence of another subject. Where a rule finds nobody at all, the
+        partner is the sample itself.
+        """
+        rows_B, valid_B = getattr(self, f"_{rule}")(samples)
+        if rule == "same_subject" and not valid_B.all():
+            fallback_B, _ = self._other_class(samples)
+            rows_B = np.where(valid_B, rows_B, fallback_B)
+        return rows_B, valid_B
+
+    def _same_subject(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        first_B, last_B = self._group_span(samples)
+        own_B = samples.group_B * self._num_classes + samples.class_B
+        skip_B = np.searchsorted(self._group_sorted, own_B)
+        end_B = np.searchsorted(self._group_sorted, own_B + 1)
+        return _pick("same_subject", samples, self._group_rows, (first_B, last_B), (skip_B, end_B))
+
+    def _other_subject(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        span = (np.zeros_like(samples.row_B), np.full_like(samples.row_B, len(self._group_rows)))
+        return _pick("other_subject", samples, self._group_rows, span, self._group_span(samples))
+
+    def _same_class(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        sorted_rows = self._class_rows[self._row_order]
+        found_B = np.searchsorted(sorted_rows, samples.row_B)
+        found_B = np.minimum(found_B, len(sorted_rows) - 1)
+        place_B = self._row_order[found_B]
+        among_B = self._class_rows[place_B] == samples.row_B
+        first_B, last_B = self._class_span(samples)
+        skip_B = np.where(among_B, place_B, last_B)
+        return _pick(
+            "same_class", samples, self._class_rows, (first_B, last_B), (skip_B, skip_B + among_B)
+        )
+
+    def _other_class(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        span = (np.zeros_like(samples.row_B), np.full_like(samples.row_B, len(self._class_rows)))
+        return _pick("other_class", samples, self._class_rows, span, self._class_span(samples))
+
+    def _class_span(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        first_B = np.searchsorted(self._class_sorted, samples.class_B)
+        return first_B, np.searchsorted(self._class_sorted, samples.class_B + 1)
+
+    def _group_span(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        first_B = np.searchsorted(self._group_sorted, samples.group_B * self._num_classes)
+        end = (samples.group_B + 1) * self._num_classes
+        return first_B, np.searchsorted(self._group_sorted, end)
+
+
+def _pick(
+    rule: str,
+    samples: Samples,
+    rows: np.ndarray,
+    span: tuple[np.ndarray, np.ndarray],
+    hole: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """One of rows[span] outside of rows[hole], which lies within the span."""
+    count_B = (span[1] - span[0]) - (hole[1] - hole[0])
+    valid_B = count_B > 0
+    index_B = span[0] + seeds.integers(samples.key_B, rule, np.maximum(count_B, 1))
+    index_B += np.where(index_B >= hole[0], hole[1] - hole[0], 0)
+    chosen_B = rows[np.minimum(index_B, len(rows) - 1)]
+    return np.where(valid_B, chosen_B, samples.row_B), valid_B

@@ -1,0 +1,295 @@
+"""The plan: what it covers, what it keeps apart, and that any part of it can be had alone."""
+
+import pickle
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_service.folds import Fold
+from data_service.partners import RULES
+from data_service.plan import DataNeeds, Plan, StagePlan
+from data_service.schema import Expression
+
+CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
+ARRAYS = ("rows", "expression", "target_expression", "subject", "key", "synthetic")
+MAPS = ("partner_rows", "partner_expression", "partner_valid")
+
+
+def table(num_rows, seed=0, num_subjects=9):
+    rng = np.random.default_rng(seed)
+    subjects = [f"p{who}" if who else None for who in rng.integers(0, num_subjects, num_rows)]
+    expressions = [*CLASSES, *rng.choice(["anger", "fear", "happiness", "neutral"], num_rows)]
+    return pa.table(
+        {
+            "sample_id": [f"{row:04d}" for row in range(num_rows)],
+            "subject": pa.array(subjects, pa.string()),
+            "expression": pa.array(map(str, expressions[:num_rows]), pa.string()),
+        }
+    )
+
+
+def fold_of(num_rows):
+    rows = np.arange(num_rows)
+    train = rows < num_rows - num_rows // 4
+    return Fold(
+        index=1,
+        num_folds=2,
+        train_rows=rows[train],
+        validation_rows=rows[~train][::2],
+        test_rows=rows[~train][1::2],
+    )
+
+
+def pool_of(num_rows, sources=(0, 1, 2)):
+    return pa.table(
+        {
+            "source_row": pa.array([sources[row % len(sources)] for row in range(num_rows)]),
+            "expression": [str(CLASSES[row % 2]) for row in range(num_rows)],
+        }
+    )
+
+
+def plan_of(num_rows=60, *, stages=None, batch=8, seed=3, pool=None, **needs):
+    stages = stages or [StagePlan(images=400, needs=DataNeeds(**needs))]
+    return Plan(table(num_rows), fold_of(num_rows), CLASSES, stages, batch, seed, pool)
+
+
+def equal(left, right):
+    same = all(np.array_equal(getattr(left, name), getattr(right, name)) for name in ARRAYS)
+    for name in MAPS:
+        mine, other = getattr(left, name), getattr(right, name)
+        same &= mine.keys() == other.keys()
+        same &= all(np.array_equal(mine[key], other[key]) for key in mine)
+    return same and (left.stage, left.images_before) == (right.stage, right.images_before)
+
+
+def all_of(plan, name, steps=None):
+    return np.concatenate([getattr(plan.step(k), name) for k in steps or range(plan.num_steps)])
+
+
+def trainable(plan, num_rows):
+    names = {str(one) for one in plan.classes}
+    expressions = table(num_rows)["expression"].to_pylist()
+    return [row for row in fold_of(num_rows).train_rows if expressions[row] in names]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    num_rows=st.integers(8, 120),
+    batch=st.integers(1, 40),
+    seed=st.integers(0, 99),
+    balance=st.booleans(),
+    share=st.sampled_from([0.0, 0.1, 1 / 3, 0.75, "proportional"]),
+)
+def test_coverage_and_shares(num_rows, batch, seed, balance, share):
+    needs = DataNeeds(balance=balance, synthetic_share=share)
+    stages = [StagePlan(images=300, needs=needs)]
+    pool = pool_of(7)
+    plan = plan_of(num_rows, stages=stages, batch=batch, seed=seed, pool=pool)
+    rows, synthetic = all_of(plan, "rows"), all_of(plan, "synthetic")
+    assert np.array_equal(rows >= num_rows, synthetic)
+    members = trainable(plan, num_rows)
+    assert set(rows[~synthetic]) <= set(members)
+    exact = (
+        Fraction(7, 7 + len(members))
+        if share == "proportional"
+        else Fraction(share).limit_denominator(10**6)
+    )
+    seen = np.arange(1, len(rows) + 1)
+    assert np.array_equal(np.cumsum(synthetic), [int(count) * exact // 1 for count in seen])
+    if synthetic.any():
+        counts = np.bincount(rows[synthetic] - num_rows, minlength=7)
+        assert counts.max() - counts.min() <= 1
+    if balance:
+        draws = np.eye(3, dtype=int)[all_of(plan, "expression")[~synthetic]].cumsum(axis=0)
+        assert (draws.max(axis=1) - draws.min(axis=1)).max() <= 1
+        return
+    for start in range(0, (~synthetic).sum() - len(members) + 1, len(members)):
+        assert sorted(rows[~synthetic][start : start + len(members)]) == members
+
+
+def test_epochs_differ_and_may_end_within_a_batch():
+    plan = plan_of(60, batch=8)
+    rows, count = all_of(plan, "rows"), len(trainable(plan, 60))
+    assert count % 8
+    assert list(rows[:count]) != list(rows[count : 2 * count])
+
+
+THREE = [
+    StagePlan(images=50, needs=DataNeeds(partner="same_subject", target="partner")),
+    StagePlan(images=64, needs=DataNeeds(balance=True, batch_images=16, target="other_expression")),
+    StagePlan(images=40, needs=DataNeeds(partner=RULES, synthetic_share=0.3)),
+]
+
+
+def test_any_step_alone_equals_the_whole_walk():
+    walked = plan_of(stages=THREE, pool=pool_of(5))
+    steps = [walked.step(k) for k in range(walked.num_steps)]
+    for k in (14, 0, 7, 6, 11, 15, 10):
+        alone = plan_of(stages=THREE, pool=pool_of(5))
+        assert equal(alone.step(k), steps[k])
+        assert equal(pickle.loads(pickle.dumps(alone)).step(k), steps[k])
+
+
+def test_stages_and_steps():
+    plan = plan_of(stages=THREE, pool=pool_of(5))
+    assert [plan.steps_of(stage) for stage in range(3)] == [range(7), range(7, 11), range(11, 16)]
+    assert plan.num_steps == 7 + 4 + 5
+    assert [plan.stage_of(k) for k in (0, 6, 7, 10, 11, 15)] == [0, 0, 1, 1, 2, 2]
+    assert [plan.step(k).images_before for k in (0, 6, 7, 8, 11)] == [0, 48, 56, 72, 120]
+    assert [len(plan.step(k)) for k in (0, 7, 11)] == [8, 16, 8]
+    for step in (-1, 16):
+        with pytest.raises(ValueError, match="steps 0 to 15"):
+            plan.step(step)
+
+
+def test_keys_are_unique_and_follow_the_seed():
+    keys = all_of(plan_of(stages=THREE, pool=pool_of(5)), "key")
+    assert keys.dtype == np.uint64 and len(set(keys)) == len(keys)
+    other = all_of(plan_of(stages=THREE, pool=pool_of(5), seed=4), "key")
+    assert not set(keys) & set(other)
+
+
+@settings(max_examples=20, deadline=None)
+@given(world=st.integers(1, 9), step=st.integers(0, 15))
+def test_workers_slice_one_global_batch(world, step):
+    whole = plan_of(stages=THREE, pool=pool_of(5)).step(step)
+    shards = [whole.shard(rank, world) for rank in range(world)]
+    for name in ARRAYS:
+        joined = np.concatenate([getattr(shard, name) for shard in shards])
+        assert np.array_equal(joined, getattr(whole, name))
+    for name in MAPS:
+        for key, array in getattr(whole, name).items():
+            joined = np.concatenate([getattr(shard, name)[key] for shard in shards])
+            assert np.array_equal(joined, array)
+
+
+def facts(num_rows):
+    lake = table(num_rows)
+    subjects = [subject or row for row, subject in enumerate(lake["subject"].to_pylist())]
+    return subjects, lake["expression"].to_pylist()
+
+
+@settings(max_examples=30, deadline=None)
+@given(num_rows=st.integers(8, 80), seed=st.integers(0, 99), synthetic=st.booleans())
+def test_partners_keep_their_rule(num_rows, seed, synthetic):
+    needs = DataNeeds(partner=RULES, synthetic_share=0.5 if synthetic else 0.0)
+    plan = plan_of(
+        num_rows, stages=[StagePlan(images=200, needs=needs)], seed=seed, pool=pool_of(6)
+    )
+    subjects, expressions = facts(num_rows)
+    members = set(trainable(plan, num_rows))
+    for k in range(plan.num_steps):
+        step = plan.step(k)
+        for rule in RULES:
+            partners, valid = step.partner_rows[rule], step.partner_valid[rule]
+            for slot, (row, partner) in enumerate(zip(step.rows, partners)):
+                source = [0, 1, 2][(row - num_rows) % 3] if row >= num_rows else row
+                own = str(CLASSES[step.expression[slot]])
+                if not valid[slot]:
+                    assert no_candidate(rule, row, source, own, members, subjects, expressions)
+                    if rule != "same_subject":
+                        assert partner == row
+                        continue
+                    if partner == row:
+                        continue
+                    assert expressions[partner] != own and subjects[partner] != subjects[source]
+                assert partner in members and partner != row
+                assert expressions[partner] == str(CLASSES[step.partner_expression[rule][slot]])
+                same_subject = subjects[partner] == subjects[source]
+                same_class = expressions[partner] == own
+                if valid[slot]:
+                    assert {
+                        "same_subject": same_subject and not same_class,
+                        "other_subject": not same_subject,
+                        "same_class": same_class,
+                        "other_class": not same_class,
+                    }[rule]
+
+
+def no_candidate(rule, row, source, own, members, subjects, expressions):
+    others = [member for member in members if member != row]
+    return not {
+        "same_subject": [
+            one for one in others if subjects[one] == subjects[source] and expressions[one] != own
+        ],
+        "other_subject": [one for one in others if subjects[one] != subjects[source]],
+        "same_class": [one for one in others if expressions[one] == own],
+        "other_class": [one for one in others if expressions[one] != own],
+    }[rule]
+
+
+def test_partners_are_drawn_evenly():
+    plan = plan_of(40, stages=[StagePlan(images=20000, needs=DataNeeds(partner="other_class"))])
+    anger = all_of(plan, "expression") == 0
+    partners = np.concatenate(
+        [plan.step(k).partner_rows["other_class"] for k in range(plan.num_steps)]
+    )[anger]
+    allowed = [row for row in trainable(plan, 40) if facts(40)[1][row] != "anger"]
+    counts = np.bincount(partners, minlength=40)[allowed]
+    assert counts.sum() == len(partners)
+    assert counts.min() > 0.8 * counts.mean() and counts.max() < 1.2 * counts.mean()
+
+
+def test_targets():
+    own = plan_of(target="own").step(0)
+    assert np.array_equal(own.target_expression, own.expression)
+    plan = plan_of(target="other_expression", stages=None)
+    targets, classes = all_of(plan, "target_expression"), all_of(plan, "expression")
+    assert (targets != classes).all() and set(targets) == {0, 1, 2}
+    step = plan_of(target="partner", partner=("same_subject", "other_class")).step(0)
+    assert np.array_equal(step.target_expression, step.partner_expression["same_subject"])
+    assert (step.target_expression != step.expression).all()
+
+
+def test_a_stage_with_fewer_classes():
+    needs = DataNeeds(classes=(Expression.HAPPINESS, Expression.ANGER), target="other_expression")
+    plan = plan_of(stages=[StagePlan(images=200, needs=needs)])
+    assert set(all_of(plan, "expression")) == set(all_of(plan, "target_expression")) == {0, 2}
+
+
+def test_subjects_are_numbered_by_name():
+    plan = plan_of()
+    names = table(60)["subject"].to_pylist()
+    step = plan.step(0)
+    found = [plan.subjects[index] if index >= 0 else None for index in step.subject]
+    assert found == [names[row] for row in step.rows]
+
+
+def test_the_pool_must_come_from_training_subjects():
+    with pytest.raises(ValueError, match="validates or tests on"):
+        plan_of(pool=pool_of(5, sources=(0, 59)))
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"partner": "friend"}, "unknown partner rule 'friend'; valid: same_subject"),
+        ({"views": ("sideways",)}, "unknown view"),
+        ({"fields": ("smell",)}, "unknown field"),
+        ({"views": ()}, "at least one view"),
+        ({"target": "partner"}, "needs a partner rule"),
+        ({"frames": 3}, "only single frames"),
+        ({"synthetic_share": 1.0}, "valid: 0 to below 1"),
+    ],
+)
+def test_needs_that_cannot_be(needs, message):
+    with pytest.raises(ValueError, match=message):
+        DataNeeds(**needs)
+
+
+def test_plans_that_cannot_be():
+    with pytest.raises(ValueError, match="needs surprise, which the run does not have"):
+        plan_of(classes=(Expression.SURPRISE,))
+    with pytest.raises(ValueError, match="at least two classes"):
+        plan_of(classes=(Expression.FEAR,), target="other_expression")
+    with pytest.raises(ValueError, match="no sealed pool"):
+        plan_of(synthetic_share=0.5).step(0)
+    lake = table(60).set_column(2, "expression", [["fear"] * 60])
+    stages = [StagePlan(images=9, needs=DataNeeds(balance=True))]
+    with pytest.raises(ValueError, match="no training face of anger, happiness"):
+        Plan(lake, fold_of(60), CLASSES, stages, 8, 0)
