@@ -17,8 +17,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,6 +38,7 @@ from cluster.interrupt import interrupt
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 PROJECT = Path(__file__).resolve().parents[1]
+PIPE_COLUMNS = 150
 USER_ERRORS = (
     FileNotFoundError,
     FileExistsError,
@@ -50,7 +52,7 @@ class _Screen:
     """The terminal's two streams, and the log of the command under way."""
 
     def __init__(self) -> None:
-        self.out = Console(soft_wrap=True)
+        self.out = _console(None)
         self.err = Console(stderr=True, soft_wrap=True)
         self.log_file: Path | None = None
         self.diverted = False
@@ -66,12 +68,18 @@ class _Screen:
             return
         sys.stdout.flush()
         sys.stderr.flush()
-        self.out = Console(file=os.fdopen(os.dup(1), "w"), soft_wrap=True)
+        self.out = _console(os.fdopen(os.dup(1), "w"))
         self.err = Console(file=os.fdopen(os.dup(2), "w"), soft_wrap=True)
         with log_file.open("a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         self.diverted = True
+
+
+def _console(file: IO[str] | None) -> Console:
+    """Standard output, or the file in its place; wide where no terminal says how wide it is."""
+    terminal = (file or sys.stdout).isatty()
+    return Console(file=file, width=None if terminal else PIPE_COLUMNS, soft_wrap=True)
 
 
 _screen = _Screen()
@@ -143,11 +151,12 @@ def say(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> Table:
-    """Rows under headings; numbers stand to the right."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    """Rows under headings; numbers stand to the right, and the first column is never folded."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
         numeric = rows and all(isinstance(row[number], (int, float)) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        side = "right" if numeric else "left"
+        made.add_column(column, justify=side, overflow="fold", no_wrap=number == 0)
     for row in rows:
         made.add_row(*(_cell(value) for value in row))
     return made

@@ -19,6 +19,8 @@ from torch import Tensor
 from data_service.align import Aligner
 from data_service.decode import UnreadableImageError, decode, grey, read_bytes
 from data_service.schema import Expression, FaceBatch, Prediction
+from data_service.transforms import centre_crop
+from trainer.job import load as load_job
 from trainer.restore import LoadedSystem, load_system
 
 
@@ -122,12 +124,13 @@ def _aligned(loaded: LoadedSystem, aligner: Aligner, path: Path) -> tuple[Tensor
         image_HW3 = decode(read_bytes(path))
     except UnreadableImageError as error:
         raise ValueError(f"{path}: {error}") from None
-    placed = aligner.place(image_HW3, side=loaded.info.image_size)
+    placed = aligner.place(image_HW3, side=load_job(loaded.directory).face_pixels)
     face_SSC = placed.image_SS3
-    if loaded.info.channels == 1 or loaded.run.data.grey:
-        face_SSC = grey(face_SSC).repeat(loaded.info.channels, axis=2)
-    face_CHW = torch.from_numpy(face_SSC.copy()).permute(2, 0, 1).float() / 127.5 - 1
-    return face_CHW[None], placed.alignment
+    run, info = loaded.run, loaded.info
+    if info.channels == 1 and not run.data.grey:
+        face_SSC = grey(face_SSC)
+    face_1CHW = torch.from_numpy(np.ascontiguousarray(face_SSC)).permute(2, 0, 1)[None]
+    return centre_crop(face_1CHW, run.data.image_size, grey=run.data.grey), placed.alignment
 
 
 def _predict(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from data_service.folds import make_folds, parse_fold
 from data_service.lake import Lake
+from trainer import feed
 from trainer import job as jobs
 from trainer.evaluate import predict_rows, scorecard
 from trainer.restore import LoadedSystem, load_system
@@ -48,9 +48,7 @@ def _rows(loaded: LoadedSystem, lake: Lake) -> np.ndarray:
     classes = [str(name) for name in loaded.info.classes]
     job = jobs.load(loaded.directory)
     if lake.hash == job.lake_hash:
-        index, number = parse_fold(job.fold)
-        folds = make_folds(lake.table, number, loaded.run.seed, loaded.info.classes)
-        return np.asarray(folds[index].test_rows)
+        return np.asarray(feed.split(lake, job.fold, loaded.info.classes).test_rows)
     expressions = lake.table["expression"].to_pylist()
     rows_N = np.flatnonzero([name in classes for name in expressions])
     if not len(rows_N):
