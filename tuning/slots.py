@@ -142,7 +142,7 @@ def _slot(config: Mapping[str, Any], *, ledger: RemoteStudy, setup: Setup, train
     """What runs in a slot's process."""
     torch.set_num_threads(setup.threads)
     os.environ.update(setup.environment)
-    work(ledger, config["slot"], setup, train, lambda done: tune.report({"done": done}))
+    work(ledger, config["slot"], setup, train, lambda done: tune.report({"ended": done}))
 
 
 class _Watcher(tune.Callback):
@@ -168,8 +168,8 @@ class _Watcher(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A trial of the search has an end."""
-        if "done" in result:
-            self._on_trial(result["done"])
+        if "ended" in result:
+            self._on_trial(result["ended"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A slot's process has ended, and another follows."""

@@ -1,0 +1,84 @@
+"""A search whose trainings are a formula, on a Ray of its own; prints its result as JSON.
+
+    python search_with_fake_training.py TRIALS [--die-after ENDED] [--lose-a-slot]
+
+`--die-after` ends this process without a word once so many trials have an end; `--lose-a-slot` ends
+a slot's process in the midst of trial 1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from cluster.home import home
+from trainer import catalog
+from trainer.config import RunConfig
+from tuning.objectives import objectives_of
+from tuning.plan import Plan
+from tuning.results import TrialRecord
+from tuning.search import run_study, studies_dir
+from tuning.space import search_space
+from tuning.trial import Setup
+
+LOSE = home() / "lose-a-slot"
+
+
+def train(run: RunConfig, lake: Path, *, on_validation: Any, name: str, **_: Any) -> Any:
+    """The nearer the identity's weight is to 2, the better; curves rise evenly."""
+    if name.startswith("trial 1 ") and LOSE.exists():
+        LOSE.unlink()
+        os._exit(1)
+    quality = 1 / (1 + abs(run.system.weights.identity - 2))
+    for step in range(1, 6):
+        if on_validation(step * 100, {"macro_recall": quality * step / 5}):
+            return SimpleNamespace(run_id=name, status="pruned", validation={}, images_per_second=1)
+    validation = {"macro_recall": quality}
+    return SimpleNamespace(
+        run_id=name, status="finished", validation=validation, images_per_second=1
+    )
+
+
+def main(trials: int, die_after: int) -> None:
+    run = catalog.recipe("fersnet.tiny")
+    space = search_space(run, ["system.weights.identity=0:10"])
+    objectives = objectives_of(catalog.load("fersnet"), ["macro_recall"])
+    plan = Plan(
+        name="fake",
+        distributions=space.distributions,
+        own=space.own,
+        objectives=objectives,
+        num_folds=1,
+        generation_size=2,
+        seed=1,
+        about={},
+    )
+    setup = Setup(
+        run=run,
+        lake=home(),
+        lake_hash="0" * 16,
+        experiment="mien",
+        objectives=objectives,
+        num_folds=1,
+    )
+    ended = []
+
+    def on_trial(trial: TrialRecord) -> None:
+        ended.append(trial)
+        if len(ended) == die_after:
+            os._exit(9)
+
+    studies_dir().mkdir(parents=True, exist_ok=True)
+    result = run_study(plan, setup, trials=trials, parallel=2, train=train, on_trial=on_trial)
+    print(json.dumps(result.as_json()))
+
+
+if __name__ == "__main__":
+    if "--lose-a-slot" in sys.argv:
+        LOSE.touch()
+    dies = "--die-after" in sys.argv
+    main(int(sys.argv[1]), int(sys.argv[sys.argv.index("--die-after") + 1]) if dies else 0)
