@@ -45,6 +45,9 @@ class Weights:
     identity: Schedule = weight(0.05, paper="lambda_idn", doc="identity features, as pixel")
     adversarial: Schedule = weight(0.3, paper="lambda_adv", doc="the edited face fools the critic")
     cycle: Schedule = weight(0.5, paper="lambda_cyc", doc="edited back, the face is the source")
+    expression: Schedule = weight(
+        0.0, paper="lambda_exp", doc="the own classifier, held still, reads the edited face (ours)"
+    )
     critic: Schedule = weight(1.0, paper="lambda_dis", doc="real and edited faces told apart")
     mismatch: Schedule = weight(
         0.0, paper="lambda_mis", doc="real faces under a wrong class count as fake (ours)"
@@ -76,6 +79,7 @@ class FersnetConfig:
     )
     balance: bool = knob(False, doc="draw every class equally often")
     label_smoothing: float = knob(0.0, bounds=(0.0, 0.5), doc="of the classification term")
+    pixel_in_colour: bool = knob(False, doc="compare colours in the term pixel; release: grey")
     edit_every: int = knob(1, bounds=(1, 64), doc="edit each n-th face of a batch; 1: all")
     critic_turns: int = knob(3, bounds=(1, 8), doc="the critic's turns per step")
     identity_network: str = ""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.losses.adversarial import joined, least_squares
+from trainer.losses.adversarial import joined, least_squares, masked_mean
 from trainer.losses.reconstruction import absolute_error, feature_error, squared_error
 from trainer.nets.lightcnn import grey_from_faces
 from trainer.system import FaceBatch, Mean
 
-EDITING = frozenset({"pixel", "identity", "adversarial", "cycle"})
+EDITING = frozenset({"pixel", "identity", "adversarial", "cycle", "expression"})
 JUDGING = frozenset({"critic", "mismatch"})
 RULE = "same_subject"
 
@@ -27,18 +27,14 @@ def one_hot(expression_B: Tensor, num_classes: int) -> Tensor:
     return functional.one_hot(expression_B, num_classes).float()
 
 
-def targets_of(batch: FaceBatch) -> Tensor:
-    """The expression each face is to get: its partner's; the plan's where it has no partner."""
-    valid_B = batch.partner_valid[RULE]
-    return torch.where(valid_B, batch.partner_expression[RULE], batch.target_expression_B)
-
-
-def classification(logits_BK: Tensor, expression_B: Tensor, smoothing: float) -> Mean:
-    """Cross-entropy with the true class, mean over the faces."""
-    total = functional.cross_entropy(
-        logits_BK, expression_B, reduction="sum", label_smoothing=smoothing
+def classification(
+    logits_BK: Tensor, expression_B: Tensor, smoothing: float, mask_B: Tensor | None = None
+) -> Mean:
+    """Cross-entropy with the true (or the wished) class."""
+    loss_B = functional.cross_entropy(
+        logits_BK, expression_B, reduction="none", label_smoothing=smoothing
     )
-    return Mean(sum=total, count=torch.tensor(len(expression_B), device=logits_BK.device))
+    return masked_mean(loss_B, mask_B)
 
 
 def paired_terms(
@@ -46,19 +42,24 @@ def paired_terms(
     batch: FaceBatch,
     wanted: frozenset[str],
     features: Callable[[Tensor], Sequence[Tensor]] | None,
+    *,
+    in_colour: bool,
 ) -> dict[str, Mean]:
     """`pixel` and `identity`, for real faces whose partner shows the same subject.
 
     pixel = |grey(G) - grey(I_t)|; identity = (phi(G) - phi(I_t))², phi the last pooled map of the
-    frozen identity network. Colour is left to the critic and the cycle.
+    frozen identity network. The release compares grey, so that colour is left to the critic and
+    the cycle.
     """
     mask_B = batch.partner_valid[RULE] & ~batch.synthetic_B
     partner_BCHW = batch.partners[RULE]
     terms: dict[str, Mean] = {}
     if "pixel" in wanted:
-        grey, target = grey_from_faces(images_BCHW), grey_from_faces(partner_BCHW)
-        # absolute_error halves, because it expects images in [-1, 1]
-        terms["pixel"] = absolute_error(2 * grey, 2 * target, mask_B)
+        faces, targets = images_BCHW, partner_BCHW
+        if not in_colour:
+            # doubled, because absolute_error expects faces in [-1, 1]
+            faces, targets = 2 * grey_from_faces(images_BCHW), 2 * grey_from_faces(partner_BCHW)
+        terms["pixel"] = absolute_error(faces, targets, mask_B)
     if "identity" in wanted:
         assert features is not None
         with torch.no_grad():

@@ -36,11 +36,18 @@ class Encoded:
 
 
 class Network(nn.Module, ABC):
-    """Encoders, units, classifier and decoder: all that FERSNet's one optimiser moves."""
+    """Encoders, units, classifier and decoder: all that FERSNet's one optimiser moves.
+
+    Called, it recognises: faces [B, C, H, W] to logits [B, K].
+    """
 
     exchanges: nn.ModuleDict
     noise_sides: tuple[int, ...]
     """The sides of the noise maps that the decoder takes, in order."""
+
+    def forward(self, faces_BCHW: Tensor) -> Tensor:
+        """Logits [B, K]."""
+        return self.classify(self.encode(faces_BCHW, decodes=False))
 
     @abstractmethod
     def encode(self, faces_BCHW: Tensor, *, decodes: bool = True) -> Encoded:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from trainer.config import wanted
 from trainer.losses.adversarial import least_squares
@@ -98,7 +99,7 @@ class Fersnet(System):
                 ),
                 Turn(
                     player="network",
-                    terms=("classification", "pixel", "identity", "adversarial", "cycle"),
+                    terms=("classification", *sorted(EDITING)),
                     loss=self._learn,
                 ),
             ),
@@ -145,7 +146,7 @@ class Fersnet(System):
         if not context.wanted & JUDGING:
             return None
         context = self._thinned(context)
-        target_BK = losses.one_hot(losses.targets_of(context.batch), self.num_classes)
+        target_BK = losses.one_hot(context.batch.target_expression_B, self.num_classes)
         encoded = self.network.encode(context.batch.faces_BCHW)
         images = self.network.decode(encoded, target_BK, self._noise(context, "fakes"))
         return Fakes(images_BCHW=images, target_BK=target_BK)
@@ -181,19 +182,33 @@ class Fersnet(System):
 
     def _edit(self, context: StepContext, encoded: Encoded) -> Mapping[str, Mean]:
         batch = context.batch
-        target_BK = losses.one_hot(losses.targets_of(batch), self.num_classes)
+        target_BK = losses.one_hot(batch.target_expression_B, self.num_classes)
         images = self.network.decode(encoded, target_BK, self._noise(context, "edit"))
         features = None if self.identity is None else self.identity.features
-        terms = losses.paired_terms(images, batch, context.wanted, features)
+        terms = losses.paired_terms(
+            images, batch, context.wanted, features, in_colour=self.config.pixel_in_colour
+        )
         if "adversarial" in context.wanted:
             scores = self.critic(images, target_BK)
             terms["adversarial"] = least_squares(scores, 1.0, ~batch.synthetic_B)
+        if "expression" in context.wanted:
+            logits_BK, wish_B = self._read(images), batch.target_expression_B
+            terms["expression"] = losses.classification(logits_BK, wish_B, 0.0, ~batch.synthetic_B)
         if "cycle" in context.wanted:
             source_BK = losses.one_hot(batch.expression_B, self.num_classes)
             again = self.network.encode(images)
             back = self.network.decode(again, source_BK, self._noise(context, "back"))
             terms["cycle"] = losses.cycle(back, batch)
         return terms
+
+    def _read(self, images_BCHW: Tensor) -> Tensor:
+        """Logits of edited faces; gradients reach the faces, not the network that reads them."""
+        still = {name: value.detach() for name, value in self.network.named_parameters()}
+        training = self.network.training
+        self.network.eval()
+        logits_BK = functional_call(self.network, still, (images_BCHW,))
+        self.network.train(training)
+        return logits_BK
 
 
 def wanted_editing(config: FersnetConfig) -> list[str]:
@@ -203,8 +218,11 @@ def wanted_editing(config: FersnetConfig) -> list[str]:
 
 
 def data_needs(config: FersnetConfig) -> DataNeeds:
-    """Another face of the same subject, if possible with another expression."""
-    return DataNeeds(partner=RULE, balance=config.balance)
+    """Another face of the same subject with another expression, which is the target.
+
+    Where there is none it is a face of another subject and another class: a target, but no pair.
+    """
+    return DataNeeds(partner=RULE, target="partner", balance=config.balance)
 
 
 def build(config: FersnetConfig, info: DatasetInfo) -> Fersnet:
