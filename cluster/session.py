@@ -205,7 +205,10 @@ def _initialise(ray: Any, log_file: Path, **settings: Any) -> None:
 
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
+    logger = logging.getLogger("ray")
+    ours = [kept for kept in logger.handlers if isinstance(kept, logging.FileHandler)]
     ray.init(configure_logging=False, **settings)
+    logger.handlers[:] = ours  # ray.init has taken them away
     if main:
         signal.signal(signal.SIGTERM, handler)
     dispatcher.remove_handler("ray_print_logs")
