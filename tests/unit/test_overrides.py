@@ -108,7 +108,7 @@ def test_every_knob_of_every_recipe_survives_json_and_override(name: str) -> Non
     for key in catalog.load(name).recipes:
         run = catalog.recipe(f"{name}.{key}")
         assert from_dict(json.loads(json.dumps(to_dict(run)))) == run
-        for setting in knobs(run):
-            assert with_overrides(run, {setting.path: setting.default}) == run
-            if setting.alias:
-                assert canonical_path(run, setting.alias) == setting.path
+        settings = knobs(run)
+        assert with_overrides(run, {one.path: one.default for one in settings}) == run
+        for one in settings:
+            assert one.alias is None or canonical_path(run, one.alias) == one.path
