@@ -1,0 +1,382 @@
+"""The command line: what it prints, its exit codes, and what it says of wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mien
+from cluster import terminal
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    *("corpora", "ingest", "lake", "systems", "train", "crossval", "tune", "evaluate", "compare"),
+    *("runs", "stop", "edit", "recognise", "doctor"),
+    *("server start", "server stop", "server status"),
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        """The last line of its output."""
+        return json.loads(self.out.splitlines()[-1])
+
+    @property
+    def line(self) -> str:
+        """Its complaint, without the program's name; it must be one line."""
+        lines = [line for line in self.err.splitlines() if not line.startswith("log: ")]
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("mien: ")
+        return lines[0].removeprefix("mien: ")
+
+
+Mien = Callable[..., Said]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Mien:
+    """Runs `mien` with the given words in this process, as `main` does."""
+
+    def run(*words: object) -> Said:
+        argv = [str(word) for word in words]
+        code = terminal.run(lambda: mien.app(argv, prog_name="mien", standalone_mode=False))
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake of few drawn faces of 48 px."""
+    from data_service.ingest import ingest
+
+    lake = tmp_path_factory.mktemp("lakes") / "drawn"
+    ingest("drawn", None, lake, image_size=48, options={"subjects": 4, "faces_per_subject": 8})
+    return lake
+
+
+def photos(folder: Path, rows: str = "", *, header: str = "file,subject,expression") -> Path:
+    """A folder in the layout of `photos` with two drawn faces and what `rows` adds."""
+    from data_service import corpora
+
+    faces = corpora.scan("drawn", None, {"subjects": 2, "faces_per_subject": 8, "size": 96}).faces
+    pictures = corpora.load("drawn").images(faces[:2])  # type: ignore[attr-defined]
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    labels = "0.png,anna,happiness\n1.png,ben,anger\n"
+    (folder / "labels.csv").write_text(f"{header}\n{labels}{rows}")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(call: Mien, command: str) -> None:
+    said = call(*command.split(), "--help")
+    assert said.code == 0
+    assert f"Example: mien {command}" in " ".join(said.out.split())
+    assert "--json" in said.out
+
+
+def test_help_waits_for_no_heavy_library() -> None:
+    heavy = ("torch", "ray", "mlflow", "optuna", "pyarrow", "numpy", "deepspeed", "cv2")
+    code = f"import sys, mien; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+def test_json_is_one_object_in_the_last_line(call: Mien, drawn: Path) -> None:
+    found = call("lake", drawn, "--json")
+    assert found.code == 0
+    assert (found.json["corpus"], found.json["count"], found.json["subjects"]) == ("drawn", 32, 4)
+    assert set(call("corpora", "--json").json["corpora"]) >= {"drawn", "photos", "ckplus"}
+    knobs = call("systems", "fersnet.tiny", "--knobs", "--json").json["knobs"]
+    assert knobs["data.global_batch_images"]["bounds"] == [1, 65536]
+
+
+def test_tables_are_for_people(call: Mien, drawn: Path) -> None:
+    assert "subjects" in call("lake", drawn).out
+    assert "labels.csv" in call("corpora").out
+    shown = call("systems", "fersnet.tiny", "--knobs").out
+    assert "engine.workers" in shown and "lambda_cls" in shown
+
+
+def test_nothing_ran_yet(call: Mien) -> None:
+    assert call("runs", "--json").json == {"runs": []}
+    assert "there is no run 'x'" in call("stop", "x").line
+
+
+def test_the_doctor_names_what_it_looked_at(call: Mien) -> None:
+    checks = {check["name"]: check for check in call("doctor", "--json").json["checks"]}
+    assert {"Python", "packages", "disk", "MLflow", "home"} <= set(checks)
+    assert checks["Python"]["state"] == "ok"
+
+
+def test_the_doctor_sees_what_is_missing_and_what_differs(tmp_path: Path) -> None:
+    from cluster.doctor import packages
+
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("# made so\nnumpy==0.0.1\nno-such-thing==1\n")
+    states = {check.name: check.state for check in packages(lock)}
+    assert states == {"numpy": "warn", "no-such-thing": "fail", "packages": "warn"}
+
+
+TOO_MANY = ("--workers", "512", "--set", "data.global_batch_images=512")
+WRONG = [
+    (("nosuch",), "No such command 'nosuch'"),
+    (("lake",), "Missing"),
+    (("lake", "/no/such/lake"), "no lake at /no/such/lake"),
+    (("ingest", "nosuch", "--lake", "{tmp}/lake"), "unknown corpus 'nosuch'; valid: ckplus, drawn"),
+    (("ingest", "photos", "/no/photos", "--lake", "{tmp}/lake"), "/no/photos is not a folder"),
+    (("ingest", "photos", "{tmp}", "--lake", "{tmp}/lake"), "no labels.csv in"),
+    (("ingest", "drawn", "--size", "5", "--lake", "{tmp}/lake"), "size must be from"),
+    (
+        ("ingest", "drawn", "--option", "people=3", "--lake", "{tmp}/lake"),
+        "unknown option 'people'",
+    ),
+    (
+        ("ingest", "drawn", "--option", "people", "--lake", "{tmp}/lake"),
+        "must look like PATH=VALUE",
+    ),
+    (("systems", "nosuch"), "unknown system 'nosuch'; valid: "),
+    (("systems", "--knobs"), "--knobs needs a SYSTEM; valid: "),
+    (("train",), "SYSTEM and --lake are needed"),
+    (("train", "nosuch", "--lake", "{lake}"), "unknown system 'nosuch'; valid: "),
+    (("train", "fersnet.nosuch", "--lake", "{lake}"), "unknown recipe 'fersnet.nosuch'; valid: "),
+    (("train", "identity.tiny", "--lake", "/no/lake"), "no lake at /no/lake"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--fold", "11/10"), "fold '11/10'"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--fold", "first"), "K/N"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--set", "system.nose=1"), "unknown setting"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--set", "seed"), "must look like PATH=VALUE"),
+    (("train", "fersnet.tiny", "--lake", "{lake}", "--set", "lambda_cls=-1"), "valid: 0"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--zero", "3"), "valid: 0, 1, 2"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--precision", "fp8"), "valid: fp32, bf16"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--workers", "7"), "worker counts that can"),
+    (
+        ("train", "identity.tiny", "--lake", "{lake}", *TOO_MANY),
+        "512 workers do not fit: each needs a",
+    ),
+    (
+        ("train", "identity.tiny", "--lake", "{lake}", "--set", "data.image_size=64"),
+        "has faces of 48 px and the run needs 64 px",
+    ),
+    (
+        ("train", "identity.tiny", "--lake", "{lake}", "--init", "nosuch"),
+        "there is no run 'nosuch'",
+    ),
+    (("train", "--resume", "nosuch"), "there is no run 'nosuch'"),
+    (("train", "identity.tiny", "--resume", "x"), "give nothing besides it"),
+    (("crossval", "identity.tiny", "--lake", "{lake}", "--folds", "9"), "9 folds need as many"),
+    (
+        ("tune", "identity.tiny", "--lake", "{lake}", "--trials", "2", "--search", "nose=0:1"),
+        "unknown setting 'nose'",
+    ),
+    (("tune", "identity.tiny", "--lake", "{lake}", "--trials", "0"), "greater than or equal to 1"),
+    (("evaluate", "nosuch", "--lake", "{lake}"), "there is no run 'nosuch'"),
+    (("compare",), "nothing has been recorded yet"),
+    (("recognise", "nosuch", "{tmp}/x.png"), "there is no run 'nosuch'"),
+    (("edit", "nosuch", "{tmp}/x.png", "--to", "fear", "--out", "{tmp}/y.png"), "there is no run"),
+    (("doctor", "--cluster"), "--cluster"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_input_is_one_line_and_exit_code_2(
+    call: Mien, drawn: Path, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    said = call(*(word.format(tmp=tmp_path, lake=drawn) for word in words))
+    assert says in said.line
+    assert "Traceback" not in said.out + said.err
+    assert said.code == terminal.WRONG_INPUT
+
+
+def test_labels_without_a_column(call: Mien, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", header="file,subject,mood")
+    said = call("ingest", "photos", source, "--lake", tmp_path / "lake")
+    assert said.code == terminal.WRONG_INPUT
+    assert "labels.csv" in said.line and "expression" in said.line
+
+
+def test_a_label_that_nobody_knows(call: Mien, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", "0.png,carl,bored\n")
+    said = call("ingest", "photos", source, "--lake", tmp_path / "lake")
+    assert said.code == terminal.WRONG_INPUT
+    assert "bored" in said.line and "happiness" in said.line
+
+
+def test_a_folder_of_another_corpus(call: Mien, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos")
+    for corpus in ("ckplus", "oulu_casia", "muxspace"):
+        said = call("ingest", corpus, source, "--lake", tmp_path / "lake")
+        assert said.code == terminal.WRONG_INPUT
+        assert str(source) in said.line
+    assert not (tmp_path / "lake" / "manifest.json").exists()
+
+
+def test_an_image_that_is_no_image_is_quarantined_and_the_rest_goes_on(
+    call: Mien, tmp_path: Path
+) -> None:
+    source = photos(tmp_path / "photos", "note.png,dora,fear\n")
+    (source / "note.png").write_text("not a picture")
+    said = call("ingest", "photos", source, "--lake", tmp_path / "lake", "--size", 32, "--json")
+    assert said.code == terminal.DONE
+    assert (said.json["faces"], said.json["rejected"]) == (2, 1)
+    assert said.json["by_reason"] == {"not an image": 1}
+    assert "note.png,not an image" in (tmp_path / "lake" / "quarantine.csv").read_text()
+
+
+def test_a_lake_made_by_a_newer_version(call: Mien, drawn: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for path in drawn.iterdir():
+        if path.is_file():
+            (lake / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((lake / "manifest.json").read_text())
+    (lake / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99, "new": 1}))
+    said = call("lake", lake)
+    assert said.code == terminal.WRONG_INPUT
+    assert "made by a newer version (format 99" in said.line
+
+
+def test_a_lake_that_was_half_written(call: Mien, drawn: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for path in drawn.glob("faces-*.parquet"):
+        (lake / path.name).write_bytes(path.read_bytes())
+    said = call("lake", lake)
+    assert said.code == terminal.WRONG_INPUT
+    assert "half-written lake" in said.line
+
+
+def test_a_lake_whose_file_was_cut(call: Mien, drawn: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for path in drawn.iterdir():
+        if path.is_file():
+            content = path.read_bytes()
+            cut = path.suffix == ".parquet"
+            (lake / path.name).write_bytes(content[: len(content) // 2] if cut else content)
+    assert "damaged lake" in call("lake", lake).line
+
+
+def test_another_corpus_does_not_overwrite_a_lake(call: Mien, drawn: Path, tmp_path: Path) -> None:
+    before = (drawn / "manifest.json").read_bytes()
+    said = call("ingest", "photos", photos(tmp_path / "photos"), "--lake", drawn, "--size", 48)
+    assert said.code == terminal.WRONG_INPUT
+    assert "choose another folder" in said.line
+    assert (drawn / "manifest.json").read_bytes() == before
+
+
+FULL_DISK = "import resource, sys, mien; sys.argv[0] = 'mien'; mien.main()"
+
+
+def _small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+
+def test_a_disk_that_is_full_leaves_no_lake(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk; the write fails in the same place."""
+    lake = tmp_path / "lake"
+    words = ("ingest", "drawn", "--lake", str(lake), "--size", "64", "--workers", "1")
+    words += ("--option", "subjects=2", "--option", "faces_per_subject=16")
+    found = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        preexec_fn=_small_files,
+        check=False,
+    )
+    assert found.returncode == terminal.FAILED
+    assert found.stderr.startswith("mien: failed: ")
+    assert "File too large" in found.stderr and "Traceback" not in found.stderr
+    assert not (lake / "manifest.json").exists()
+
+
+def test_chatter_goes_to_the_log_and_not_to_the_terminal(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, typer, logging; from cluster import terminal\n"
+        "def work():\n"
+        "    with terminal.working('chat') as log:\n"
+        "        print('python chatter'); os.system('echo child chatter'); os.write(2, b'raw\\n')\n"
+        "        logging.getLogger('loud').warning('logged chatter')\n"
+        "    terminal.show({'log': str(log)}, [], True)\n"
+        "sys.exit(terminal.run(work))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    log = Path(json.loads(found.stdout)["log"])
+    assert found.stderr == f"log: {log}\n"
+    text = log.read_text()
+    for said in ("python chatter", "child chatter", "raw", "logged chatter"):
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (
+            FileNotFoundError(2, "No such file", "x.png"),
+            2,
+            "No such file or directory: x",
+        ),
+        (OSError(28, "No space left on device", "y"), 1, "failed: No space left on device: y; log"),
+        (RuntimeError("the\nworker\ndied"), 1, "failed: the worker died; log"),
+        (KeyError("x"), 1, "failed: 'x'; log"),
+        (KeyboardInterrupt(), 1, "interrupted"),
+    ],
+)
+def test_whose_doing_an_error_was(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, says: str
+) -> None:
+    assert terminal.report(error) == code
+    assert f"mien: {says}" in capsys.readouterr().err
+
+
+def test_a_value_error_from_the_depths_of_a_library_is_a_failure() -> None:
+    with pytest.raises(ValueError) as own:
+        raise ValueError("raised by this very file")
+    assert terminal.report(own.value) == terminal.WRONG_INPUT
+    with pytest.raises(ValueError) as strange:
+        json.loads("{")
+    assert terminal.report(strange.value) == terminal.FAILED
+
+
+def test_what_ray_wraps_is_judged_by_what_is_inside() -> None:
+    class WrappedError(Exception):
+        cause = ValueError("the lake is gone")
+
+    assert terminal.report(WrappedError("task failed")) == terminal.WRONG_INPUT
+
+
+def test_edited_faces_are_never_half_written(tmp_path: Path) -> None:
+    import torch
+
+    from trainer.edit import _write_png
+
+    _write_png(torch.linspace(-1.5, 1.5, 48).view(3, 4, 4), tmp_path / "face.png")
+    pixels = np.array(Image.open(tmp_path / "face.png"))
+    assert pixels.shape == (4, 4, 3) and pixels.min() == 0 and pixels.max() == 255
+    assert [path.name for path in tmp_path.glob("*face*")] == ["face.png"]
