@@ -1,7 +1,7 @@
 """What a run and its parallel trials take of a cluster: pure arithmetic, before anything starts.
 
-A worker and its stream share one CPU's worth of Ray's slots: half for the worker, the rest for the
-two small actors that read ahead for it, so that neither can starve the other.
+A worker has a core of its own and reserves half of it with Ray: the other half stays free for what
+reads ahead for it, since Ray Data does not start where no CPU is left.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WORKER_CPUS = 0.5
-STREAM_CPUS = 0.25
-"""Slots of each of the two stages of one worker's stream: what reads, and what builds batches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

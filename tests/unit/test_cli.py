@@ -181,12 +181,12 @@ WRONG = [
         "has faces of 48 px and the run needs 64 px",
     ),
     (
-        ("train", "identity.tiny", "--lake", "{lake}", "--init", "nosuch"),
+        ("train", "identity.tiny", "--lake", "{lake}", "--init", "nosuch", "--fold", "1/2"),
         "there is no run 'nosuch'",
     ),
     (("train", "--resume", "nosuch"), "there is no run 'nosuch'"),
     (("train", "identity.tiny", "--resume", "x"), "give nothing besides it"),
-    (("crossval", "identity.tiny", "--lake", "{lake}", "--folds", "9"), "9 folds need as many"),
+    (("crossval", "identity.tiny", "--lake", "{lake}", "--folds", "9"), "9 folds need at least"),
     (
         ("tune", "identity.tiny", "--lake", "{lake}", "--trials", "2", "--search", "nose=0:1"),
         "unknown setting 'nose'",
@@ -340,7 +340,7 @@ def test_chatter_goes_to_the_log_and_not_to_the_terminal(tmp_path: Path) -> None
         (
             FileNotFoundError(2, "No such file", "x.png"),
             2,
-            "No such file or directory: x",
+            "No such file: x.png",
         ),
         (OSError(28, "No space left on device", "y"), 1, "failed: No space left on device: y; log"),
         (RuntimeError("the\nworker\ndied"), 1, "failed: the worker died; log"),

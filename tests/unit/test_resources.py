@@ -2,20 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.resources import STREAM_CPUS, WORKER_CPUS, Capacity, share
-
-
-def test_a_worker_and_the_two_stages_of_its_stream_take_one_cpu() -> None:
-    assert WORKER_CPUS + 2 * STREAM_CPUS == 1
+from cluster.resources import WORKER_CPUS, Capacity, share
 
 
 @pytest.mark.parametrize(("workers", "parallel"), [(1, 1), (2, 1), (1, 2), (3, 2), (8, 1)])
-def test_what_fits_leaves_a_cpu_for_every_stream(workers: int, parallel: int) -> None:
+def test_what_fits_leaves_half_of_each_core_for_the_stream(workers: int, parallel: int) -> None:
     capacity = Capacity(cpus=8)
     portion = share(workers, capacity, parallel=parallel)
     asked = workers * parallel
     assert portion.workers == workers
-    assert asked * (portion.worker_cpus + 2 * STREAM_CPUS) <= capacity.cpus
+    assert asked * portion.worker_cpus <= capacity.cpus / 2
     assert portion.threads * asked <= capacity.cpus
     assert "GPU" not in portion.per_worker
 
