@@ -90,6 +90,12 @@ class Outbox:
             self.sync()
             self._commit(step)
 
+    def commit_all(self) -> None:
+        """The run has ended: everything that is open is certain."""
+        with self.lock:
+            if self._open:
+                self.commit(max(step for _, _, step in self._open))
+
     def rollback(self, step: int) -> None:
         """Training goes on after `step`: what was logged up to it counts, the rest is forgotten."""
         with self.lock:

@@ -156,12 +156,13 @@ class Tracker:
         self._sender = Sender(uri, run_id, self._outbox, system_metrics=system_metrics)
         self._sender.start()
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Values by name, such as `train/<term>` or `validation/macro_recall`."""
+    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
+        """Values by name, such as `train/<term>` or `validation/macro_recall`; None is left out."""
         time_ms = now_ms()
         points = [
             Point(key=key, value=float(value), step=step, time_ms=time_ms)
             for key, value in values.items()
+            if value is not None
         ]
         with self._guarded():
             self._outbox.add(list(points))
@@ -204,8 +205,11 @@ class Tracker:
     def close(self, status: Status, *, timeout_seconds: float = 15.0) -> bool:
         """End the run in MLflow; wait a bounded time for what is left. Whether all was sent.
 
-        What was not sent stays in the journal; `deliver` sends it.
+        All that was logged counts from now on, committed or not: of a run that failed, the last
+        steps tell why. What was not sent stays in the journal; `deliver` sends it.
         """
+        with self._guarded():
+            self._outbox.commit_all()
         done = self._sender.finish(status, timeout_seconds)
         if not done:
             LOG.warning(

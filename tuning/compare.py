@@ -30,7 +30,11 @@ SIGNIFICANCE = 0.05
 PARENT = "mlflow.parentRunId"
 INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
 GATHERING = ("crossval", "study", "trial")
-OWN_FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
+OWN_FIGURES = (
+    *("accuracy", "macro_", "recall_", "calibration_error"),
+    *("images_per_second", "first_step_seconds"),
+)
+FIGURES = {"test/": "", "final/": "validation "}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,8 +204,8 @@ def _row(group: Sequence[Run], test: _Tested | None, seed: int) -> Row:
         run_ids=tuple(run.info.run_id for run in group),
         folds=tuple(dict.fromkeys(tag(run, "mien.fold") for run in group)),
         seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
-        validation_macro_recall=mean_metric(group, "validation/macro_recall"),
-        images_per_second=mean_metric(group, "images_per_second"),
+        validation_macro_recall=mean_metric(group, "final/macro_recall", "validation/macro_recall"),
+        images_per_second=mean_metric(group, "final/images_per_second", "images_per_second"),
         figures=_other_figures(group),
     )
     if test is None:
@@ -218,10 +222,15 @@ def _row(group: Sequence[Run], test: _Tested | None, seed: int) -> Row:
 
 def _other_figures(group: Sequence[Run]) -> dict[str, float]:
     """What a system is measured by besides recognition, such as the accuracy of its edits."""
-    names = {name for run in group for name in run.data.metrics if name.startswith("test/")}
-    names -= {f"test/{name}" for name in OWN_FIGURES}
-    figures = {name.removeprefix("test/"): mean_metric(group, name) for name in sorted(names)}
-    return {name: value for name, value in figures.items() if value is not None}
+    figures = {}
+    for prefix, shown in FIGURES.items():
+        names = {name for run in group for name in run.data.metrics if name.startswith(prefix)}
+        for name in sorted(names):
+            value = mean_metric(group, name)
+            own = name.removeprefix(prefix)
+            if value is not None and not own.startswith(OWN_FIGURES):
+                figures[shown + own] = value
+    return figures
 
 
 def _with_settings(rows: Sequence[Row], runs: Sequence[Run]) -> list[Row]:

@@ -69,8 +69,11 @@ def predictions_of(client: MlflowClient, run: Run) -> Predictions | None:
         return read_predictions(Path(path))
 
 
-def mean_metric(group: Sequence[Run], name: str) -> float | None:
-    """The mean of a metric's last values over the runs that have it; None where none has."""
-    values = [run.data.metrics[name] for run in group if name in run.data.metrics]
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else None
+def mean_metric(group: Sequence[Run], *names: str) -> float | None:
+    """The mean over the runs of the last value of the first of these metrics that any run has."""
+    for name in names:
+        values = [run.data.metrics[name] for run in group if name in run.data.metrics]
+        finite = [value for value in values if math.isfinite(value)]
+        if finite:
+            return sum(finite) / len(finite)
+    return None

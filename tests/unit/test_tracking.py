@@ -114,6 +114,14 @@ def test_a_lost_journal_repeats_no_step(store, run_id, tmp_path):
     assert steps(store, run_id) == [1, 2, 3, 4]
 
 
+def test_a_run_that_fails_tells_its_last_steps(store, run_id, tmp_path):
+    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl", system_metrics=False)
+    tracker.metrics({"train/identity": float("nan"), "test/recall_fear": None}, 5)
+    assert tracker.close("FAILED")
+    assert steps(store, run_id) == [5]
+    assert "test/recall_fear" not in ensure_store(store).get_run(run_id).data.metrics
+
+
 def test_an_unreachable_server_neither_blocks_nor_raises(tmp_path):
     tracker = Tracker("http://127.0.0.1:9", "0" * 32, tmp_path / "journal.jsonl")
     begun = time.monotonic()
