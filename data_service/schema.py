@@ -1,7 +1,8 @@
 """What a face is: the canonical expressions, the rows of a lake, and the batches that a trainer sees.
 
 Shapes: B faces, C channels, H height, W width, L landmarks. This module imports neither Ray nor a
-corpus; it is the vocabulary that every other room shares.
+corpus, nor torch, which processes that only build batches can do without; it is the vocabulary that
+every other room shares.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Expression(StrEnum):
@@ -175,10 +178,10 @@ class FaceBatch:
         fields: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if isinstance(value, Tensor):
-                fields[name] = change(value)
-            elif isinstance(value, Mapping):
+            if isinstance(value, Mapping):
                 fields[name] = {key: change(tensor) for key, tensor in value.items()}
+            elif value is not None:
+                fields[name] = change(value)
         return replace(self, **fields)
 
     def to(self, device: torch.device | str) -> FaceBatch:
