@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -21,6 +22,9 @@ import onnxruntime
 
 NET_CELL_PIXELS = 12
 PYRAMID_FACTOR = 0.709
+MAX_LEVEL_PIXELS = 1200
+"""The longest side that the proposal net sees. It bounds memory on large pictures, and what is too
+small to be found there is not the face that the picture is of."""
 THRESHOLDS = (0.6, 0.7, 0.7)
 """Face probability that a box must reach after the proposal, the refinement and the output net."""
 
@@ -99,21 +103,22 @@ class FaceDetector:
         min_face_pixels: int = 40,
         thresholds: tuple[float, float, float] = THRESHOLDS,
     ) -> list[Detection]:
-        """All faces of an RGB uint8 image that are at least `min_face_pixels` high, best first."""
+        """All faces of an RGB uint8 image that are at least `min_face_pixels` high, best first.
+
+        In pictures of more than `MAX_LEVEL_PIXELS` a face must also have a hundredth of the side.
+        """
         boxes_N4 = self._propose(image_HW3, min_face_pixels, thresholds[0])
         boxes_N4 = self._refine(image_HW3, boxes_N4, thresholds[1])
         return self._locate(image_HW3, boxes_N4, thresholds[2])
 
     def _propose(self, image_HW3: np.ndarray, min_face_pixels: int, threshold: float) -> np.ndarray:
         height, width = image_HW3.shape[:2]
-        scale = NET_CELL_PIXELS / min_face_pixels
+        scale = min(NET_CELL_PIXELS / min_face_pixels, MAX_LEVEL_PIXELS / max(height, width))
         found: list[np.ndarray] = []
         while min(height, width) * scale >= NET_CELL_PIXELS:
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
             level = cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA)
-            shift, face = self._proposal.run(
-                ["conv2d_4", "softmax"], {"input_1": _as_input(level[None])}
-            )
+            shift, face = _run(self._proposal, ["conv2d_4", "softmax"], level[None])
             columns, rows = np.nonzero(face[0, :, :, 1] >= threshold)
             corner_N2 = 2.0 * np.stack([columns, rows], axis=1)
             boxes_N4 = np.concatenate([corner_N2, corner_N2 + NET_CELL_PIXELS], axis=1) / scale
@@ -132,7 +137,7 @@ class FaceDetector:
         if not len(boxes_N4):
             return boxes_N4
         boxes_N4, crops = _crops(image_HW3, boxes_N4, 24)
-        shift, face = self._refinement.run(["dense_2", "softmax_1"], {"input_2": _as_input(crops)})
+        shift, face = _run(self._refinement, ["dense_2", "softmax_1"], crops)
         sure = face[:, 1] >= threshold
         boxes_N4, shift, probability_N = boxes_N4[sure], shift[sure], face[sure, 1]
         kept = suppress(boxes_N4, probability_N, 0.7)
@@ -144,9 +149,7 @@ class FaceDetector:
         if not len(boxes_N4):
             return []
         boxes_N4, crops = _crops(image_HW3, boxes_N4, 48)
-        shift, points, face = self._output.run(
-            ["dense_5", "dense_6", "softmax_2"], {"input_3": _as_input(crops)}
-        )
+        shift, points, face = _run(self._output, ["dense_5", "dense_6", "softmax_2"], crops)
         sure = face[:, 1] >= threshold
         boxes_N4, shift, probability_N = boxes_N4[sure], shift[sure], face[sure, 1]
         sides_N12 = (boxes_N4[:, 2:] - boxes_N4[:, :2])[:, None]
@@ -161,9 +164,13 @@ class FaceDetector:
         ]
 
 
-def _as_input(images_NHW3: np.ndarray) -> np.ndarray:
-    """These nets were trained on transposed images, with pixels in about [-1, 1]."""
-    return np.ascontiguousarray((images_NHW3.transpose(0, 2, 1, 3) - np.float32(127.5)) / 128)
+def _run(
+    net: onnxruntime.InferenceSession, outputs: list[str], images_NHW3: np.ndarray
+) -> list[np.ndarray]:
+    """A net's outputs. It was trained on transposed images, with pixels in about [-1, 1]."""
+    pixels = (images_NHW3.transpose(0, 2, 1, 3) - np.float32(127.5)) / 128
+    made = net.run(outputs, {net.get_inputs()[0].name: np.ascontiguousarray(pixels)})
+    return cast(list[np.ndarray], made)
 
 
 def _shifted(boxes_N4: np.ndarray, shift_N4: np.ndarray) -> np.ndarray:

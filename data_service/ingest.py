@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,7 +189,7 @@ def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> I
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    with ray.data.DataContext.current(context), _quiet("ray.data"):
+    with ray.data.DataContext.current(context):
         made = ray.data.from_arrow(blocks).map_batches(
             RowActor,
             fn_constructor_kwargs={"recipe": recipe},
@@ -208,15 +206,3 @@ def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> I
 
 def _chunks(faces: Sequence[SourceFace], size: int) -> list[Sequence[SourceFace]]:
     return [faces[start : start + size] for start in range(0, len(faces), size)]
-
-
-@contextmanager
-def _quiet(logger_name: str) -> Iterator[None]:
-    """Within, that logger tells errors only."""
-    logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -76,7 +76,8 @@ def scan(
         raise ValueError(f"unknown option '{unknown[0]}' of corpus {name}; {offer}")
     if image_size is not None and isinstance(corpus, PictureMaker):
         options = {"size": image_size, **options}
-    return corpus.scan(source, **options)
+    # absolute, because a worker that reads the files stands in another folder
+    return corpus.scan(source.absolute() if source else None, **options)
 
 
 def counts(faces: Sequence[SourceFace]) -> dict[str, int]:

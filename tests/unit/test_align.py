@@ -176,6 +176,16 @@ def test_detector_finds_nothing_in_a_picture_smaller_than_a_face():
     assert FaceDetector().detect(np.zeros((20, 20, 3), np.uint8)) == []
 
 
+def test_detector_sees_large_pictures_in_bounded_size(monkeypatch):
+    detector, seen = FaceDetector(), []
+    resize = cv2.resize
+    monkeypatch.setattr(
+        cv2, "resize", lambda image, size, **how: seen.append(size) or resize(image, size, **how)
+    )
+    detector.detect(np.zeros((200, 4000, 3), np.uint8), min_face_pixels=20)
+    assert max(map(max, seen)) == 1200
+
+
 def test_ways_are_those_of_the_contract(aligner):
     way, _ = aligner.find(np.zeros((50, 50, 3), np.uint8))
     assert {way, "detector", "fallback", "corpus", "none"} == set(ALIGNMENTS)

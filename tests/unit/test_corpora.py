@@ -56,6 +56,13 @@ def test_a_wrong_source_is_one_clear_line(name, tmp_path):
         assert source is None or str(source) in message
 
 
+def test_paths_hold_wherever_a_worker_stands(tmp_path, monkeypatch):
+    photo_table(tmp_path, "file,subject,expression\na.jpg,s,fear\n", "a.jpg")
+    monkeypatch.chdir(tmp_path.parent)
+    scan = corpora.scan("photos", Path(tmp_path.name), {})
+    assert scan.faces[0].path == tmp_path / "a.jpg"
+
+
 # photos
 
 
