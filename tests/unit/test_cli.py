@@ -70,7 +70,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data_service.ingest import ingest
 
     lake = tmp_path_factory.mktemp("lakes") / "drawn"
-    ingest("drawn", None, lake, image_size=48, options={"subjects": 4, "faces_per_subject": 8})
+    ingest("drawn", None, lake, image_size=48, options={"subjects": 6, "faces_per_subject": 8})
     return lake
 
 
@@ -108,7 +108,7 @@ def test_help_waits_for_no_heavy_library() -> None:
 def test_json_is_one_object_in_the_last_line(call: Mien, drawn: Path) -> None:
     found = call("lake", drawn, "--json")
     assert found.code == 0
-    assert (found.json["corpus"], found.json["count"], found.json["subjects"]) == ("drawn", 32, 4)
+    assert (found.json["corpus"], found.json["count"], found.json["subjects"]) == ("drawn", 48, 6)
     assert set(call("corpora", "--json").json["corpora"]) >= {"drawn", "photos", "ckplus"}
     knobs = call("systems", "fersnet.tiny", "--knobs", "--json").json["knobs"]
     assert knobs["data.global_batch_images"]["bounds"] == [1, 65536]
@@ -181,7 +181,7 @@ WRONG = [
         "has faces of 48 px and the run needs 64 px",
     ),
     (
-        ("train", "identity.tiny", "--lake", "{lake}", "--init", "nosuch", "--fold", "1/2"),
+        ("train", "identity.tiny", "--lake", "{lake}", "--init", "nosuch", "--fold", "1/3"),
         "there is no run 'nosuch'",
     ),
     (("train", "--resume", "nosuch"), "there is no run 'nosuch'"),
@@ -312,63 +312,6 @@ def test_a_disk_that_is_full_leaves_no_lake(tmp_path: Path) -> None:
     assert found.stderr.startswith("mien: failed: ")
     assert "File too large" in found.stderr and "Traceback" not in found.stderr
     assert not (lake / "manifest.json").exists()
-
-
-def test_chatter_goes_to_the_log_and_not_to_the_terminal(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, typer, logging; from cluster import terminal\n"
-        "def work():\n"
-        "    with terminal.working('chat') as log:\n"
-        "        print('python chatter'); os.system('echo child chatter'); os.write(2, b'raw\\n')\n"
-        "        logging.getLogger('loud').warning('logged chatter')\n"
-        "    terminal.show({'log': str(log)}, [], True)\n"
-        "sys.exit(terminal.run(work))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    log = Path(json.loads(found.stdout)["log"])
-    assert found.stderr == f"log: {log}\n"
-    text = log.read_text()
-    for said in ("python chatter", "child chatter", "raw", "logged chatter"):
-        assert said in text
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "says"),
-    [
-        (
-            FileNotFoundError(2, "No such file", "x.png"),
-            2,
-            "No such file: x.png",
-        ),
-        (OSError(28, "No space left on device", "y"), 1, "failed: No space left on device: y; log"),
-        (RuntimeError("the\nworker\ndied"), 1, "failed: the worker died; log"),
-        (KeyError("x"), 1, "failed: 'x'; log"),
-        (KeyboardInterrupt(), 1, "interrupted"),
-    ],
-)
-def test_whose_doing_an_error_was(
-    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, says: str
-) -> None:
-    assert terminal.report(error) == code
-    assert f"mien: {says}" in capsys.readouterr().err
-
-
-def test_a_value_error_from_the_depths_of_a_library_is_a_failure() -> None:
-    with pytest.raises(ValueError) as own:
-        raise ValueError("raised by this very file")
-    assert terminal.report(own.value) == terminal.WRONG_INPUT
-    with pytest.raises(ValueError) as strange:
-        json.loads("{")
-    assert terminal.report(strange.value) == terminal.FAILED
-
-
-def test_what_ray_wraps_is_judged_by_what_is_inside() -> None:
-    class WrappedError(Exception):
-        cause = ValueError("the lake is gone")
-
-    assert terminal.report(WrappedError("task failed")) == terminal.WRONG_INPUT
 
 
 def test_edited_faces_are_never_half_written(tmp_path: Path) -> None:
