@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.resources import Capacity, share
 from cluster.session import connect, worker_environment
 from data_service.lake import Lake
-from trainer import catalog
+from trainer import catalog, feed
 from trainer.config import RunConfig, fingerprint
+from trainer.launch import DEFAULT_FOLD
 from trainer.launch import train as train_run
 from trainer.tracking import Tracker, create_run, run_tags
 from tuning.objectives import objectives_of
@@ -24,7 +27,10 @@ from tuning.results import FINAL, SearchResult, TrialRecord
 from tuning.slots import run_slots
 from tuning.space import search_space
 from tuning.study import Study
-from tuning.trial import Setup, Train
+from tuning.trial import Setup, Train, trial_run
+
+CURVE_POINTS = 3
+"""Validations within a training whose recipe asks for none; the end is measured in any case."""
 
 OnTrial = Callable[[TrialRecord], None]
 
@@ -60,7 +66,8 @@ def search(
             raise ValueError(f"{what} is {given}; at least 1 is needed")
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
-    lake_hash = Lake.open(Path(lake)).hash
+    opened = Lake.open(Path(lake))
+    run = _with_curve(trial_run(run), opened, f"1/{folds}" if folds > 1 else DEFAULT_FOLD)
     plan = Plan(
         name=study_name(f"{run.system_name}.{run.recipe}", name, resume=resume),
         distributions=space.distributions,
@@ -69,12 +76,12 @@ def search(
         num_folds=folds,
         generation_size=parallel,
         seed=seed,
-        about={"run": fingerprint(run), "lake": lake_hash},
+        about={"run": fingerprint(run), "lake": opened.hash},
     )
     setup = Setup(
         run=run,
         lake=Path(lake).absolute(),
-        lake_hash=lake_hash,
+        lake_hash=opened.hash,
         experiment=experiment,
         objectives=aims,
         num_folds=folds,
@@ -84,6 +91,21 @@ def search(
             plan, setup, trials=trials, parallel=parallel, train=train, on_trial=on_trial
         )
     return replace(result, seconds=time.monotonic() - began)
+
+
+def _with_curve(run: RunConfig, lake: Lake, fold: str) -> RunConfig:
+    """The run with a learning curve to prune by: a few validations, where its recipe has none.
+
+    ValueError where run, lake and fold do not fit.
+    """
+    spec = catalog.load(run.system_name)
+    data = feed.prepare(run, spec, lake, fold)
+    if run.evaluation.every_images:
+        return run
+    with torch.random.fork_rng(devices=[]):
+        images = sum(stage.images for stage in spec.build(run.system, data.info).stages())
+    every = images // (CURVE_POINTS + 1) + 1
+    return replace(run, evaluation=replace(run.evaluation, every_images=every))
 
 
 def studies_dir() -> Path:

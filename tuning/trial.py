@@ -47,9 +47,10 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What all trials of a search share. Without a `study_run` nothing is told to MLflow.
+    """What all trials of a search share; `run` is one of `trial_run`.
 
-    `threads` are torch's in a slot, `environment` the variables that every process of mien needs.
+    Without a `study_run` nothing is told to MLflow. `threads` are torch's in a slot,
+    `environment` the variables that every process of mien needs.
     """
 
     run: RunConfig
@@ -116,7 +117,7 @@ def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> T
 def _train_folds(
     ledger: Ledger, task: TrialRecord, setup: Setup, train: Train
 ) -> Literal["COMPLETE", "PRUNED"] | None:
-    run = with_overrides(trial_run(setup.run), task.params)
+    run = with_overrides(setup.run, task.params)
     for fold in range(1, setup.num_folds + 1):
         if fold in task.finished_folds:
             continue

@@ -1,0 +1,74 @@
+"""A search on a real Ray: killed with its driver and gone on with, it equals one left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+
+ROOT = Path(__file__).parents[2]
+DRIVER = Path(__file__).with_name("search_with_fake_training.py")
+
+
+def drive(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "MIEN_HOME": str(home),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    home.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, str(DRIVER), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def trials(done: subprocess.CompletedProcess[str]) -> list[Any]:
+    assert done.returncode == 0, done.stderr
+    return [
+        (trial["number"], trial["state"], trial["params"], trial["value"])
+        for trial in json.loads(done.stdout.splitlines()[-1])["trials"]
+    ]
+
+
+def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
+    alone = trials(drive(tmp_path / "alone", "8"))
+    assert len(alone) == 8 and {state for _, state, _, _ in alone} == {"COMPLETE", "PRUNED"}
+
+    killed = drive(tmp_path / "killed", "8", "--die-after", "3", "--lose-a-slot")
+    assert killed.returncode == 9, killed.stderr
+    assert not (tmp_path / "killed" / "lose-a-slot").exists()
+    resumed = drive(tmp_path / "killed", "8")
+    assert trials(resumed) == alone
+    assert resumed.stderr == "", "what Ray says belongs into its log"
+
+    url = f"sqlite:///{tmp_path / 'killed' / 'studies' / 'fake.db'}"
+    attempts = optuna.load_study(study_name="fake", storage=url).get_trials()
+    assert len(attempts) > 8 and "RUNNING" not in {trial.state.name for trial in attempts}
+
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'killed' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mien")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    kinds = [run.data.tags["mien.kind"] for run in runs]
+    assert kinds.count("study") == 1 and kinds.count("trial") == 8
+    study = next(run for run in runs if run.data.tags["mien.kind"] == "study")
+    assert study.info.status == "FINISHED" and study.data.metrics["trials_ended"] == 8
+    ends = {run.data.tags["mien.trial"]: run for run in runs if run is not study}
+    for number, state, params, value in alone:
+        run = ends[str(number)]
+        assert run.data.tags["mlflow.parentRunId"] == study.info.run_id
+        assert run.info.status == ("FINISHED" if state == "COMPLETE" else "KILLED")
+        assert set(run.data.params) == set(params)
+        assert run.data.metrics.get("validation/macro_recall") == value
