@@ -1,0 +1,207 @@
+"""What is done with a trained run: recognise, edit, evaluate, list, stop. The weights are fresh."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import mien
+from cluster import terminal
+from data_service import corpora
+from data_service.ingest import ingest
+from data_service.lake import Lake
+from trainer import catalog, feed, job, runs
+from trainer.overrides import with_overrides
+
+RUN_ID = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few drawn faces, larger than what the run sees of them."""
+    path = tmp_path_factory.mktemp("lakes") / "drawn"
+    ingest("drawn", None, path, image_size=64, options={"subjects": 6, "faces_per_subject": 16})
+    return path
+
+
+@pytest.fixture
+def run(lake: Path, own_home: Path) -> Path:
+    """The directory of a run of `fersnet.tiny` that has finished, with fresh weights."""
+    settings = with_overrides(catalog.recipe("fersnet.tiny"), {"system.identity_network": "random"})
+    opened = Lake.open(lake)
+    spec = catalog.load("fersnet")
+    info = feed.prepare(settings, spec, opened, "1/3").info
+    directory = own_home / "runs" / RUN_ID
+    made = job.Job(
+        run_id=RUN_ID,
+        directory=directory,
+        run=settings,
+        lake=lake,
+        lake_hash=opened.hash,
+        face_pixels=opened.manifest.image_size,
+        fold="1/3",
+        tracking_uri="sqlite:///none.db",
+        experiment="test",
+    )
+    job.save(made)
+    job.write_info(directory, info)
+    job.set_status(directory, "finished", step=3, images=96, total_images=96)
+    system = spec.build(settings.system, info)
+    tensors = {
+        f"player/{player.name}/{key}": value.contiguous()
+        for player in system.players()
+        for key, value in player.module.state_dict().items()
+    }
+    tensors |= {f"system/{key}": value for key, value in system.state_dict().items()}
+    save_file(tensors, directory / "weights.safetensors")
+    return directory
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """One drawn face as a file."""
+    faces = corpora.scan("drawn", None, {"subjects": 1, "faces_per_subject": 8, "size": 128}).faces
+    picture = corpora.load("drawn").images(faces[:1])[0]  # type: ignore[attr-defined]
+    path = tmp_path / "me.png"
+    Image.fromarray(picture).save(path)
+    return path
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict, str]]:
+    """Runs `mien` with --json: exit code, the object, and what stands on stderr."""
+
+    def run(*words: object) -> tuple[int, dict, str]:
+        argv = [*map(str, words), "--json"]
+        code = terminal.run(lambda: mien.app(argv, prog_name="mien", standalone_mode=False))
+        captured = capsys.readouterr()
+        lines = captured.out.splitlines()
+        return code, json.loads(lines[-1]) if lines else {}, captured.err
+
+    return run
+
+
+def test_recognise_names_one_expression_per_photograph(call, run: Path, photograph: Path) -> None:
+    code, values, _ = call("recognise", RUN_ID[:6], photograph, photograph)
+    assert code == terminal.DONE
+    one, two = values["images"]
+    assert one == two
+    assert sum(one["confidences"].values()) == pytest.approx(1, abs=1e-5)
+    assert one["confidence"] == max(one["confidences"].values())
+
+
+def test_edit_writes_the_aligned_face_at_the_runs_size(
+    call, run: Path, photograph: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "happy.png"
+    code, values, _ = call("edit", RUN_ID, photograph, "--to", "happiness", "--out", out)
+    assert code == terminal.DONE and values["to"] == "happiness"
+    size = catalog.recipe("fersnet.tiny").data.image_size
+    assert np.array(Image.open(out)).shape[:2] == (size, size)
+
+
+def test_evaluate_on_its_own_lake_takes_the_test_subjects_alone(
+    call, run: Path, lake: Path
+) -> None:
+    code, values, _ = call("evaluate", RUN_ID, "--lake", lake)
+    assert code == terminal.DONE
+    assert (values["num_subjects"], values["num_faces"]) == (2, 32)
+    assert values["accuracy"]["low"] <= values["accuracy"]["value"] <= values["accuracy"]["high"]
+    assert values["images_per_second"] > 0
+
+
+def test_evaluate_on_another_lake_takes_every_face(call, run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    options = {"subjects": 2, "faces_per_subject": 8, "seed": 5}
+    ingest("drawn", None, other, image_size=64, options=options)
+    code, values, _ = call("evaluate", RUN_ID, "--lake", other)
+    assert code == terminal.DONE and values["num_faces"] == 16
+
+
+def test_weights_cut_in_half_are_not_taken_for_whole(call, run: Path, photograph: Path) -> None:
+    weights = run / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    code, _, err = call("recognise", RUN_ID, photograph)
+    assert code == terminal.WRONG_INPUT
+    assert "weights.safetensors is no whole weights file" in err
+
+
+def test_a_file_that_is_no_image_is_refused(call, run: Path, tmp_path: Path) -> None:
+    text = tmp_path / "note.png"
+    text.write_text("not a picture")
+    code, _, err = call("recognise", RUN_ID, text)
+    assert code == terminal.WRONG_INPUT
+    assert f"{text}: not an image" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--to", "bored", "--out", "{tmp}/x.png"), "unknown expression 'bored'"),
+        (("--to", "fear", "--out", "{tmp}/x.jpg"), "a name that ends in .png"),
+        (("--to", "fear", "--out", "{tmp}/no/x.png"), "No such file or directory"),
+        (("--to", "fear", "--intensity", "0.5", "--out", "{tmp}/x.png"), "has no intensity"),
+    ],
+)
+def test_edit_says_what_is_wrong(
+    call, run: Path, photograph: Path, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    code, _, err = call("edit", RUN_ID, photograph, *(word.format(tmp=tmp_path) for word in words))
+    assert code == terminal.WRONG_INPUT
+    assert says in err
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_runs_tells_what_ran_and_what_was_lost(call, run: Path) -> None:
+    (found,) = call("runs")[1]["runs"]
+    assert (found["run_id"], found["system"], found["state"]) == (
+        RUN_ID,
+        "fersnet.tiny",
+        "finished",
+    )
+    status = job.read_json(run / "status.json")
+    job.write_json(run / "status.json", status | {"state": "running", "pid": 2**22 + 1})
+    assert call("runs")[1]["runs"][0]["state"] == "lost"
+
+
+def test_only_what_runs_can_be_stopped(call, run: Path) -> None:
+    code, _, err = call("stop", RUN_ID)
+    assert code == terminal.WRONG_INPUT
+    assert "is not running; it is finished" in err
+    assert not (run / "stop").exists()
+
+
+def test_stop_asks_and_waits(run: Path) -> None:
+    job.set_status(run, "running", step=1, images=32, total_images=96)
+    with pytest.raises(TimeoutError, match="has not ended"):
+        runs.stop(RUN_ID, wait_seconds=0.5)
+    assert (run / "stop").exists()
+    job.set_status(run, "stopped", step=1, images=32)
+    assert runs.row(run)["state"] == "stopped"
+
+
+def test_progress_is_that_of_the_newest_run(run: Path) -> None:
+    assert runs.images_done(time.time() + 1) is None
+    job.set_status(run, "running", step=1, images=32, total_images=96)
+    assert runs.images_done(0.0) == (32, 96)
+    assert runs.runs_ended(0.0, 5) == (0, 5)
+
+
+def test_the_weights_are_those_of_the_run(run: Path) -> None:
+    from trainer.restore import load_system
+
+    loaded = load_system(RUN_ID)
+    assert loaded.run.system_name == "fersnet"
+    for player in loaded.system.players():
+        assert not player.module.training
+        assert not any(parameter.requires_grad for parameter in player.module.parameters())
+        assert all(torch.isfinite(value).all() for value in player.module.parameters())
