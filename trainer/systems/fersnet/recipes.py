@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from data_service.schema import Expression
-from trainer.config import DataConfig, RunConfig, SynthesisConfig
+from data_service.transforms import AugmentConfig
+from trainer.config import DataConfig, EvaluationConfig, RunConfig, SynthesisConfig
 from trainer.nets.convflu import GateConfig
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
@@ -31,8 +32,14 @@ def paper() -> RunConfig:
     system = FersnetConfig(
         gates=GateConfig(learned_bias=False), optimizer=optimizer, critic_optimizer=optimizer
     )
-    data = DataConfig(image_size=96, global_batch_images=8)
-    return RunConfig(system_name="fersnet", recipe="paper", system=system, data=data)
+    augment = AugmentConfig(crop_shift_pixels=7, flip=0.5)
+    return RunConfig(
+        system_name="fersnet",
+        recipe="paper",
+        system=system,
+        data=DataConfig(image_size=96, global_batch_images=8, augment=augment),
+        evaluation=EvaluationConfig(flip=False),
+    )
 
 
 def figure() -> RunConfig:
@@ -67,25 +74,39 @@ def small() -> RunConfig:
     """
     system = FersnetConfig(
         network=_NARROW,
-        weights=Weights(identity=0.0, adversarial=0.1),
+        weights=Weights(identity=0.0, adversarial=0.2, cycle=1.0, expression=0.3, mismatch=0.5),
         optimizer=_annealed(2e-3, weight_decay=0.02),
         critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
         ema_halflife_images=4000,
-        images=32_768,
+        images=30_720,
         label_smoothing=0.1,
         edit_every=4,
         critic_turns=1,
         balance=True,
     )
-    data = DataConfig(image_size=48, global_batch_images=32, classes=PHOTO_CLASSES, grey=True)
+    augment = AugmentConfig(
+        crop_shift_pixels=4,
+        rotation_degrees=10.0,
+        scale=0.1,
+        brightness=0.2,
+        contrast=0.3,
+        erase=0.3,
+    )
+    data = DataConfig(
+        image_size=48,
+        global_batch_images=32,
+        classes=PHOTO_CLASSES,
+        grey=True,
+        augment=augment,
+    )
     return RunConfig(system_name="fersnet", recipe="small", system=system, data=data)
 
 
 def small_single_task() -> RunConfig:
     """Of the ablation: the recognition branch of `small` alone, same images."""
     run = small()
-    nothing = Weights(pixel=0.0, identity=0.0, adversarial=0.0, cycle=0.0, critic=0.0)
-    system = replace(run.system, sharing="single", weights=nothing)
+    editing = {item.name: 0.0 for item in fields(Weights) if item.name != "classification"}
+    system = replace(run.system, sharing="single", weights=Weights(**editing))
     return replace(run, recipe="small_single_task", system=system)
 
 
@@ -108,16 +129,20 @@ def tiny() -> RunConfig:
     """Drawn faces at 48 px in a minute or two on two CPU cores."""
     system = FersnetConfig(
         network=_NARROW,
-        weights=Weights(adversarial=0.05, cycle=0.0),
+        weights=Weights(pixel=2.0, adversarial=0.2, cycle=0.0, expression=0.5, mismatch=0.5),
         optimizer=_annealed(2e-3, weight_decay=0.02),
         critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
         ema_halflife_images=2000,
-        images=16_384,
+        images=24_576,
         label_smoothing=0.05,
+        pixel_in_colour=True,
         edit_every=2,
         critic_turns=1,
     )
-    data = DataConfig(image_size=48, global_batch_images=32, grey=True)
+    augment = AugmentConfig(
+        crop_shift_pixels=4, rotation_degrees=5.0, scale=0.05, brightness=0.1, contrast=0.15
+    )
+    data = DataConfig(image_size=48, global_batch_images=32, augment=augment)
     return RunConfig(system_name="fersnet", recipe="tiny", system=system, data=data)
 
 
