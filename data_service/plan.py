@@ -126,6 +126,10 @@ class Plan:
         """The names of the fold's training subjects; `subject` indexes them."""
         return self._lake.subjects
 
+    def batch_images(self, stage: int) -> int:
+        """Images of one step of a stage, over all workers."""
+        return self._batches[stage]
+
     def steps_of(self, stage: int) -> range:
         """The steps of a stage."""
         return range(self._starts[stage], self._starts[stage + 1])

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from data_service import seeds
+from data_service.crops import FLIPPED_5, FLIPPED_68
 from data_service.transforms import (
-    FLIPPED_5,
-    FLIPPED_68,
     Augmentation,
     AugmentConfig,
     Crops,

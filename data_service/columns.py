@@ -1,0 +1,48 @@
+"""The optional columns of a lake as arrays: one row for each face, NaN where nothing is known.
+
+Shapes: N rows, L landmarks, A attributes, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from data_service.schema import Expression
+
+
+def intensities(table: pa.Table) -> np.ndarray:
+    """Float32 [N]."""
+    return np.array(table["intensity"].to_numpy(), np.float32)
+
+
+def landmarks(table: pa.Table) -> np.ndarray:
+    """Float32 [N, L, 3]: x, y, confidence in pixels of the face; ValueError where L varies."""
+    values = table["landmarks"].to_pylist()
+    lengths = {len(value) for value in values if value}
+    if len(lengths) != 1:
+        raise ValueError("landmarks are asked for, but the lake's faces have none, or not the same")
+    unknown = np.full(lengths.pop(), np.nan, np.float32)
+    return np.array([value or unknown for value in values], np.float32).reshape(len(values), -1, 3)
+
+
+def attributes(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Float32 [N, A]: the attributes of those names."""
+    return _from_maps(table["attributes"], names, np.nan)
+
+
+def votes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:
+    """Float32 [N, K]: how many voted for each class; zeros where nobody did."""
+    return _from_maps(table["votes"], [str(one) for one in classes], 0.0)
+
+
+def _from_maps(column: pa.ChunkedArray, names: Sequence[str], missing: float) -> np.ndarray:
+    place = {name: index for index, name in enumerate(names)}
+    found_NA = np.full((len(column), len(names)), missing, np.float32)
+    for row, pairs in enumerate(column.to_pylist()):
+        for name, value in pairs or ():
+            if name in place:
+                found_NA[row, place[name]] = value
+    return found_NA

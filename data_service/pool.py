@@ -1,0 +1,150 @@
+"""A sealed pool: synthetic faces on disk that were made once, admitted, and never change.
+
+A folder with `rows.parquet`, `faces.bin` (pixels, mapped into memory as they lie) and
+`manifest.json`, which is written last.
+
+Shapes: M synthetic faces, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_service.manifest import MANIFEST, blake, write_atomically
+
+FORMAT_VERSION = 1
+FACES = "faces.bin"
+ROWS = "rows.parquet"
+
+ROW_SCHEMA = pa.schema(
+    {
+        "row_id": pa.string(),
+        "source_row": pa.int64(),
+        "subject": pa.string(),
+        "expression": pa.string(),
+        "attempt": pa.int64(),
+    }
+)
+"""`row_id` hashes generator, gate, seed, expression and attempt; `source_row` is the lake's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolManifest:
+    """What a pool holds, and by whose hand. `hash` names its content, `recipe` what determined it.
+
+    `admitted`, `attempts` and `wanted` are counts by expression, `refused` by the gate's reasons.
+    """
+
+    recipe: str
+    lake: str
+    fold: str
+    generator: str
+    gate: str
+    seed: int
+    count: int
+    image_size: int
+    channels: int
+    wanted: Mapping[str, int]
+    admitted: Mapping[str, int]
+    attempts: Mapping[str, int]
+    refused: Mapping[str, int]
+    hash: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def admission_rates(self) -> dict[str, float]:
+        """The share of attempts that the gate let pass, by expression."""
+        return {name: self.admitted[name] / tried for name, tried in self.attempts.items() if tried}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SealedPool:
+    """A whole pool, opened: `table` (ROW_SCHEMA) tells of what `faces` (read-only) shows.
+
+    Faces have the size of the lake's: the synthetic middle stands in its source's own margin.
+    """
+
+    path: Path
+    manifest: PoolManifest
+
+    @classmethod
+    def open(cls, path: Path) -> SealedPool:
+        """The pool in the folder `path`; ValueError where there is none or it is not whole."""
+        path = Path(path)
+        if not (path / MANIFEST).is_file():
+            raise ValueError(f"no sealed pool at {path}: it has no {MANIFEST}")
+        try:
+            values = json.loads((path / MANIFEST).read_text())
+            version = values["format_version"]
+            known = version <= FORMAT_VERSION
+            manifest = PoolManifest(**values) if known else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"damaged pool: {path / MANIFEST} cannot be read: {error}") from None
+        if manifest is None:
+            raise ValueError(f"the pool at {path} was made by a newer version (format {version})")
+        pool = cls(path=path, manifest=manifest)
+        found = (path / FACES).stat().st_size if (path / FACES).is_file() else 0
+        if found != pool.num_bytes or not (path / ROWS).is_file():
+            raise ValueError(f"damaged pool at {path}: {FACES} or {ROWS} is not what was written")
+        return pool
+
+    def __len__(self) -> int:
+        return self.manifest.count
+
+    @property
+    def hash(self) -> str:
+        """Names the pool's content; it goes into the record of a run."""
+        return self.manifest.hash
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all pixels."""
+        return len(self) * self.manifest.image_size**2 * self.manifest.channels
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """One row for each face."""
+        return pq.read_table(self.path / ROWS, partitioning=None)
+
+    @cached_property
+    def faces(self) -> np.ndarray:
+        """All faces, uint8 M x H x W x C, read-only, mapped from the disk."""
+        side, channels = self.manifest.image_size, self.manifest.channels
+        shape = (len(self), side, side, channels)
+        if not len(self):
+            return np.empty(shape, np.uint8)
+        return np.asarray(np.memmap(self.path / FACES, np.uint8, "r", shape=shape))
+
+    def verify(self) -> None:
+        """ValueError where rows or pixels are not what was written."""
+        if content_hash(self.table, self.faces) != self.hash:
+            raise ValueError(f"damaged pool at {self.path}: its content has changed")
+
+
+def content_hash(table: pa.Table, faces_MHWC: np.ndarray) -> str:
+    """The hash of a pool's rows and pixels."""
+    digest = blake(json.dumps(table.to_pylist()).encode())
+    digest.update(np.ascontiguousarray(faces_MHWC))
+    return digest.hexdigest()
+
+
+def write_pool(
+    path: Path, manifest: PoolManifest, table: pa.Table, faces_MHWC: np.ndarray
+) -> SealedPool:
+    """Writes a pool, its manifest last."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(path / FACES, memoryview(np.ascontiguousarray(faces_MHWC)).cast("B"))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_atomically(path / ROWS, memoryview(sink.getvalue()))
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n"
+    write_atomically(path / MANIFEST, text.encode())
+    return SealedPool.open(path)

@@ -1,0 +1,160 @@
+"""Executes a plan ahead of the trainer: one stream for each worker, for the whole run.
+
+A stream begins at any step, keeps the order of the plan, and ends when its iterator is closed. On
+Ray it is one Ray Data execution per worker process: its blocks are ranges of steps, its only
+operator an actor that builds whole batches from the node's mapped faces, its rows whole batches,
+which the trainer reads from the object store without a copy. Without Ray a thread does the same.
+Both give the same batches, bit for bit.
+
+Shapes: B samples, S side of a face, C channels.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Literal
+
+import pyarrow as pa
+import ray
+
+from data_service.batcher import BatchActor
+from data_service.packing import PackedBatch
+from data_service.source import FaceSource
+
+STEPS_PER_TASK = 256
+"""Steps of one Ray Data task: what is built again when a worker process dies."""
+
+
+@contextmanager
+def open_stream(
+    source: FaceSource,
+    *,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    prefetch: int = 8,
+    kind: Literal["local", "ray"] = "local",
+) -> Iterator[Iterator[PackedBatch]]:
+    """The batches of steps start to stop for worker `rank` of `world`, in order.
+
+    Building begins at once, and goes at most about `prefetch` batches ahead. Leaving the context
+    ends what builds them, in the middle of the run too.
+    """
+    if kind == "ray":
+        stream = _Ahead(ray_batches(source, start, stop, rank, world, prefetch), depth=1)
+    else:
+        stream = _Ahead(local_batches(source, start, stop, rank, world), depth=prefetch)
+    try:
+        yield stream
+    finally:
+        stream.close()
+
+
+def local_batches(
+    source: FaceSource, start: int, stop: int, rank: int, world: int
+) -> Generator[PackedBatch]:
+    """Builds the batches in this thread."""
+    for step in range(start, stop):
+        yield source.batch(step, rank, world)
+
+
+def ray_batches(
+    source: FaceSource, start: int, stop: int, rank: int, world: int, prefetch: int
+) -> Generator[PackedBatch]:
+    """Has the batches built by one Ray Data execution; needs an initialised Ray."""
+    ranges = [
+        pa.table({"start": [first], "stop": [min(first + STEPS_PER_TASK, stop)]})
+        for first in range(start, stop, STEPS_PER_TASK)
+    ]
+    import ray.data  # a second to import, and needed here only
+
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    context = _context(prefetch * source.most_bytes // world)
+    with ray.data.DataContext.current(context), _quiet("ray.data"):
+        built = ray.data.from_arrow(ranges).map_batches(
+            BatchActor,
+            fn_constructor_args=(source, rank, world),
+            compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=0,
+            label_selector=here,
+        )
+        tables = iter(built.iter_batches(batch_size=None, batch_format="pyarrow"))
+        with closing(tables):
+            for table in tables:
+                yield PackedBatch.from_table(table)
+
+
+def _context(object_store_bytes: int) -> ray.data.DataContext:
+    """How one execution among several behaves: in order, quiet, patient, within its share.
+
+    The actor takes no CPU, so that a cluster whose workers hold them all still streams; every batch
+    is a block, so that the first is there as soon as it is built.
+    """
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1
+    context.target_max_block_size = 1
+    options = context.execution_options
+    options.preserve_order = True
+    options.resource_limits = options.resource_limits.copy(object_store_memory=object_store_bytes)
+    return context
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Within, that logger tells errors only."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Ahead(Iterator[PackedBatch]):
+    """Runs a generator in a thread, at most `depth` results ahead of who takes them."""
+
+    def __init__(self, batches: Generator[PackedBatch], depth: int) -> None:
+        self._batches = batches
+        self._results: queue.Queue[PackedBatch | BaseException | None] = queue.Queue(depth)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> PackedBatch:
+        result = self._results.get()
+        if isinstance(result, PackedBatch):
+            return result
+        self._results.put(result)
+        if result is None:
+            raise StopIteration
+        raise result
+
+    def close(self) -> None:
+        """Ends the generator; returns when it has let go of everything."""
+        self._closed.set()
+        while self._thread.is_alive():
+            with suppress(queue.Empty):
+                self._results.get_nowait()
+            self._thread.join(0.02)
+
+    def _run(self) -> None:
+        end: BaseException | None = None
+        try:
+            with closing(self._batches):
+                for packed in self._batches:
+                    self._results.put(packed)
+                    if self._closed.is_set():
+                        return
+        except BaseException as error:
+            end = error
+        self._results.put(end)

@@ -1,0 +1,211 @@
+"""Batches: what the plan says is what the pixels show; the local stream; the step to the device."""
+
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from data_service.batches import to_batch
+from data_service.crops import AugmentConfig, Crops
+from data_service.folds import make_folds
+from data_service.lake import Lake, LakeWriter
+from data_service.packing import PackedBatch
+from data_service.plan import DataNeeds, Plan, StagePlan
+from data_service.pool import PoolManifest, content_hash, write_pool
+from data_service.schema import Expression, face_schema
+from data_service.source import FaceSource
+from data_service.stream import open_stream
+
+SIDE, CROP, ROWS = 24, 16, 48
+CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
+PLAIN = AugmentConfig(crop_shift_pixels=0, flip=0.0)
+BUSY = AugmentConfig(rotation_degrees=10, scale=0.1, contrast=0.2, erase=0.5)
+EVERYTHING = DataNeeds(
+    partner=("same_subject", "other_class"),
+    views=("augmented", "second", "plain"),
+    fields=("intensity", "landmarks", "attributes", "votes"),
+    target="partner",
+)
+
+
+def write_lake(path):
+    """Faces whose every pixel is the number of their row, but for a gradient from left to right."""
+    schema = face_schema(SIDE, 3)
+    images = np.zeros((ROWS, SIDE, SIDE, 3), np.uint8) + np.arange(SIDE, dtype=np.uint8)[:, None]
+    images += np.arange(ROWS, dtype=np.uint8)[:, None, None, None] * 4
+    rows = range(ROWS)
+    values = {
+        "sample_id": [f"{row:020d}" for row in rows],
+        "corpus": ["drawn"] * ROWS,
+        "name": [f"{row:04d}" for row in rows],
+        "subject": [f"p{row // 4:02d}" for row in rows],
+        "expression": [str(CLASSES[row % 3]) for row in rows],
+        "intensity": [row / ROWS if row % 2 else None for row in rows],
+        "attributes": [[("beard", 1.0), ("glasses", row % 2)] for row in rows],
+        "votes": [[("fear", 3.0), ("neutral", 1.0)]] * ROWS,
+        "landmarks": [[float(row % SIDE), 7.0, 0.5] * 5 for row in rows],
+        "alignment": ["none"] * ROWS,
+        "confidence": [1.0] * ROWS,
+        "perceptual_hash": [0] * ROWS,
+    }
+    columns = [
+        pa.array(values.get(name, [None] * ROWS), schema.field(name).type)
+        for name in schema.names[:-1]
+    ]
+    pixels = pa.FixedSizeListArray.from_arrays(pa.array(images.ravel()), SIDE * SIDE * 3)
+    columns.append(pa.ExtensionArray.from_storage(schema.field("image").type, pixels))
+    writer = LakeWriter(path, corpus="drawn", image_size=SIDE, channels=3, source_hash="")
+    writer.append(pa.Table.from_arrays(columns, schema=schema))
+    writer.finish([], {}, {})
+    return Lake.open(path)
+
+
+def write_small_pool(path, fold):
+    table = pa.table(
+        {
+            "row_id": ["a", "b"],
+            "source_row": fold.train_rows[:2],
+            "subject": ["p", "q"],
+            "expression": ["fear", "anger"],
+            "attempt": [0, 1],
+        }
+    )
+    faces = np.full((2, SIDE, SIDE, 3), 250, np.uint8)
+    manifest = PoolManifest(
+        recipe="", lake="", fold="", generator="", gate="", seed=0, count=2, image_size=SIDE,
+        channels=3, wanted={}, admitted={}, attempts={}, refused={},
+        hash=content_hash(table, faces),
+    )  # fmt: skip
+    return write_pool(path, manifest, table, faces)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIEN_CACHE", str(folder / "cache"))
+        yield write_lake(folder / "lake")
+
+
+def source_of(lake, *, needs=None, augment=PLAIN, images=160, pool=None, **changes):
+    fold = make_folds(lake.table, 3)[0]
+    stages = [StagePlan(images=images, needs=needs or DataNeeds())]
+    plan = Plan(lake.table, fold, CLASSES, stages, 8, 0, pool and pool.table)
+    settings = {"side": CROP, "attributes": ("glasses", "smile"), "pool": pool and pool.path}
+    return FaceSource(lake=lake.path, plan=plan, augment=augment, **(settings | changes))
+
+
+def test_pixels_are_those_of_the_planned_rows(lake):
+    source = source_of(lake, needs=EVERYTHING)
+    arrays, step = source.batch(3).arrays(), source.plan.step(3)
+    middle = lake.faces[:, 4:20, 4:20]
+    assert np.array_equal(arrays["view/augmented"], middle[step.rows])
+    for rule in EVERYTHING.partners:
+        assert np.array_equal(arrays[f"partner/{rule}/faces"], middle[step.partner_rows[rule]])
+        assert np.array_equal(arrays[f"partner/{rule}/valid"], step.partner_valid[rule])
+    for name, planned in {"row": step.rows, "key": step.key, "subject": step.subject}.items():
+        assert np.array_equal(arrays[name], planned)
+
+
+def test_views_and_partners_are_cut_as_they_should(lake):
+    source = source_of(lake, needs=EVERYTHING, augment=AugmentConfig())
+    packed, step = source.batch(0), source.plan.step(0)
+    arrays, crops = packed.arrays(), Crops.draw(step.key, SIDE, CROP, AugmentConfig())
+    expected = np.empty((8, CROP, CROP, 3), np.uint8)
+    crops.cut(lake.faces, step.partner_rows["other_class"], expected)
+    assert np.array_equal(arrays["partner/other_class/faces"], expected)
+    assert not np.array_equal(arrays["view/augmented"], arrays["view/second"])
+    assert np.array_equal(arrays["view/plain"], lake.faces[step.rows, 4:20, 4:20])
+
+
+def test_fields(lake):
+    source = source_of(lake, needs=EVERYTHING)
+    arrays, rows = source.batch(2).arrays(), source.plan.step(2).rows
+    expected = np.where(rows % 2, rows / ROWS, np.nan).astype(np.float32)
+    assert np.array_equal(arrays["intensity"], expected, equal_nan=True)
+    assert np.array_equal(arrays["attributes"][:, 0], (rows % 2).astype(np.float32))
+    assert np.isnan(arrays["attributes"][:, 1]).all()
+    assert (arrays["votes"] == [0, 3, 0]).all()
+    assert np.array_equal(arrays["landmarks"][:, 0], [[row % SIDE - 4, 3, 0.5] for row in rows])
+
+
+def test_workers_together_see_the_global_batch(lake):
+    source = source_of(lake, needs=EVERYTHING, augment=AugmentConfig())
+    whole = source.batch(4).arrays()
+    parts = [source.batch(4, rank, 4).arrays() for rank in range(4)]
+    for name, array in whole.items():
+        joined = np.concatenate([part[name] for part in parts])
+        assert np.array_equal(joined, array, equal_nan=array.dtype.kind == "f"), name
+
+
+def test_synthetic_faces_come_from_the_pool(lake, tmp_path):
+    fold = make_folds(lake.table, 3)[0]
+    pool = write_small_pool(tmp_path / "pool", fold)
+    needs = DataNeeds(synthetic_share=0.5, fields=("landmarks", "votes"), partner="same_subject")
+    source = source_of(lake, needs=needs, pool=pool)
+    arrays = source.batch(1).arrays()
+    synthetic = arrays["synthetic"]
+    assert synthetic.sum() == 4
+    assert (arrays["view/augmented"][synthetic] == 250).all()
+    assert (arrays["view/augmented"][~synthetic] != 250).any()
+    assert np.isnan(arrays["landmarks"][synthetic]).all()
+    names = [CLASSES[index] for index in arrays["expression"][synthetic]]
+    assert set(names) == {Expression.FEAR, Expression.ANGER}
+
+
+def test_packing_survives_arrow(lake):
+    packed = source_of(lake, needs=EVERYTHING).batch(0)
+    again = PackedBatch.from_table(packed.to_table())
+    assert again.step == 0 and again.arrays().keys() == packed.arrays().keys()
+    for name, array in packed.arrays().items():
+        other = again.arrays()[name]
+        assert other.dtype == array.dtype
+        assert np.array_equal(other, array, equal_nan=array.dtype.kind == "f")
+
+
+def test_to_batch(lake):
+    source = source_of(lake, needs=EVERYTHING, augment=BUSY)
+    packed = PackedBatch.from_table(source.batch(1).to_table())
+    batch = to_batch(packed, "cpu", BUSY)
+    assert batch.faces_BCHW.shape == (8, 3, CROP, CROP)
+    assert batch.faces_BCHW.dtype == torch.float32 and batch.faces_BCHW.abs().max() <= 1
+    assert batch.views["augmented"] is batch.faces_BCHW
+    assert list(batch.views) == ["augmented", "second", "plain"]
+    assert set(batch.partners) == set(batch.partner_valid) == set(EVERYTHING.partners)
+    assert batch.partner_valid["same_subject"].dtype == torch.bool
+    assert np.array_equal(batch.key_B.numpy().view(np.uint64), source.plan.step(1).key)
+    assert batch.landmarks_BL3.shape == (8, 5, 3) and batch.votes_BK.shape == (8, 3)
+    assert to_batch(packed, "cpu", BUSY, grey=True).faces_BCHW.shape == (8, 1, CROP, CROP)
+    halves = [to_batch(source.batch(1, rank, 2), "cpu", BUSY) for rank in range(2)]
+    for name in ("faces_BCHW", "landmarks_BL3", "expression_B"):
+        joined = torch.cat([getattr(half, name) for half in halves])
+        assert torch.allclose(joined, getattr(batch, name), atol=1e-5), name
+
+
+def test_the_local_stream_follows_the_plan(lake):
+    source = source_of(lake, augment=AugmentConfig())
+    with open_stream(source, start=5, stop=20, prefetch=3) as stream:
+        got = list(stream)
+    assert [packed.step for packed in got] == list(range(5, 20))
+    for packed in got:
+        assert np.array_equal(packed.content, source.batch(packed.step).content)
+
+
+def test_the_local_stream_stays_within_its_bounds_and_ends(lake):
+    source = source_of(lake, images=80000)
+    with open_stream(source, start=0, stop=10000, prefetch=3) as stream:
+        assert next(stream).step == 0
+        time.sleep(0.05)
+        assert stream._results.qsize() <= 3
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_an_error_reaches_who_waits_for_the_batch(lake):
+    source = source_of(lake, needs=DataNeeds(synthetic_share=0.5))
+    with open_stream(source, start=0, stop=2) as stream:
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no sealed pool"):
+                next(stream)
