@@ -26,7 +26,7 @@ def joined(first: Mean, second: Mean, weight: float = 0.5) -> Mean:
 
 def least_squares(scores: Tensor, target: float, mask_B: Tensor | None = None) -> Mean:
     """(score - target)², the LSGAN of Mao et al., ICCV 2017, for either side of the game."""
-    return masked_mean((scores - target).square().flatten(1).mean(1), mask_B)
+    return masked_mean((scores - target).square().reshape(len(scores), -1).mean(1), mask_B)
 
 
 def logistic(scores: Tensor, target: float, mask_B: Tensor | None = None) -> Mean:
@@ -34,4 +34,4 @@ def logistic(scores: Tensor, target: float, mask_B: Tensor | None = None) -> Mea
     loss = functional.binary_cross_entropy_with_logits(
         scores, torch.full_like(scores, target), reduction="none"
     )
-    return masked_mean(loss.flatten(1).mean(1), mask_B)
+    return masked_mean(loss.reshape(len(loss), -1).mean(1), mask_B)

@@ -1,0 +1,388 @@
+"""ExprGAN: a conditional adversarial auto-encoder whose expression code has an intensity.
+
+Source: Ding, Sricharan, Chellappa, AAAI 2018 (arXiv 1709.03842) and the released code. Shapes:
+B faces, C channels, H height, W width, K classes, Z identity code, d numbers of the expression code
+per class, E = K d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_service.schema import Expression
+from trainer.config import wanted
+from trainer.losses.adversarial import logistic, masked_mean
+from trainer.losses.perceptual import embedding_distance, feature_distance
+from trainer.losses.reconstruction import total_variation
+from trainer.nets.identity_source import FrozenIdentity, load_identity
+from trainer.schedules import Schedule
+from trainer.system import (
+    DataNeeds,
+    DatasetInfo,
+    FaceBatch,
+    Mean,
+    Player,
+    Prediction,
+    Stage,
+    StepContext,
+    System,
+    Turn,
+)
+from trainer.systems.exprgan import losses
+from trainer.systems.exprgan.config import ExprganConfig
+from trainer.systems.exprgan.losses import Draft
+from trainer.systems.exprgan.nets import Critic, Generator, LatentCritic, expression_code
+from trainer.systems.exprgan.scramble import scrambled
+
+RESTORING = frozenset(("pixel", "edge", "identity"))
+"""The terms that compare a face with itself, restored with a code of its own class."""
+
+Terms = Mapping[str, Tensor | Mean]
+
+
+class Exprgan(System):
+    """Three players: generator (encoder, decoder), image critic with Q, latent critic."""
+
+    def __init__(self, config: ExprganConfig, info: DatasetInfo) -> None:
+        self.config, self.info = config, info
+        self.num_classes = len(info.classes)
+        dims = config.code.dims_per_class
+        self.zero_class = (
+            info.classes.index(Expression.NEUTRAL)
+            if config.code.neutral_is_zero and Expression.NEUTRAL in info.classes
+            else None
+        )
+        self.generator = Generator(config.network, info, self.num_classes * dims)
+        self.critic = Critic(config.network, info, dims)
+        self.latent_critic = LatentCritic(config.network)
+        self.identity = _identity_network(config, info)
+
+    def players(self) -> tuple[Player, ...]:
+        config = self.config
+        return (
+            Player(
+                name="generator",
+                module=self.generator,
+                optimizer=config.optimizer,
+                ema_halflife_images=config.ema_halflife_images,
+            ),
+            Player(name="critic", module=self.critic, optimizer=config.critic_optimizer),
+            Player(
+                name="latent_critic",
+                module=self.latent_critic,
+                optimizer=config.latent_critic_optimizer,
+            ),
+        )
+
+    def frozen(self) -> Mapping[str, nn.Module]:
+        return {"identity": self.identity} if self.identity else {}
+
+    def stages(self) -> tuple[Stage, ...]:
+        config = self.config
+        full = (
+            Turn(player="generator", terms=losses.GENERATOR_TERMS, loss=self._generator_loss),
+            Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self._critic_loss),
+            Turn(
+                player="latent_critic",
+                terms=losses.LATENT_CRITIC_TERMS,
+                loss=self._latent_critic_loss,
+            ),
+        )
+        stages = (
+            self._controller_stage(),
+            Stage(
+                name="reconstruction",
+                images=config.reconstruction_images,
+                turns=(full,),
+                prepare=self._draft,
+                weights=_settings(config.reconstruction_weights),
+            ),
+            Stage(
+                name="refinement",
+                images=config.refinement_images,
+                turns=(full,),
+                prepare=self._draft,
+            ),
+        )
+        return tuple(stage for stage in stages if stage.images)
+
+    def _controller_stage(self) -> Stage:
+        """Stage 1: decoder, D_img and Q; the identity code comes from the prior, not a face."""
+        weights = _settings(self.config.controller_weights)
+        plays = wanted(weights)
+        generator = Turn(
+            player="generator",
+            terms=("expression_code", "adversarial_image"),
+            loss=self._controller_loss,
+        )
+        critic = Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self._critic_loss)
+        judges = plays.intersection(("critic", "expression_code_critic"))
+        makes = plays.intersection(generator.terms)
+        return Stage(
+            name="controller",
+            images=self.config.controller_images,
+            turns=((generator, critic),) if makes else (critic,),
+            prepare=self._controller_draft,
+            trains={"generator": "decoder.*", "critic": "*" if judges else "reading.*"},
+            weights=weights,
+            data=replace(data_needs(self.config), batch_images=self.config.controller_batch_images),
+        )
+
+    def _code(self, class_B: Tensor, magnitude_Bd: Tensor) -> Tensor:
+        return expression_code(class_B, magnitude_Bd, self.num_classes, self.zero_class)
+
+    def _draft(self, ctx: StepContext) -> Draft:
+        faces_BCHW = ctx.batch.faces_BCHW
+        source_BCHW = self._source(ctx)
+        made_class_B = self._made_class(ctx.batch)
+        drawn = self._drawn(ctx, made_class_B)
+        made_BCHW, latent_BZ = faces_BCHW[:0], faces_BCHW.new_empty(0)
+        if ctx.wanted.intersection(("critic", "expression_code_critic", "latent_critic")):
+            given_BCHW = faces_BCHW if self.config.edit_faces else source_BCHW
+            latent_BZ, maps = self.generator.encoder(given_BCHW)
+            made_BCHW, _ = self.generator.decoder(latent_BZ, drawn["code_BE"], maps, given_BCHW)
+        return Draft(
+            source_BCHW=source_BCHW,
+            class_B=made_class_B,
+            made_BCHW=made_BCHW,
+            latent_BZ=latent_BZ,
+            **drawn,
+        )
+
+    def _source(self, ctx: StepContext) -> Tensor:
+        config, batch = self.config.scramble, ctx.batch
+        donors_BCHW = batch.partners.get(config.partner)
+        return scrambled(config, batch.faces_BCHW, donors_BCHW, ctx.noise)
+
+    def _controller_draft(self, ctx: StepContext) -> Draft:
+        faces_BCHW, class_B = ctx.batch.faces_BCHW, ctx.batch.expression_B
+        shape = (len(ctx.batch), self.config.network.latent_dims)
+        latent_BZ = ctx.noise("latent", shape, uniform=True)
+        drawn = self._drawn(ctx, class_B)
+        made_BCHW = faces_BCHW[:0]
+        if ctx.wanted.intersection(("critic", "expression_code_critic")):
+            made_BCHW = self._from_prior(latent_BZ, drawn["code_BE"], faces_BCHW)
+        return Draft(
+            source_BCHW=faces_BCHW,
+            class_B=class_B,
+            made_BCHW=made_BCHW,
+            latent_BZ=latent_BZ,
+            **drawn,
+        )
+
+    def _drawn(self, ctx: StepContext, made_class_B: Tensor) -> dict[str, Tensor]:
+        """The codes of a step: |z|, z uniform in [-1, 1), anew for every face (section 3.1)."""
+        shape = (len(ctx.batch), self.config.code.dims_per_class)
+        least = self.config.code.least_magnitude
+        made_Bd, own_Bd = (
+            least + (1 - least) * ctx.noise(name, shape, uniform=True).abs()
+            for name in ("magnitude", "own_magnitude")
+        )
+        intensity_B = made_Bd.mean(1)
+        if self.zero_class is not None:
+            intensity_B = intensity_B * (made_class_B != self.zero_class)
+        code_BE = self._code(made_class_B, made_Bd)
+        own = self._code(ctx.batch.expression_B, own_Bd) if self.config.edit_faces else code_BE
+        return {"code_BE": code_BE, "own_code_BE": own, "intensity_B": intensity_B}
+
+    def _made_class(self, batch: FaceBatch) -> Tensor:
+        return batch.target_expression_B if self.config.edit_faces else batch.expression_B
+
+    def _from_prior(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Tensor:
+        """A face of nobody; where the output is a warp, of a grey picture."""
+        return self.generator.decoder(latent_BZ, code_BE, (), torch.zeros_like(faces_BCHW))[0]
+
+    def _one_hot(self, class_B: Tensor, like: Tensor) -> Tensor:
+        return functional.one_hot(class_B, self.num_classes).to(like.dtype)
+
+    def _controller_loss(self, ctx: StepContext) -> Terms:
+        draft: Draft = ctx.shared
+        made_BCHW = self._from_prior(draft.latent_BZ, draft.code_BE, ctx.batch.faces_BCHW)
+        return self._judged(ctx, draft, made_BCHW)
+
+    def _generator_loss(self, ctx: StepContext) -> Terms:
+        draft: Draft = ctx.shared
+        faces_BCHW, generator = ctx.batch.faces_BCHW, self.generator
+        given_BCHW = faces_BCHW if self.config.edit_faces else draft.source_BCHW
+        terms: dict[str, Tensor | Mean] = {}
+        if ctx.wanted - RESTORING or not self.config.edit_faces:
+            latent_BZ, maps = generator.encoder(given_BCHW)
+            made_BCHW, share_B1HW = generator.decoder(latent_BZ, draft.code_BE, maps, given_BCHW)
+            terms = self._judged(ctx, draft, made_BCHW)
+            terms |= self._made(ctx, draft, made_BCHW, share_B1HW)
+            if "adversarial_latent" in ctx.wanted:
+                terms["adversarial_latent"] = logistic(self.latent_critic(latent_BZ), 1.0)
+        if ctx.wanted & RESTORING:
+            again_BCHW = (
+                made_BCHW
+                if not self.config.edit_faces
+                else (generator(draft.source_BCHW, draft.own_code_BE))
+            )
+            terms |= self._restored(ctx, again_BCHW)
+        return terms
+
+    def _made(
+        self, ctx: StepContext, draft: Draft, made_BCHW: Tensor, share_B1HW: Tensor
+    ) -> dict[str, Tensor | Mean]:
+        """What is asked of made faces whatever the critics say."""
+        terms: dict[str, Tensor | Mean] = {}
+        faces_BCHW = ctx.batch.faces_BCHW
+        if "tv" in ctx.wanted:
+            terms["tv"] = total_variation(made_BCHW)
+        if "edit_identity" in ctx.wanted:
+            terms["edit_identity"] = embedding_distance(
+                self._identity().embed(made_BCHW), self._identity().embed(faces_BCHW)
+            )
+        if "cycle" in ctx.wanted:
+            back_BCHW = self.generator(made_BCHW, draft.own_code_BE)
+            terms["cycle"] = losses.pixel_error(back_BCHW, faces_BCHW)
+        if "repaint" in ctx.wanted:
+            terms["repaint"] = masked_mean(share_B1HW.flatten(1).mean(1))
+        return terms
+
+    def _judged(
+        self, ctx: StepContext, draft: Draft, made_BCHW: Tensor
+    ) -> dict[str, Tensor | Mean]:
+        """What D_img and Q, which stand still, say of the made faces."""
+        terms: dict[str, Tensor | Mean] = {}
+        if not ctx.wanted.intersection(("expression_code", "adversarial_image", "edit_class")):
+            return terms
+        reading, judging = self.critic.reading, self.critic.judging
+        class_BK = self._one_hot(draft.class_B, made_BCHW)
+        features_BF = reading(made_BCHW, class_BK)
+        if "expression_code" in ctx.wanted:
+            read_BE = judging.code(features_BF)
+            terms["expression_code"] = losses.code_error(read_BE, draft.code_BE, self.num_classes)
+        if "adversarial_image" in ctx.wanted:
+            terms["adversarial_image"] = logistic(judging.scores(features_BF, class_BK), 1.0)
+        if "edit_class" in ctx.wanted:
+            assert reading.classes is not None
+            terms["edit_class"] = losses.class_error(
+                reading.classes(features_BF), draft.class_B, draft.intensity_B, self.zero_class
+            )
+        return terms
+
+    def _restored(self, ctx: StepContext, again_BCHW: Tensor) -> dict[str, Tensor | Mean]:
+        terms: dict[str, Tensor | Mean] = {}
+        faces_BCHW = ctx.batch.faces_BCHW
+        if "pixel" in ctx.wanted:
+            terms["pixel"] = losses.pixel_error(again_BCHW, faces_BCHW)
+        if "edge" in ctx.wanted:
+            terms["edge"] = losses.edge_error(again_BCHW, faces_BCHW)
+        if "identity" in ctx.wanted:
+            maps, targets = (self._identity().features(x) for x in (again_BCHW, faces_BCHW))
+            terms["identity"] = feature_distance(maps, targets, self.config.identity_betas)
+        return terms
+
+    def _identity(self) -> FrozenIdentity:
+        assert self.identity is not None
+        return self.identity
+
+    def _critic_loss(self, ctx: StepContext) -> Terms:
+        draft: Draft = ctx.shared
+        batch, terms = ctx.batch, {}
+        reading, judging = self.critic.reading, self.critic.judging
+        own_BK = self._one_hot(batch.expression_B, batch.faces_BCHW)
+        if ctx.wanted.intersection(("critic", "critic_class", "critic_mismatch")):
+            real_BF = reading(batch.faces_BCHW, own_BK)
+        if ctx.wanted.intersection(("critic", "expression_code_critic")):
+            made_BK = self._one_hot(draft.class_B, batch.faces_BCHW)
+            made_BF = reading(draft.made_BCHW, made_BK)
+        if "critic" in ctx.wanted:
+            terms["critic"] = losses.told_apart(
+                judging.scores(real_BF, own_BK), judging.scores(made_BF, made_BK)
+            )
+        if "expression_code_critic" in ctx.wanted:
+            read_BE = judging.code(made_BF)
+            terms["expression_code_critic"] = losses.code_error(
+                read_BE, draft.code_BE, self.num_classes
+            )
+        if "critic_class" in ctx.wanted:
+            assert reading.classes is not None
+            terms["critic_class"] = masked_mean(
+                functional.cross_entropy(
+                    reading.classes(real_BF), batch.expression_B, reduction="none"
+                )
+            )
+        if "critic_mismatch" in ctx.wanted:
+            terms["critic_mismatch"] = self._mismatch(batch, real_BF)
+        return terms
+
+    def _mismatch(self, batch: FaceBatch, real_BF: Tensor) -> Mean:
+        """Real faces under the plan's target class: fake, where that is not their own."""
+        wrong_BK = self._one_hot(batch.target_expression_B, real_BF)
+        if self.critic.reading.joins:
+            real_BF = self.critic.reading(batch.faces_BCHW, wrong_BK)
+        scores_B = self.critic.judging.scores(real_BF, wrong_BK)
+        return logistic(scores_B, 0.0, batch.target_expression_B != batch.expression_B)
+
+    def _latent_critic_loss(self, ctx: StepContext) -> Terms:
+        latent_BZ = ctx.shared.latent_BZ
+        prior_BZ = ctx.noise("prior", tuple(latent_BZ.shape), uniform=True)
+        scores = self.latent_critic(prior_BZ), self.latent_critic(latent_BZ)
+        return {"latent_critic": losses.told_apart(*scores)}
+
+    def predict(self, batch: FaceBatch) -> Prediction:
+        """The faces with their target expression at their target intensity.
+
+        With a partner `reference` they get the reference's expression, as Q reads it (transfer).
+        """
+        dims = self.config.code.dims_per_class
+        if "reference" in batch.partners:
+            class_BK = self._one_hot(batch.partner_expression["reference"], batch.faces_BCHW)
+            features_BF = self.critic.reading(batch.partners["reference"], class_BK)
+            code_BE = self.critic.judging.code(features_BF)
+        else:
+            intensity_B = batch.target_intensity_B
+            if intensity_B is None:
+                intensity_B = batch.faces_BCHW.new_ones(len(batch))
+            magnitude_Bd = intensity_B.to(batch.faces_BCHW.dtype).unsqueeze(1).expand(-1, dims)
+            code_BE = self._code(batch.target_expression_B, magnitude_Bd)
+        return Prediction(images_BCHW=self.generator(batch.faces_BCHW, code_BE).clamp(-1, 1))
+
+
+def _settings(section: object) -> dict[str, Schedule]:
+    """The fields of a settings section by name, ramps whole."""
+    return {item.name: getattr(section, item.name) for item in fields(section)}  # type: ignore[arg-type]
+
+
+def _identity_network(config: ExprganConfig, info: DatasetInfo) -> FrozenIdentity | None:
+    terms = wanted(_settings(config.weights))
+    if not terms.intersection(("identity", "edit_identity")):
+        return None
+    network = load_identity(
+        config.identity_network, info, shape=config.identity_shape, width=config.identity_width
+    )
+    if "identity" in terms:
+        faces = torch.zeros(1, info.channels, info.image_size, info.image_size)
+        count = len(network.features(faces))
+        if count != len(config.identity_betas):
+            raise ValueError(
+                f"system.identity_betas has {len(config.identity_betas)} numbers; the identity "
+                f"network has {count} feature maps"
+            )
+    return network
+
+
+def build(config: ExprganConfig, info: DatasetInfo) -> Exprgan:
+    """The system for these data; ValueError for settings that do not go together."""
+    reads = wanted(_settings(config.weights)).intersection(("critic_class", "edit_class"))
+    if reads and config.network.critic_condition == "concatenate":
+        raise ValueError(
+            f"system.weights.{min(reads)} needs system.network.critic_condition project: a critic "
+            "that is given the class cannot read it"
+        )
+    return Exprgan(config, info)
+
+
+def data_needs(config: ExprganConfig) -> DataNeeds:
+    """Faces with their class; another class to edit to or to mistake them for; donors."""
+    uses_target = config.edit_faces or "critic_mismatch" in wanted(_settings(config.weights))
+    return DataNeeds(
+        partner=config.scramble.partner, target="other_expression" if uses_target else "own"
+    )
