@@ -15,8 +15,8 @@ class Averages:
     """The averaged parameters of every player that asks for them.
 
     After a step of n images an average moves by 1 - 0.5 ** (n / halflife), so that it does not
-    depend on the batch size; in the first images the halflife is a tenth of the images seen, so that
-    the start is forgotten.
+    depend on the batch size; early on the halflife is a tenth of the images seen, so that the start
+    is forgotten.
     """
 
     def __init__(self, players: tuple[Player, ...]) -> None:

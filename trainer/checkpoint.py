@@ -32,7 +32,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Checkpoint:
-    """State by `kind/player/name` (kinds: player, moment, average, system, sum) and plain values."""
+    """State by `kind/player/name` (player, moment, average, system, sum) and plain values."""
 
     tensors: Mapping[str, Tensor]
     progress: Progress
@@ -215,3 +215,36 @@ class Writer:
             on_written(checkpoint.progress)
         for old in saved(self.folder)[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def write_weights(path: Path, training: Training) -> None:
+    """The players' parameters and buffers as they stand, and the system's own state, in one file.
+
+    This is what `mien edit`, `recognise`, `evaluate` and `--init` read. Atomic.
+    """
+    tensors = {
+        f"player/{name}/{key}": value
+        for name, player in training.players.items()
+        for key, value in player.module.state_dict().items()
+    }
+    tensors |= {f"system/{key}": value for key, value in training.system.state_dict().items()}
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, draft)
+    _sync(draft)
+    os.replace(draft, path)
+
+
+def read_weights(path: Path, training: Training) -> None:
+    """Put what `write_weights` wrote into the training's players."""
+    tensors = load_weights(path)
+    for name, player in training.players.items():
+        player.module.load_state_dict(_part(tensors, f"player/{name}/"))
+    training.system.load_state_dict(_part(tensors, "system/"))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file; ValueError when it is damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is no whole weights file: {error}") from None

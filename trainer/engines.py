@@ -1,8 +1,8 @@
 """What moves a player: plain torch on one worker, DeepSpeed on several. One engine per player.
 
-Systems call their modules directly; an engine only takes the loss backward and steps. ZeRO 0, 1 and
-2 keep whole parameters on every rank, so that the module is always the truth; ZeRO 3 does not, and is
-not offered, because averaging and full-state checkpoints are built on whole parameters.
+Systems call their modules directly; an engine only takes the loss backward and steps. ZeRO 0, 1
+and 2 keep whole parameters on every rank, so that the module is always the truth; ZeRO 3 does not,
+and is not offered, because averaging and full-state checkpoints are built on whole parameters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -146,7 +146,7 @@ class TorchEngine:
 
 @functools.cache
 def _deepspeed() -> Any:
-    """DeepSpeed, without the CPU collective that it would compile at start-up and never use here."""
+    """DeepSpeed, without the CPU collective that it would compile at start-up and not use."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
@@ -263,7 +263,7 @@ class DeepSpeedEngine:
                 state["step"].fill_(*steps)
 
     def _idle_step(self) -> None:
-        """A step of zero gradients at rate zero: ZeRO makes its optimiser state at the first step."""
+        """A step of zero gradients at rate zero: ZeRO makes its state at the first step."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0

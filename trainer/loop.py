@@ -1,9 +1,9 @@
-"""The only training loop. It walks the stages and turns that a system describes, one step at a time.
+"""The only training loop: it walks the stages and turns that a system describes, step by step.
 
 A step: `prepare` once; then for each due turn make only its player trainable, compute the wanted
 terms, weigh and add them, check on all ranks that they are finite before any optimiser moves, go
-backward once and step. `fit` is an iterator of steps, so that whoever drives it decides what happens
-between two of them.
+backward once and step. `fit` is an iterator of steps, so that whoever drives it decides what
+happens between two of them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepResult:
-    """One step: where the run stands after it, this rank's raw terms, their weights, the signals."""
+    """One step: where the run stands after it, this rank's raw terms, weights, signals."""
 
     progress: Progress
     stage: str
@@ -63,7 +63,7 @@ class StepResult:
     signals: tuple[bool, ...]
 
 
-class NonFiniteTerm(FloatingPointError):
+class NonFiniteTermError(FloatingPointError):
     """A term was not finite; no optimiser has moved in that turn."""
 
 
@@ -110,7 +110,7 @@ def fit(
     """Train from where `training` stands, one step per item, up to the stage `before_stage`.
 
     `signals` are this rank's wishes (stop, save); every rank sees those of all ranks in the same
-    step. Raises NonFiniteTerm, which names stage, turn, term and image count.
+    step. Raises NonFiniteTermError, which names stage, turn, term and image count.
     """
     last = len(training.stages) if before_stage is None else before_stage
     while training.progress.stage < last:
@@ -137,6 +137,7 @@ def _next_stage(training: Training) -> None:
 def _enter(training: Training) -> None:
     """Build the stage's engines; run `on_enter` when the stage is new."""
     stage = training.stage
+    moments, training.pending_moments = training.pending_moments, {}
     if training.progress.stage_images >= stage.images:
         return
     if training.progress.stage_images == 0:
@@ -156,11 +157,10 @@ def _enter(training: Training) -> None:
         engine.load_moments(
             {
                 key.removeprefix(prefix): value
-                for key, value in training.pending_moments.items()
+                for key, value in moments.items()
                 if key.startswith(prefix)
             }
         )
-    training.pending_moments = {}
 
 
 def _engine(training: Training, player: Player, stage: Stage) -> PlayerEngine:
@@ -262,7 +262,7 @@ def _backward(
     heard = _hear(training.world, signals, bad.to("cpu") if training.world.size == 1 else bad)
     spoilt = [name for name, flag in zip(terms, heard[len(signals) :], strict=True) if flag]
     if spoilt:
-        raise NonFiniteTerm(
+        raise NonFiniteTermError(
             f"stage {stage.name}, turn of {turn.player}, after {training.progress.images} images: "
             f"not finite: {', '.join(spoilt)}"
         )

@@ -1,0 +1,91 @@
+"""What several ranks share: statistics, masked means, moments that load on any number of ranks."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.engines import DeepSpeedEngine, TorchEngine
+from trainer.loop import _means
+from trainer.nets.norm import BatchNorm2d
+from trainer.system import Mean, OptimizerConfig, Player
+from trainer.world import World
+
+
+def _own(world: World, whole: torch.Tensor) -> torch.Tensor:
+    size = len(whole) // world.size
+    return whole[world.rank * size : (world.rank + 1) * size]
+
+
+def _normalised(world: World) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(0)
+    whole = torch.randn(8, 3, 4, 4) * 3 + 1
+    layer, x = BatchNorm2d(3), _own(world, whole).clone().requires_grad_()
+    layer(x).pow(3).mean().div(world.size).backward()
+    return x.grad, layer.running_mean, layer.running_var
+
+
+def test_batch_norm_sees_the_global_batch(ranks) -> None:
+    whole = _normalised(World.alone())
+    halves = ranks.run(_normalised)
+    torch.testing.assert_close(torch.cat([half[0] for half in halves]), whole[0])
+    for half in halves:
+        torch.testing.assert_close(half[1:], whole[1:])
+
+
+def _masked(world: World) -> torch.Tensor:
+    value_B = _own(world, torch.arange(1.0, 9.0))
+    mask_B = _own(world, torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 1]))
+    found = _means(world, {"term": Mean(sum=(value_B * mask_B).sum(), count=mask_B.sum())})
+    none = _means(world, {"term": Mean(sum=value_B.sum() * 0, count=mask_B.sum() * 0)})
+    total = torch.stack([found["term"], none["term"]])
+    return world.all_reduce_sum(total) / world.size
+
+
+def test_masked_means_divide_by_the_count_of_all_ranks(ranks) -> None:
+    expected = torch.tensor([(1 + 2 + 3 + 8) / 4, 0.0])
+    for got in [_masked(World.alone()), *ranks.run(_masked)]:
+        torch.testing.assert_close(got, expected)
+
+
+def _moments(world: World, kind: str, zero: int | None) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+    inputs = torch.randn(8, 8, 5)
+    config = OptimizerConfig(
+        name=kind, learning_rate=1e-2, weight_decay=1e-3, lr_scale={"0.*": 0.5}, clip_norm=0.5
+    )
+
+    def engine(net: torch.nn.Module) -> TorchEngine | DeepSpeedEngine:
+        player = Player(name="net", module=net, optimizer=config)
+        return TorchEngine(player, "*") if zero is None else DeepSpeedEngine(player, "*", world, zero, 8)
+
+    def steps(net: torch.nn.Module, moving: Any, first: int, last: int) -> None:
+        for index in range(first, last):
+            moving.backward(net(_own(world, inputs[index])).square().mean())
+            moving.step(0.0)
+
+    moving = engine(module)
+    steps(module, moving, 0, 4)
+    other = copy.deepcopy(module)
+    saved = moving.moments()
+    steps(module, moving, 4, 8)
+    resumed = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+    resumed.load_state_dict(other.state_dict())
+    again = engine(resumed)
+    again.load_moments(saved)
+    steps(resumed, again, 4, 8)
+    return module.state_dict(), resumed.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_moments_resume_exactly_at_every_zero_stage(ranks, kind: str, zero: int) -> None:
+    alone, _ = _moments(World.alone(), kind, None)
+    for whole, resumed in ranks.run(_moments, kind, zero):
+        for name, value in whole.items():
+            assert torch.equal(value, resumed[name])
+            torch.testing.assert_close(value, alone[name], rtol=1e-4, atol=1e-6)

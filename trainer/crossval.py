@@ -1,0 +1,160 @@
+"""One setting over all folds: a parent run with one run per fold, and one pooled scorecard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.home import home, runs_dir, tracking_uri
+from cluster.resources import Capacity, share
+from data_service.lake import Lake
+from data_service.schema import Expression
+from trainer import feed, launch
+from trainer import job as jobs
+from trainer.config import RunConfig, fingerprint
+from trainer.evaluate import Predictions, read_predictions, scorecard
+from trainer.tracking import Tracker, create_run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrossvalResult:
+    """The runs of all folds, and the scorecard over every subject, each tested exactly once."""
+
+    run_id: str
+    directory: Path
+    folds: tuple[launch.RunResult, ...]
+    scorecard: Mapping[str, Any] | None
+
+    @property
+    def images_per_second(self) -> float:
+        """The mean over the folds."""
+        return float(np.mean([fold.images_per_second for fold in self.folds]))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the scorecard's entries at the top level."""
+        return {
+            "run_id": self.run_id,
+            "status": "finished",
+            "folds": [fold.run_id for fold in self.folds],
+            "images_per_second": self.images_per_second,
+            "first_step_seconds": self.folds[0].first_step_seconds,
+            **(self.scorecard or {}),
+        }
+
+
+def crossval(
+    run: RunConfig,
+    lake: Path,
+    folds: int,
+    *,
+    parallel: int = 1,
+    experiment: str = "mien",
+    name: str | None = None,
+) -> CrossvalResult:
+    """Train and test every fold, `parallel` at a time, each in a process of its own.
+
+    ValueError when the folds, the lake or the cluster do not fit, before anything starts.
+    """
+    opened = Lake.open(Path(lake))
+    present = opened.manifest.classes
+    feed.prepare(run, feed.spec_of(run), opened, f"1/{folds}")
+    uri = tracking_uri()
+    home().mkdir(parents=True, exist_ok=True)
+    run_id = create_run(
+        uri,
+        experiment,
+        name or f"{run.system_name}.{run.recipe} x{folds} s{run.seed}",
+        tags={
+            **launch.lake_tags(opened),
+            "mien.kind": "crossval",
+            "mien.folds": str(folds),
+            "mien.settings": fingerprint(run),
+        },
+        params=run,
+    )
+    directory = runs_dir() / run_id
+    directory.mkdir(parents=True, exist_ok=True)
+    tracker = Tracker(uri, run_id, directory / "journal.jsonl")
+    try:
+        results = tuple(_train_all(run, Path(lake), folds, parallel, experiment, run_id))
+    except BaseException:
+        tracker.close("FAILED")
+        raise
+    result = CrossvalResult(
+        run_id=run_id,
+        directory=directory,
+        folds=results,
+        scorecard=_pooled(results, jobs.classes_of(run, present), run.seed),
+    )
+    jobs.write_json(directory / "result.json", result.as_json())
+    if result.scorecard is not None:
+        feed.report_scorecard(
+            tracker, result.scorecard, 0, jobs.classes_of(run, present)
+        )
+    tracker.commit(0)
+    tracker.close("FINISHED")
+    return result
+
+
+def _train_all(
+    run: RunConfig, lake: Path, folds: int, parallel: int, experiment: str, parent: str
+) -> Iterator[launch.RunResult]:
+    names = [f"{index + 1}/{folds}" for index in range(folds)]
+    if parallel == 1 or not launch.in_process(run):
+        for fold in names:
+            yield launch.train(run, lake, fold=fold, experiment=experiment, parent=parent)
+        return
+    from cluster.session import connect
+
+    with connect() as session:
+        capacity = Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes)
+        portion = share(1, capacity, parallel=parallel)
+        threaded = replace(run, engine=replace(run.engine, threads=portion.threads))
+        yield from _in_processes(
+            threaded, lake, names, parallel, experiment, parent, portion.per_worker
+        )
+
+
+def _in_processes(
+    run: RunConfig,
+    lake: Path,
+    folds: list[str],
+    parallel: int,
+    experiment: str,
+    parent: str,
+    resources: Mapping[str, float],
+) -> Iterator[launch.RunResult]:
+    """At most `parallel` folds at once, as Ray tasks; results in the order of the folds."""
+    import ray
+
+    task = ray.remote(
+        num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1
+    )(launch.train)
+    waiting, running, done = list(folds), {}, {}
+    while waiting or running:
+        while waiting and len(running) < parallel:
+            fold = waiting.pop(0)
+            running[task.remote(run, lake, fold=fold, experiment=experiment, parent=parent)] = fold
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        done[running.pop(ready)] = ray.get(ready)
+    yield from (done[fold] for fold in folds)
+
+
+def _pooled(
+    results: tuple[launch.RunResult, ...], classes: tuple[Expression, ...], seed: int
+) -> dict[str, Any] | None:
+    """The scorecard over the test faces of all folds; None where nothing was recognised."""
+    if any(result.scorecard is None for result in results):
+        return None
+    parts = [read_predictions(result.directory / "predictions.npz") for result in results]
+    pooled = Predictions(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("rows", "labels", "logits", "subjects")
+        }
+    )
+    return scorecard(pooled, classes, seed=seed)

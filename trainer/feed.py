@@ -1,0 +1,217 @@
+"""What a run trains on: the fold, the classes, the plan over all stages, and the stream of batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from data_service.folds import Fold, make_folds, official_split, parse_fold
+from data_service.lake import Lake
+from data_service.needs import DataNeeds
+from data_service.plan import Plan, StagePlan
+from data_service.schema import DatasetInfo, Expression, FaceBatch
+from data_service.source import FaceSource
+from data_service.stream import open_stream
+from data_service.unpack import to_batch
+from trainer import catalog
+from trainer.config import RunConfig
+from trainer.job import classes_of
+from trainer.pictures import confusion_picture
+from trainer.system import Stage, System, SystemSpec
+from trainer.tracking import Tracker
+
+if TYPE_CHECKING:
+    from trainer.judge import Judge
+    from trainer.loop import Training
+
+OFFICIAL = "official"
+_BYTES_LANDMARK = 3
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class TrainingData:
+    """The split and classes of a run, and what its system is built for."""
+
+    fold: Fold
+    info: DatasetInfo
+    needs: DataNeeds
+    judge: Judge | None = None
+
+    @property
+    def classes(self) -> tuple[Expression, ...]:
+        """The run's classes, in the order of their indices."""
+        return self.info.classes
+
+
+def split(lake: Lake, fold: str, classes: tuple[Expression, ...]) -> Fold:
+    """The rows of `K/N`, or of the split that the corpus delivers (`official`)."""
+    if fold == OFFICIAL:
+        return official_split(lake.table, classes=classes)
+    index, num_folds = parse_fold(fold)
+    return make_folds(lake.table, num_folds, classes=classes)[index - 1]
+
+
+def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> TrainingData:
+    """Split the lake for the run. ValueError where lake, fold and settings do not fit."""
+    if fold != OFFICIAL:
+        parse_fold(fold)
+    lake.require_size(run.data.image_size)
+    classes = classes_of(run, lake.manifest.classes)
+    rows = split(lake, fold, classes)
+    needs = spec.data(run.system)
+    subjects = set(lake.table["subject"].take(rows.train_rows).to_pylist()) - {None}
+    channels = 1 if run.data.grey else lake.manifest.channels
+    info = DatasetInfo(
+        classes=classes,
+        image_size=run.data.image_size,
+        channels=channels,
+        subjects=len(subjects),
+        attributes=_attributes(lake) if "attributes" in needs.fields else (),
+        landmarks=_num_landmarks(lake) if "landmarks" in needs.fields else 0,
+    )
+    return TrainingData(fold=rows, info=info, needs=needs)
+
+
+def _attributes(lake: Lake) -> tuple[str, ...]:
+    """The attribute names of the lake; ValueError when it has none."""
+    names = {key for row in lake.table["attributes"].to_pylist() for key, _ in row or ()}
+    if not names:
+        raise ValueError(f"{lake.path} has no attributes, which this system learns")
+    return tuple(sorted(names))
+
+
+def _num_landmarks(lake: Lake) -> int:
+    counts = {len(row or ()) // _BYTES_LANDMARK for row in lake.table["landmarks"].to_pylist()}
+    if counts - {5, 68} or len(counts) != 1:
+        raise ValueError(f"{lake.path} does not have the same landmarks for every face")
+    return counts.pop()
+
+
+def spec_of(run: RunConfig) -> SystemSpec:
+    """The spec of the run's system."""
+    return catalog.load(run.system_name)
+
+
+def check_system(run: RunConfig, spec: SystemSpec, data: TrainingData) -> None:
+    """Build the system once and let go of it, so that what does not fit is said at once."""
+    with torch.random.fork_rng(devices=[]):
+        stages = spec.build(run.system, data.info).stages()
+    for stage in stages:
+        batch = (stage.data or data.needs).batch_images
+        if batch and batch % run.engine.workers:
+            raise ValueError(
+                f"stage {stage.name} has batches of {batch} images, which {run.engine.workers} "
+                "workers cannot share equally"
+            )
+    synthesis_stage(run, stages)
+
+
+def synthesis_stage(run: RunConfig, stages: tuple[Stage, ...]) -> int | None:
+    """The index of the stage before which synthetic faces are made; None without FES-DA."""
+    if run.synthesis is None:
+        return None
+    names = [stage.name for stage in stages]
+    if run.synthesis.stage not in names[1:]:
+        raise ValueError(
+            f"synthesis.stage is '{run.synthesis.stage}'; valid: {', '.join(names[1:]) or 'none'}"
+        )
+    return names.index(run.synthesis.stage)
+
+
+def plan_of(
+    run: RunConfig,
+    data: TrainingData,
+    lake: Lake,
+    stages: tuple[Stage, ...],
+    pool: Any | None,
+) -> Plan:
+    """The plan over all stages."""
+    return Plan(
+        lake.table,
+        data.fold,
+        data.info.classes,
+        [StagePlan(images=stage.images, needs=stage.data or data.needs) for stage in stages],
+        run.data.global_batch_images,
+        run.seed,
+        None if pool is None else pool.table,
+    )
+
+
+@contextlib.contextmanager
+def open_batches(
+    data: TrainingData,
+    lake: Lake,
+    pool: Any | None,
+    training: Training,
+    before_stage: int | None,
+) -> Iterator[Iterator[FaceBatch]]:
+    """This rank's batches from where the training stands to its end, or to a stage's border."""
+    run, world = training.run, training.world
+    plan = plan_of(run, data, lake, training.stages, pool)
+    source = FaceSource(
+        lake=lake.path,
+        plan=plan,
+        side=run.data.image_size,
+        augment=run.data.augment,
+        pool=None if pool is None else pool.path,
+        attributes=data.info.attributes,
+    )
+    stop = plan.num_steps if before_stage is None else plan.steps_of(before_stage).start
+    with open_stream(
+        source,
+        start=training.progress.step,
+        stop=stop,
+        rank=world.rank,
+        world=world.size,
+        prefetch=run.data.prefetch_batches,
+        kind=_kind(run),
+    ) as packed:
+        yield (
+            to_batch(item.arrays(), run.data.augment, world.device, grey=run.data.grey)
+            for item in packed
+        )
+
+
+def _kind(run: RunConfig) -> Literal["local", "ray"]:
+    if run.data.stream != "auto":
+        return run.data.stream
+    import ray
+
+    return "ray" if ray.is_initialized() else "local"
+
+
+def report(tracker: Tracker, job: Any, result: Mapping[str, Any], info: DatasetInfo) -> None:
+    """The end of a run, for MLflow: figures, confusion matrix, settings, weights."""
+    images = result["images"]
+    metrics = {f"final/{name}": value for name, value in result["validation"].items()}
+    metrics["final/images_per_second"] = result["images_per_second"]
+    metrics["final/first_step_seconds"] = result["first_step_seconds"]
+    tracker.metrics(metrics, images)
+    for name in ("run.json", "result.json", "predictions.npz"):
+        if (job.directory / name).exists():
+            tracker.artifact(job.directory / name)
+    if (job.directory / "weights.safetensors").exists():
+        tracker.artifact(job.directory / "weights.safetensors", "checkpoint")
+    if result["scorecard"] is not None:
+        report_scorecard(tracker, result["scorecard"], images, info.classes)
+
+
+def report_scorecard(
+    tracker: Tracker, card: Mapping[str, Any], step: int, classes: tuple[Expression, ...]
+) -> None:
+    """The test figures with their intervals, and the confusion matrix."""
+    metrics = {}
+    for name in ("accuracy", "macro_recall", "macro_f1"):
+        metrics[f"test/{name}"] = card[name]["value"]
+        metrics[f"test/{name}_low"] = card[name]["low"]
+        metrics[f"test/{name}_high"] = card[name]["high"]
+    metrics |= {f"test/recall_{name}": value for name, value in card["per_class"].items()}
+    tracker.metrics(metrics, step)
+    picture = confusion_picture(np.asarray(card["confusion"]), [str(name) for name in classes])
+    tracker.image("confusion", picture, step)

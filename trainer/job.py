@@ -1,0 +1,163 @@
+"""One run on disk: what it is, how it stands, what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.home import runs_dir
+from data_service.schema import DatasetInfo, Expression
+from trainer.config import RunConfig, plain, to_dict
+from trainer.overrides import from_dict, from_plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A run as its workers get it; `run.json` in its directory says the same.
+
+    `face_pixels` is the side of the lake's faces, of which the run sees the middle. `fold` is
+    `K/N`, 1-based. `init` is the directory of a run whose weights it starts from, for the
+    parameters that match `init_only`. `validation_only` leaves the test subjects untouched.
+    """
+
+    run_id: str
+    directory: Path
+    run: RunConfig
+    lake: Path
+    lake_hash: str
+    face_pixels: int
+    fold: str
+    tracking_uri: str
+    experiment: str
+    parent: str | None = None
+    init: Path | None = None
+    init_only: str = "*"
+    validation_only: bool = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.directory / "checkpoints"
+
+    @property
+    def stop_file(self) -> Path:
+        """A file that, when it appears, asks the run to save and stop."""
+        return self.directory / "stop"
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON atomically."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w") as file:
+        json.dump(values, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; ValueError when it is not there or not whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def save(job: Job) -> None:
+    """Write run.json."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    write_json(
+        job.directory / "run.json",
+        {
+            "run_id": job.run_id,
+            "run": to_dict(job.run),
+            "lake": {
+                "path": str(job.lake),
+                "hash": job.lake_hash,
+                "face_pixels": job.face_pixels,
+            },
+            "fold": job.fold,
+            "tracking_uri": job.tracking_uri,
+            "experiment": job.experiment,
+            "parent": job.parent,
+            "init": str(job.init) if job.init else None,
+            "init_only": job.init_only,
+            "validation_only": job.validation_only,
+            "created": time.time(),
+        },
+    )
+
+
+def load(directory: Path) -> Job:
+    """The run whose run.json lies in `directory`."""
+    values = read_json(directory / "run.json")
+    return Job(
+        run_id=values["run_id"],
+        directory=directory,
+        run=from_dict(values["run"]),
+        lake=Path(values["lake"]["path"]),
+        lake_hash=values["lake"]["hash"],
+        face_pixels=values["lake"]["face_pixels"],
+        fold=values["fold"],
+        tracking_uri=values["tracking_uri"],
+        experiment=values["experiment"],
+        parent=values["parent"],
+        init=Path(values["init"]) if values["init"] else None,
+        init_only=values["init_only"],
+        validation_only=values["validation_only"],
+    )
+
+
+def find(run: str) -> Path:
+    """The directory of a run given by its id, the start of its id, or its path."""
+    if (Path(run) / "run.json").is_file():
+        return Path(run)
+    found = [path for path in runs_dir().glob(f"{run}*") if (path / "run.json").is_file()]
+    if len(found) == 1:
+        return found[0]
+    if len(found) > 1:
+        raise ValueError(f"run '{run}' is ambiguous: {', '.join(path.name for path in found)}")
+    known = sorted(path.parent.name for path in runs_dir().glob("*/run.json"))
+    listed = ", ".join(known[-5:]) or "none yet"
+    raise ValueError(f"there is no run '{run}' in {runs_dir()}; runs: {listed}")
+
+
+def write_info(directory: Path, info: DatasetInfo) -> None:
+    """Keep what the system was built for, so that it can be built again without the lake."""
+    write_json(directory / "info.json", plain(info))
+
+
+def read_info(directory: Path) -> DatasetInfo:
+    """What `write_info` kept."""
+    return from_plain(DatasetInfo, read_json(directory / "info.json"))
+
+
+def set_status(directory: Path, state: str, **values: Any) -> None:
+    """Say how the run stands: running, finished, stopped, pruned or failed."""
+    write_json(
+        directory / "status.json",
+        {
+            "state": state,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "updated": time.time(),
+            **values,
+        },
+    )
+
+
+def classes_of(run: RunConfig, present: Mapping[str, int]) -> tuple[Expression, ...]:
+    """The run's classes: those it names, or all that the lake has, in canonical order."""
+    lacking = [str(name) for name in run.data.classes if not present.get(name)]
+    if lacking:
+        raise ValueError(
+            f"the lake has no face of {', '.join(lacking)}; it has {', '.join(sorted(present))}"
+        )
+    chosen = run.data.classes or tuple(name for name in Expression if present.get(name))
+    return tuple(name for name in Expression if name in chosen)

@@ -1,0 +1,224 @@
+"""From settings to a trained run: in this process where one worker is enough, else by Ray Train."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cluster.home import home, runs_dir, tracking_uri
+from cluster.interrupt import on_interrupt
+from cluster.resources import Capacity, Share, share
+from cluster.session import local_capacity
+from data_service.folds import parse_fold
+from data_service.lake import Lake
+from trainer import catalog, feed
+from trainer import job as jobs
+from trainer.config import RunConfig, fingerprint
+from trainer.job import Job
+from trainer.session import OnValidation, work
+from trainer.tracking import create_run
+from trainer.world import World
+
+DEFAULT_FOLD = "1/10"
+_MAX_FAILURES = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """What came of a run. `scorecard` is None where nothing was tested; figures are on test
+    subjects there, and on validation subjects in `validation`."""
+
+    run_id: str
+    directory: Path
+    status: str
+    steps: int
+    images: int
+    images_per_second: float
+    first_step_seconds: float
+    validation: Mapping[str, float]
+    scorecard: Mapping[str, Any] | None
+
+    @classmethod
+    def read(cls, directory: Path) -> RunResult:
+        """The result that a finished run left in its directory."""
+        values = jobs.read_json(directory / "result.json")
+        return cls(directory=directory, **values)
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as plain values, the scorecard's entries at the top level."""
+        values = {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name not in ("directory", "scorecard")
+        }
+        return {**values, "directory": str(self.directory), **(self.scorecard or {})}
+
+
+def train(
+    run: RunConfig,
+    lake: Path,
+    *,
+    fold: str | None = None,
+    experiment: str = "mien",
+    name: str | None = None,
+    parent: str | None = None,
+    init: str | None = None,
+    init_only: str = "*",
+    resume: str | None = None,
+    on_validation: OnValidation | None = None,
+    validation_only: bool = False,
+) -> RunResult:
+    """Train one run and test it once on the fold's test subjects.
+
+    `resume` names a run to go on with; everything else then comes from it. `on_validation` sees
+    (images, metrics) after every validation and ends the run by returning True; it needs one worker
+    in this process. ValueError says what of the settings does not fit the lake or the cluster.
+    """
+    if resume is not None:
+        job = jobs.load(jobs.find(resume))
+        job.stop_file.unlink(missing_ok=True)
+    else:
+        job = _new_job(
+            run,
+            lake,
+            fold=fold or DEFAULT_FOLD,
+            experiment=experiment,
+            name=name,
+            parent=parent,
+            init=init,
+            init_only=init_only,
+            validation_only=validation_only,
+        )
+    with on_interrupt(job.stop_file.touch):
+        if in_process(job.run):
+            work(job, World.alone("cuda" if torch.cuda.is_available() else "cpu"), on_validation)
+        elif on_validation is not None:
+            raise ValueError("on_validation needs engine.workers=1 and engine.zero=none")
+        else:
+            _on_ray(job)
+    return RunResult.read(job.directory)
+
+
+def in_process(run: RunConfig) -> bool:
+    """Whether the run needs neither Ray nor DeepSpeed."""
+    return run.engine.workers == 1 and run.engine.zero is None
+
+
+def _new_job(
+    run: RunConfig,
+    lake: Path,
+    *,
+    fold: str,
+    experiment: str,
+    name: str | None,
+    parent: str | None,
+    init: str | None,
+    init_only: str,
+    validation_only: bool,
+) -> Job:
+    """Check everything that can be checked before anything starts, then write the run down."""
+    if not in_process(run) and (offered := local_capacity()):
+        share(run.engine.workers, offered)
+    opened = Lake.open(Path(lake))
+    spec = catalog.load(run.system_name)
+    parse_fold(fold)
+    data = feed.prepare(run, spec, opened, fold)
+    feed.check_system(run, spec, data)
+    source = jobs.find(init) if init else None
+    if source is not None and not (source / "weights.safetensors").is_file():
+        raise ValueError(f"run {source.name} has no finished weights to start from")
+    uri = tracking_uri()
+    home().mkdir(parents=True, exist_ok=True)
+    run_id = create_run(
+        uri,
+        experiment,
+        name or f"{run.system_name}.{run.recipe} {fold} s{run.seed}",
+        parent=parent,
+        tags={
+            **lake_tags(opened),
+            "mien.fold": fold,
+            "mien.settings": fingerprint(run),
+            **({"mien.init": source.name} if source else {}),
+        },
+        params=run,
+    )
+    job = Job(
+        run_id=run_id,
+        directory=runs_dir() / run_id,
+        run=run,
+        lake=Path(lake).absolute(),
+        lake_hash=opened.hash,
+        face_pixels=opened.manifest.image_size,
+        fold=fold,
+        tracking_uri=uri,
+        experiment=experiment,
+        parent=parent,
+        init=source,
+        init_only=init_only,
+        validation_only=validation_only,
+    )
+    jobs.save(job)
+    jobs.set_status(job.directory, "starting", step=0, images=0)
+    return job
+
+
+def lake_tags(lake: Lake) -> dict[str, str]:
+    """What MLflow is told of the lake."""
+    return {"mien.lake": lake.path.name, "mien.lake_hash": lake.hash}
+
+
+def _on_ray(job: Job) -> None:
+    """Ray Train runs the workers; a dead one brings all back from the last checkpoint."""
+    from cluster.session import connect
+
+    with connect(log_file=job.directory / "log.txt") as session:
+        portion = share(
+            job.run.engine.workers,
+            Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes),
+        )
+        _fit_on_ray(job, portion)
+
+
+def _fit_on_ray(job: Job, portion: Share) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    on_gpu = portion.worker_gpus > 0
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"directory": str(job.directory), "threads": portion.threads},
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=600),
+        scaling_config=ScalingConfig(
+            num_workers=portion.workers, use_gpu=on_gpu, resources_per_worker=portion.per_worker
+        ),
+        run_config=RunConfig(
+            name=job.run_id,
+            storage_path=str(home() / "ray"),
+            failure_config=FailureConfig(max_failures=_MAX_FAILURES, controller_failure_limit=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        raise RuntimeError(f"run {job.run_id} failed: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of what a worker raised, without Ray's frames around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _worker(config: Mapping[str, Any]) -> None:
+    """What every Ray Train worker runs."""
+    from ray.train.torch import get_device
+
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(config["threads"])
+    work(jobs.load(Path(config["directory"])), World.of_process_group(get_device()))
