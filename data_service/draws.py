@@ -126,7 +126,7 @@ class StageDraws:
         if self._pool is None:
             raise ValueError(f"{self._name} shows synthetic faces, but the plan has no sealed pool")
         rows = np.flatnonzero(np.isin(self._pool.class_of_row, self._classes))
-        if not len(rows):
+        if not len(rows) and self._needs.synthetic_share != "proportional":
             raise ValueError(f"{self._name}: the sealed pool has no face of its classes")
         return rows
 

@@ -141,7 +141,7 @@ def write_pool(
 ) -> SealedPool:
     """Writes a pool, its manifest last."""
     path.mkdir(parents=True, exist_ok=True)
-    write_atomically(path / FACES, memoryview(np.ascontiguousarray(faces_MHWC)).cast("B"))
+    write_atomically(path / FACES, faces_MHWC.tobytes())
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_atomically(path / ROWS, memoryview(sink.getvalue()))
