@@ -1,15 +1,15 @@
 """Paints faces: soft-edged shapes given by functions of the face's coordinates, on whole batches.
 
-B faces, C = 3 colours, H x W pixels of the picture or h x w of a window of it. Only +, -, *, /, sqrt,
-abs, min, max and floor touch pixels: IEEE makes those exact, so that a face comes out bit for bit the
-same in any batch. Colour is painted flat (`albedo_BCHW`), light is kept apart (`shade_BHW`) and
-multiplied in at the end. What is small (eyes, nose, mouth) is painted in windows.
+B faces, C = 3 colours, H x W pixels of the picture or of a window of it. Only +, -, *, /, sqrt,
+abs, min, max and floor touch pixels: IEEE makes those exact, so that a face comes out the same,
+bit for bit, in any batch. Colour is painted flat (`albedo_BCHW`), light is
+kept apart (`shade_BHW`) and multiplied in at the end. Small things are painted in windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from data_service.corpora._drawn_shape import UNIT, picture_points
 class Canvas:
     """Pixels of a batch, or of one window of each picture, with the coordinates of every pixel.
 
-    `form` holds the columns as [B, 1, 1] (colours [B, 3, 1, 1]); `pixel` is one pixel in face units.
+    `form` holds the columns as [B, 1, 1] (colours [B, 3, 1, 1]); `pixel` is the size of a pixel.
     """
 
     albedo_BCHW: np.ndarray
@@ -33,7 +33,7 @@ class Canvas:
     pixel: np.ndarray
     head_BHW: np.ndarray
 
-    def lay(self, mask_BHW: np.ndarray, colour_BC: np.ndarray) -> None:
+    def lay(self, mask_BHW: np.ndarray, colour_BC: np.ndarray | np.floating) -> None:
         """Covers with a colour where the mask is 1."""
         change = colour_BC - self.albedo_BCHW
         change *= mask_BHW[:, None]
@@ -42,6 +42,14 @@ class Canvas:
     def darken(self, mask_BHW: np.ndarray) -> None:
         """Takes light away: shade times (1 - mask)."""
         self.shade_BHW -= self.shade_BHW * mask_BHW
+
+    def tint(self, mask_BHW: np.ndarray, gains: tuple[float, float, float]) -> None:
+        """Shifts colours by mask * gains * grey level; gains that weigh zero keep that level."""
+        red, green, blue = (self.albedo_BCHW[:, index] for index in range(3))
+        level = red * np.float32(0.3) + green * np.float32(0.59) + blue * np.float32(0.11)
+        level *= mask_BHW
+        for index, gain in enumerate(gains):
+            self.albedo_BCHW[:, index] += level * np.float32(gain)
 
     def edge(self, inside_BHW: np.ndarray, soft: float = 1.2) -> np.ndarray:
         """A mask from a signed distance in face units, `soft` pixels wide."""
@@ -55,7 +63,9 @@ def ramp(inside: np.ndarray, width: np.ndarray | float) -> np.ndarray:
     return np.clip(mask, 0.0, 1.0, out=mask)
 
 
-def blob(u: np.ndarray, v: np.ndarray, half_u: object, half_v: object) -> np.ndarray:
+def blob(
+    u: np.ndarray, v: np.ndarray, half_u: np.ndarray | float, half_v: np.ndarray | float
+) -> np.ndarray:
     """A soft hill: 1 in the centre, 0 from the ellipse on."""
     far = (u / half_u) ** 2
     far += (v / half_v) ** 2
@@ -74,12 +84,19 @@ def zigzag(phase: np.ndarray) -> np.ndarray:
     return wave
 
 
-def stroke(canvas: Canvas, off: np.ndarray, half: object, ends: np.ndarray) -> np.ndarray:
+def stroke(
+    canvas: Canvas, off: np.ndarray, half: np.ndarray | float, ends: np.ndarray
+) -> np.ndarray:
     """A soft line where |off| < half, faded by `ends`."""
     return ramp(half - np.abs(off), np.maximum(canvas.pixel * 1.3, half * 1.6)) * ends
 
 
-def in_window(canvas: Canvas, form: Columns, size: int, window: tuple, feature: object) -> None:
+Window = tuple[str | float, str | float, float, float]
+"""Centre u and v (numbers, or names of columns), width and height, in face units."""
+Painter = Callable[[Canvas], None]
+
+
+def in_window(canvas: Canvas, form: Columns, size: int, window: Window, feature: Painter) -> None:
     """Runs a painter on a window cut from every picture, and puts the result back."""
     u, v, wide, high = window
     unit = UNIT * size * 1.12
@@ -90,16 +107,11 @@ def in_window(canvas: Canvas, form: Columns, size: int, window: tuple, feature: 
     corner = picture_points(form, centre, size)[:, 0] - np.array([w, h], np.float32) / 2.0
     corner = np.clip(np.floor(corner), 0, np.array([size - w, size - h])).astype(int)
     spots = [np.s_[i, ..., y : y + h, x : x + w] for i, (x, y) in enumerate(corner)]
-    part = Canvas(
-        albedo_BCHW=np.stack([canvas.albedo_BCHW[spot] for spot in spots]),
-        shade_BHW=np.stack([canvas.shade_BHW[spot] for spot in spots]),
-        light_BHW=canvas.light_BHW,
-        u_BHW=np.stack([canvas.u_BHW[spot] for spot in spots]),
-        v_BHW=np.stack([canvas.v_BHW[spot] for spot in spots]),
-        form=canvas.form,
-        pixel=canvas.pixel,
-        head_BHW=np.stack([canvas.head_BHW[spot] for spot in spots]),
-    )
+    planes = {
+        name: np.stack([getattr(canvas, name)[spot] for spot in spots])
+        for name in ("albedo_BCHW", "shade_BHW", "light_BHW", "head_BHW", "u_BHW", "v_BHW")
+    }
+    part = replace(canvas, **planes)
     feature(part)
     for index, spot in enumerate(spots):
         canvas.albedo_BCHW[spot] = part.albedo_BCHW[index]

@@ -1,4 +1,4 @@
-"""Paints faces: backdrop, hair, head and light over the whole picture, features in windows of it."""
+"""Paints faces: backdrop, hair, head and light over the whole picture, features in windows."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _bend(form: Columns, x_BHW: np.ndarray) -> np.ndarray:
 def _band(
     canvas: Canvas, x: np.ndarray, y: np.ndarray, top: float, bottom: float
 ) -> tuple[Canvas, np.ndarray, np.ndarray]:
-    """The rows from top to bottom (shares of the height) as a view, with x and y of their pixels."""
+    """The rows from top to bottom (shares of the height) as a view, with their x and y."""
     size = x.shape[1]
     rows = np.s_[:, int(top * size) : int(np.ceil(bottom * size))]
     part = replace(

@@ -1,4 +1,4 @@
-"""Who is drawn, and how: subjects, sittings and the muscles of an expression, as columns of numbers.
+"""Who is drawn, and in what sitting: columns of numbers.
 
 B faces. All randomness is a hash of (seed, subject, take, name of the number), so a face depends on
 nothing but its own key: not on its batch, and not on which numbers were drawn before it.
@@ -8,7 +8,7 @@ Lengths are in half eye distances: the eyes stand at (-1, 0) and (1, 0), y point
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every input bit moves every output bit."""
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): each bit moves all bits."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return bits ^ (bits >> np.uint64(31))
@@ -77,7 +77,10 @@ _HAIRS = (
     (0.08, 0.07, 0.07), (0.20, 0.12, 0.08), (0.36, 0.21, 0.12), (0.52, 0.27, 0.13),
     (0.85, 0.68, 0.40), (0.66, 0.30, 0.12), (0.66, 0.65, 0.65), (0.35, 0.20, 0.42),
 )  # fmt: skip
-_IRISES = ((0.26, 0.15, 0.08), (0.42, 0.27, 0.12), (0.28, 0.45, 0.24), (0.30, 0.50, 0.72), (0.45, 0.50, 0.52))  # fmt: skip
+_IRISES = (
+    (0.26, 0.15, 0.08), (0.42, 0.27, 0.12), (0.28, 0.45, 0.24),
+    (0.30, 0.50, 0.72), (0.45, 0.50, 0.52),
+)  # fmt: skip
 
 
 def people(seed: int, subject_B: np.ndarray) -> Columns:
@@ -91,18 +94,13 @@ def _colours(chance: Chance) -> Columns:
     skin = np.clip(chance.pick("skin", _SKINS, (3, 4, 4, 3, 2, 2)) + jitter, 0.05, 1.0)
     hair = chance.pick("hair", _HAIRS, (4, 4, 4, 3, 3, 2, 2, 0.7))
     iris = chance.pick("iris", _IRISES, (4, 3, 2, 3, 1))
-    blend = chance.uniform("lip", 0.25, 0.85)[:, None]
-    lip = skin * (1 - blend) + blend * np.stack(
-        [
-            chance.uniform("lip/r", 0.60, 0.85),
-            chance.uniform("lip/g", 0.20, 0.38),
-            chance.uniform("lip/b", 0.22, 0.40),
-        ],
-        axis=1,
-    )
-    lip = lip * np.minimum(1.0, 0.45 + skin[:, :1] * 0.6)
+    red = chance.uniform("lip/red", 0.1, 0.26)[:, None] * np.array([1.0, -0.42, -0.2], np.float32)
+    lip = np.clip(skin * chance.uniform("lip/level", 0.72, 1.02)[:, None] + red, 0.04, 1.0)
+    warm = hair * 0.7 + np.array([0.1, 0.02, 0.0], np.float32)
+    brow = warm + (skin * 0.7 - warm) * chance.uniform("brow_pale", 0.0, 0.6)[:, None]
     cloth = np.stack([chance.uniform(f"cloth/{c}", 0.08, 0.85) for c in "rgb"], axis=1)
     colours = {"skin": skin, "hair_colour": hair, "iris": iris, "lip_colour": lip, "cloth": cloth}
+    colours["brow_colour"] = brow
     return {name: value.astype(np.float32) for name, value in colours.items()}
 
 
@@ -163,7 +161,7 @@ def _hair(chance: Chance) -> Columns:
 
 
 def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: float) -> Columns:
-    """What changes from one picture of a subject to the next; `difficulty` 0 is a studio, 1 the street."""
+    """What changes between pictures of a subject; `difficulty` 0 is a studio, 1 the street."""
     chance = Chance(keys(seed, subject_B, take_B))
     u, bell, happens = chance.uniform, chance.bell, chance.happens
     wild = np.float32(difficulty)
@@ -185,7 +183,7 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "cut_angle": u("cut_angle", 0.0, 6.2832),
         "blinds": happens("blinds", 0.5) * u("blinds/often", 0.35, 0.9),
         "cut_offset": u("cut_offset", -0.8, 0.8),
-        "noise": 0.006 + u("noise", 0.0, 0.055) * wild,
+        "noise": 0.008 + u("noise", 0.0, 0.05) * wild,
         "gaze_x": bell("gaze_x", 0.0, 0.14),
         "gaze_y": bell("gaze_y", 0.02, 0.06),
         "backdrop_r": u("backdrop_r", 0.15, 0.9),
@@ -199,52 +197,8 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "occluder_angle": u("occluder_angle", 0.0, 3.1416),
         "occluder_tone": u("occluder_tone", 0.05, 0.95),
         "open": u("open"),
+        "talk": happens("talk", 0.3 * difficulty) * u("talk/wide", 0.06, 0.22),
         "side": np.where(u("side") < 0.5, -1.0, 1.0).astype(np.float32),
         "brow_rest": bell("brow_rest", 0.0, 0.07) * wild,
         "corner_rest": bell("corner_rest", 0.0, 0.02) * wild,
     }
-
-
-MUSCLES = (
-    "brow_in", "brow_mid", "brow_out", "knit", "lid_up", "lid_low", "cheek", "wrinkle", "frown",
-    "furrow", "width", "corner", "lopsided", "open", "lip_raise", "lip_drop", "press", "square",
-    "jaw", "fold", "teeth", "tongue", "brow_side",
-)  # fmt: skip
-"""What an expression moves; brows, lids, corners: positive is up. Lengths in half eye distances."""
-
-_CLOSED: Mapping[Expression, Mapping[str, float]] = {
-    Expression.ANGER: dict(brow_in=-0.36, brow_mid=-0.2, brow_out=0.14, knit=0.2, lid_up=-0.12, lid_low=0.3, frown=1.0, press=0.75, corner=-0.1, width=-0.04, wrinkle=0.15),
-    Expression.CONTEMPT: dict(lopsided=0.5, corner=0.0, lid_up=-0.36, lid_low=0.1, brow_side=0.3, brow_in=-0.08, fold=0.7, width=0.04, press=0.35),
-    Expression.DISGUST: dict(brow_in=-0.20, brow_mid=-0.14, brow_out=-0.06, knit=0.08, lid_up=-0.42, lid_low=0.5, cheek=0.6, wrinkle=1.0, lip_raise=0.22, corner=-0.16, fold=1.0, open=0.08, width=-0.08, square=0.4),
-    Expression.FEAR: dict(brow_in=0.42, brow_mid=0.26, brow_out=0.08, knit=0.2, lid_up=0.65, furrow=0.8, width=0.24, corner=-0.12, open=0.22, lip_drop=0.05, square=0.9, teeth=0.5, jaw=0.1, press=0.35),
-    Expression.HAPPINESS: dict(corner=0.38, width=0.26, cheek=1.0, lid_low=0.55, lid_up=-0.14, fold=0.9, press=0.15, teeth=1.0),
-    Expression.NEUTRAL: {},
-    Expression.SADNESS: dict(brow_in=0.42, brow_mid=-0.02, brow_out=-0.24, knit=0.16, lid_up=-0.4, corner=-0.36, width=-0.12, furrow=0.25, lip_drop=-0.04, fold=0.25),
-    Expression.SURPRISE: dict(brow_in=0.32, brow_mid=0.40, brow_out=0.32, lid_up=0.7, furrow=1.0, open=0.46, width=-0.24, jaw=0.42, lip_raise=0.04, tongue=0.4, square=0.1),
-}  # fmt: skip
-_OPEN: Mapping[Expression, Mapping[str, float]] = {
-    Expression.ANGER: dict(open=0.30, press=-0.5, square=1.0, teeth=2.0, lip_raise=0.06, jaw=0.12, width=0.08, wrinkle=0.2, fold=0.5),
-    Expression.CONTEMPT: dict(lopsided=0.05),
-    Expression.DISGUST: dict(open=0.2, tongue=1.0, jaw=0.15),
-    Expression.FEAR: dict(open=0.14, jaw=0.12),
-    Expression.HAPPINESS: dict(open=0.34, jaw=0.12),
-    Expression.NEUTRAL: {},
-    Expression.SADNESS: dict(open=0.06, square=0.2),
-    Expression.SURPRISE: dict(open=0.16, jaw=0.14),
-}  # fmt: skip
-_CLOSED_EM, _OPEN_EM = (
-    np.array([[table[e].get(m, 0.0) for m in MUSCLES] for e in EXPRESSIONS], np.float32)
-    for table in (_CLOSED, _OPEN)
-)
-
-
-STRENGTH = np.float32(1.2)
-"""Drawn faces overact a little: at 48 px a brow's movement is otherwise about one pixel."""
-
-
-def muscles(expression_B: np.ndarray, intensity_B: np.ndarray, sitting: Columns) -> Columns:
-    """What each face moves: linear in intensity, with a mouth that is more or less open by sitting."""
-    openness_B1 = np.clip(sitting["open"] * 2.4 - 0.9, 0.0, 1.0)[:, None]
-    moved_BM = _CLOSED_EM[expression_B] + openness_B1 * _OPEN_EM[expression_B]
-    moved_BM = moved_BM * (STRENGTH * np.asarray(intensity_B, np.float32)[:, None])
-    return {name: moved_BM[:, index] for index, name in enumerate(MUSCLES)}

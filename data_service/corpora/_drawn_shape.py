@@ -1,8 +1,8 @@
 """Where everything in a drawn face is: curves of eyes, brows, mouth and jaw, and the 68 landmarks.
 
-B faces, S sides (0: the image's left eye, 1: its right eye), L landmarks. Two systems of coordinates,
-both in half eye distances: (u, v) on the surface of the face, in which features are drawn, and (x, y)
-in the plane of the picture before roll, scale and shift. Yaw bends u into x as a cylinder would:
+B faces, L landmarks. Two systems of coordinates, both in half eye distances: (u, v) on the surface
+of the face, in which features are drawn, and (x, y) in the plane of the picture before roll, scale
+and shift. Yaw bends u into x as a cylinder would:
 x = u cos(yaw) + (DEPTH - u^2 / (2 RADIUS)) sin(yaw), which has a closed inverse.
 """
 
@@ -28,7 +28,7 @@ def shape(person: Columns, sitting: Columns, moved: Columns) -> Columns:
     form["eye_y_low"] = form["eye_y_low"] + 0.05 * np.maximum(moved["lid_up"], 0.0)
     _brows(form)
     _mouth(form)
-    form["chin"] = form["chin"] + 0.75 * moved["jaw"]
+    form["chin"] = form["chin"] + 0.75 * np.maximum(moved["jaw"], form["talk"] * 0.6)
     form["nose_y"] = form["nose_y"] - 0.06 * moved["wrinkle"]
     form["nose_width"] = form["nose_width"] * (1.0 + 0.14 * moved["wrinkle"] + 0.1 * moved["cheek"])
     form["sin"], form["cos"] = np.sin(form["yaw"]), np.cos(form["yaw"])
@@ -53,7 +53,7 @@ def _brows(form: Columns) -> None:
 
 
 def _mouth(form: Columns) -> None:
-    gap = np.maximum(form["m_open"], 0.0)
+    gap = np.maximum(form["m_open"], form["talk"])
     form["mouth_half"] = form["mouth_width"] * (1.0 + form["m_width"])
     lopsided = form["m_lopsided"] * form["side"]
     rest = form["m_corner"] + form["corner_rest"] - form["mouth_droop"]
@@ -93,7 +93,7 @@ def _place(form: Columns, x_BL: np.ndarray, y_BL: np.ndarray, size: int) -> np.n
 
 
 def landmarks(form: Columns, size: int) -> np.ndarray:
-    """The 68 points in iBUG order (Sagonas et al., 2013), pixels of a picture of `size`: [B, 68, 2]."""
+    """The 68 points in iBUG order (Sagonas et al., 2013), pixels: [B, 68, 2]."""
     inner_B51 = np.concatenate(
         [_brow_points(form), _nose_points(form), _eye_points(form), _mouth_points(form)], axis=1
     )
@@ -101,7 +101,7 @@ def landmarks(form: Columns, size: int) -> np.ndarray:
 
 
 def _jaw_points(form: Columns, size: int) -> np.ndarray:
-    """Seventeen points of the outline, image left to right, by bisection along rays from the skull."""
+    """Seventeen points of the outline, from the left, by bisection along rays from the skull."""
     angle_L = np.pi - np.linspace(0.0, np.pi, 17) + 0.0
     ray_x, ray_y = np.cos(angle_L)[None], np.sin(angle_L)[None]
     low = np.zeros((len(form["chin"]), 17))
@@ -123,7 +123,7 @@ def outline(form: Columns, x_BL: np.ndarray, y_BL: np.ndarray) -> np.ndarray:
 
 
 def brow_height(form: Columns, share: np.ndarray) -> np.ndarray:
-    """The brow's v at a share of its length (0 inner end, 1 outer): a parabola through three heights.
+    """The brow's v at a share of its length (0 inside, 1 outside), a parabola of three heights.
 
     Columns broadcast against `share`; the middle height stands at 0.6.
     """
@@ -177,7 +177,7 @@ def _eye_points(form: Columns) -> np.ndarray:
 
 
 def mouth_curves(form: Columns, t: np.ndarray) -> tuple[np.ndarray, ...]:
-    """v of the lips at t (-1 to 1 from corner to corner): upper outer, inner, lower inner, outer."""
+    """v of the lips at t (-1 to 1, corner to corner): upper outer, inner, lower inner, outer."""
     t2 = t * t
     arch = np.maximum(1.0 - t2, 0.0)
     full = arch * (1.0 + form["m_square"] * t2)

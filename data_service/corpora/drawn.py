@@ -1,7 +1,7 @@
-"""The corpus `drawn`: faces that the program draws itself, for demos, tests and studies of intensity.
+"""The corpus `drawn`: faces that the program draws, for demos, tests and studies of intensity.
 
-B faces. A subject's looks, a sitting's pose and light, and an expression's muscles are hashes of (seed,
-subject, take), so a face is the same bit for bit in whatever batch and whatever order it is drawn.
+B faces. A subject's looks and a sitting's pose and light are hashes of (seed, subject, take), so a
+face is the same, bit for bit, in whatever batch and order it is drawn.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_service.corpora._drawn_muscles import muscles
 from data_service.corpora._drawn_paint import paint
 from data_service.corpora._drawn_people import (
     EXPRESSIONS,
     Chance,
     Columns,
     keys,
-    muscles,
     people,
     sittings,
 )
@@ -43,7 +43,7 @@ _ATTRIBUTES = ("glasses", "bald", "long", "fringe", "beard", "moustache", "makeu
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Drawing:
-    """Drawn faces: uint8 RGB pictures, 68 landmarks (iBUG order, x and y in pixels) and their numbers."""
+    """Drawn faces: uint8 RGB, 68 landmarks (iBUG order, x and y in pixels), and all numbers."""
 
     images_BHWC: np.ndarray
     landmarks_BL2: np.ndarray
@@ -73,31 +73,32 @@ def scan(
     points_BL2 = landmarks(form, size)
     faces = []
     for index, (subject, take) in enumerate(zip(subject_B.tolist(), take_B.tolist())):
-        numbers = {"seed": seed, "subject": subject, "take": take}
+        expression, intensity = EXPRESSIONS[expression_B[index]], float(intensity_B[index])
+        drawing = {"seed": seed, "subject": subject, "take": take, "expression": expression.value}
         faces.append(
             SourceFace(
                 name=f"drawn/s{subject:04d}/{take:04d}",
                 subject=f"s{subject:04d}",
-                expression=EXPRESSIONS[expression_B[index]],
-                intensity=float(intensity_B[index]),
+                expression=expression,
+                intensity=intensity,
                 landmarks_L3=np.pad(points_BL2[index], ((0, 0), (0, 1)), constant_values=1.0),
                 attributes=_attributes(form, index),
-                options={**numbers, "size": size, "difficulty": difficulty},
+                options={**drawing, "intensity": intensity, "size": size, "difficulty": difficulty},
             )
         )
     return Scan(faces=tuple(faces), expected=EXPECTED)
 
 
 def images(faces: Sequence[SourceFace]) -> np.ndarray:
-    """The pixels of scanned faces, uint8 [B, size, size, 3] RGB; all of one seed, size, difficulty."""
+    """The pixels of scanned faces, uint8 RGB [B, size, size, 3]; of one seed, size, difficulty."""
     if not faces:
         raise ValueError("no faces to draw")
     seed, size, difficulty = _shared_options(faces)
     return draw(
         subjects=[face.options["subject"] for face in faces],
         takes=[face.options["take"] for face in faces],
-        expressions=[face.expression for face in faces],
-        intensities=[face.intensity for face in faces],
+        expressions=[Expression(face.options["expression"]) for face in faces],
+        intensities=[face.options["intensity"] for face in faces],
         seed=seed,
         size=size,
         difficulty=difficulty,
@@ -117,9 +118,9 @@ def draw(
 ) -> Drawing:
     """Draws subjects with an expression at an intensity: the ground truth of editing and intensity.
 
-    A take is one sitting: pose, light, mouth more or less open. The same subject and take with other
-    intensities differ in nothing but the muscles. `fixed` sets numbers of the sitting or the subject
-    for all faces (`{"yaw": 0.0, "glasses": 1.0}`; radians, half eye distances, shares).
+    A take is one sitting: pose, light, mouth more or less open. The same subject and take with
+    other intensities differ in the expression alone. `fixed` sets numbers of the sitting or the
+    subject for all faces (`{"yaw": 0.0, "glasses": 1.0}`; radians, half eye distances, shares).
     """
     expression_B = np.array([EXPRESSIONS.index(expression) for expression in expressions])
     subject_B, take_B = np.broadcast_arrays(np.asarray(subjects), np.asarray(takes))
@@ -161,7 +162,7 @@ def _develop(picture_BCHW: np.ndarray, form: Columns) -> np.ndarray:
 
 
 def _grain(form: Columns, size: int) -> np.ndarray:
-    """Noise hashed from each face's key, two pixels coarse as a film's, so that shrinking keeps it."""
+    """Noise hashed from each face's key, two pixels coarse, so that shrinking keeps it."""
     half = size // 2 + 1
     bits = (np.arange(half * half, dtype=np.uint32) * np.uint32(0x9E3779B1))[None]
     bits = bits ^ (form["key"][:, None] & np.uint64(0xFFFFFFFF)).astype(np.uint32)

@@ -68,7 +68,7 @@ def test_every_subject_has_every_expression_equally_often():
 def test_any_size(size: int):
     faces = drawn.scan(None, subjects=1, faces_per_subject=8, size=size).faces
     assert drawn.images(faces).shape == (8, size, size, 3)
-    assert all(0 <= face.landmarks_L3[:, :2].min() for face in faces)
+    assert all(face.landmarks_L3[:, :2].min() >= 0 for face in faces)
     assert all(face.landmarks_L3[:, :2].max() < size for face in faces)
 
 
@@ -187,7 +187,7 @@ def test_options_out_of_range(options: dict, message: str):
 def test_a_source_or_an_unknown_number_is_refused():
     with pytest.raises(ValueError, match="takes no source"):
         drawn.scan(Path("somewhere"))
-    with pytest.raises(ValueError, match="no number 'smile'.*valid: .*yaw"):
+    with pytest.raises(ValueError, match=r"no number 'smile'.*valid: .*yaw"):
         one(Expression.NEUTRAL, smile=1.0)
     mixed = [drawn.scan(None, subjects=1, size=size).faces[0] for size in (48, 64)]
     with pytest.raises(ValueError, match="must share"):
