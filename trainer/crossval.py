@@ -92,9 +92,7 @@ def crossval(
     )
     jobs.write_json(directory / "result.json", result.as_json())
     if result.scorecard is not None:
-        feed.report_scorecard(
-            tracker, result.scorecard, 0, jobs.classes_of(run, present)
-        )
+        feed.report_scorecard(tracker, result.scorecard, 0, jobs.classes_of(run, present))
     tracker.commit(0)
     tracker.close("FINISHED")
     return result
@@ -131,9 +129,9 @@ def _in_processes(
     """At most `parallel` folds at once, as Ray tasks; results in the order of the folds."""
     import ray
 
-    task = ray.remote(
-        num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1
-    )(launch.train)
+    task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1)(
+        launch.train
+    )
     waiting, running, done = list(folds), {}, {}
     while waiting or running:
         while waiting and len(running) < parallel:

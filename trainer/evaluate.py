@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from data_service.lake import Lake
-from data_service.transforms import centre_crop
 from torch import Tensor
 
+from data_service.lake import Lake
 from data_service.schema import DatasetInfo, FaceBatch
+from data_service.transforms import centre_crop
 from trainer import statistics
 from trainer.config import RunConfig
 from trainer.system import System

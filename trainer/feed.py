@@ -1,16 +1,16 @@
-"""What a run trains on: the fold, the classes, the plan over all stages, and the stream of batches."""
+"""What a run trains on: fold, classes, the plan over all stages, the stream of batches."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
+from data_service.batches import to_batch
 from data_service.folds import Fold, make_folds, official_split, parse_fold
 from data_service.lake import Lake
 from data_service.needs import DataNeeds
@@ -18,12 +18,11 @@ from data_service.plan import Plan, StagePlan
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from data_service.source import FaceSource
 from data_service.stream import open_stream
-from data_service.unpack import to_batch
 from trainer import catalog
 from trainer.config import RunConfig
 from trainer.job import classes_of
 from trainer.pictures import confusion_picture
-from trainer.system import Stage, System, SystemSpec
+from trainer.system import Stage, SystemSpec
 from trainer.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -173,8 +172,7 @@ def open_batches(
         kind=_kind(run),
     ) as packed:
         yield (
-            to_batch(item.arrays(), run.data.augment, world.device, grey=run.data.grey)
-            for item in packed
+            to_batch(item, world.device, run.data.augment, grey=run.data.grey) for item in packed
         )
 
 

@@ -17,7 +17,7 @@ from trainer.system import System, SystemSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedSystem:
-    """A trained system in eval mode, with the chosen (averaged) weights, and what it was made of."""
+    """A trained system in eval mode, with the chosen (averaged) weights, and its settings."""
 
     system: System
     run: RunConfig
@@ -76,5 +76,3 @@ def start_from(own: Job, system: System) -> None:
         raise ValueError(
             f"nothing in {own.init} fits {own.run.system_name} under the pattern '{own.init_only}'"
         )
-
-

@@ -19,7 +19,7 @@ _ROWS = 6
 
 
 def sample_rows(lake: Lake, rows_N: np.ndarray, count: int = _ROWS) -> np.ndarray:
-    """One face each of `count` subjects among the rows, neutral where there is one, spread evenly."""
+    """One face each of `count` subjects among the rows, neutral where possible, evenly spread."""
     table = lake.table.take(rows_N)
     subjects, expressions = table["subject"].to_pylist(), table["expression"].to_pylist()
     first: dict[str, int] = {}
@@ -35,9 +35,7 @@ def sample_rows(lake: Lake, rows_N: np.ndarray, count: int = _ROWS) -> np.ndarra
 
 
 @torch.no_grad()
-def edited(
-    system: System, batch: FaceBatch, target: int, intensity: float | None = None
-) -> Tensor:
+def edited(system: System, batch: FaceBatch, target: int, intensity: float | None = None) -> Tensor:
     """The batch's faces with class `target`, at `intensity` in [0, 1], [B, C, H, W]."""
     aim_B = torch.full_like(batch.target_expression_B, target)
     level_B = None if intensity is None else torch.full(aim_B.shape, intensity, device=aim_B.device)

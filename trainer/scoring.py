@@ -1,8 +1,9 @@
 """What is measured on validation subjects while a run trains, by the system's capabilities.
 
 Recognition: accuracy, macro_recall. Synthesis: reconstruction (mean absolute error of a face given
-its own expression, in [0, 1]; lower is better), and edit_accuracy: the share of edited faces that an
-independent judge, trained on the training subjects, reads as the target. Identity: verification_auc.
+its own expression, in [0, 1]; lower is better), and edit_accuracy: the share of edited faces that
+an independent judge, trained on the training subjects, reads as the target. Identity:
+verification_auc.
 """
 
 from __future__ import annotations

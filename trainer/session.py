@@ -15,8 +15,11 @@ import torch
 
 from cluster.interrupt import on_interrupt
 from data_service.lake import Lake
-from trainer import catalog, checkpoint, feed, job as jobs
+from data_service.pool import SealedPool
+from trainer import catalog, checkpoint, feed
+from trainer import job as jobs
 from trainer.evaluate import predict_rows, scorecard, write_predictions
+from trainer.fesda import seal
 from trainer.job import Job
 from trainer.loop import StepResult, Training, begin, fit
 from trainer.restore import start_from
@@ -79,9 +82,7 @@ def _set_threads(job: Job, world: World) -> None:
         torch.set_num_threads(job.run.engine.threads)
 
 
-def _open(
-    job: Job, world: World, started: float, on_validation: OnValidation | None
-) -> Session:
+def _open(job: Job, world: World, started: float, on_validation: OnValidation | None) -> Session:
     spec = catalog.load(job.run.system_name)
     lake = Lake.open(job.lake)
     data = feed.prepare(job.run, spec, lake, job.fold)
@@ -142,13 +143,11 @@ def _train(session: Session) -> None:
         _leg(session, seal(session.job, session.training, session.data, session.lake), None)
 
 
-def _leg(session: Session, pool: Any | None, before_stage: int | None) -> None:
+def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> None:
     """Train with one stream: the whole run, or its part before or after the synthesis."""
     training = session.training
     with feed.open_batches(session.data, session.lake, pool, training, before_stage) as batches:
-        steps = fit(
-            training, batches, signals=lambda: _signals(session), before_stage=before_stage
-        )
+        steps = fit(training, batches, signals=lambda: _signals(session), before_stage=before_stage)
         for result in steps:
             _after_step(session, result)
             if session.status != "running":
@@ -377,8 +376,10 @@ def _final(session: Session) -> dict[str, Any]:
         session.world,
     )
     if session.world.leads:
-        write_predictions(session.job.directory / "predictions.npz", predictions)
-    found["scorecard"] = scorecard(predictions, session.data.info.classes, seed=session.job.run.seed)
+        write_predictions(predictions, session.job.directory / "predictions.npz")
+    found["scorecard"] = scorecard(
+        predictions, session.data.info.classes, seed=session.job.run.seed
+    )
     return found
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from data_service.needs import DataNeeds
 from torch import Tensor, nn
 
+from data_service.needs import DataNeeds
 from data_service.schema import DatasetInfo, FaceBatch, Prediction
 from trainer.noise import keyed_noise
 from trainer.schedules import Schedule
