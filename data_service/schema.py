@@ -1,4 +1,4 @@
-"""What a face is: the canonical expressions, the rows of a lake, and the batches that a trainer sees.
+"""What a face is: the canonical expressions, the rows of a lake, the batches of a trainer.
 
 Shapes: B faces, C channels, H height, W width, L landmarks. This module imports neither Ray nor a
 corpus, nor torch, which processes that only build batches can do without; it is the vocabulary that
@@ -45,13 +45,14 @@ class Expression(StrEnum):
 
 
 ALIGNMENTS = ("detector", "corpus", "fallback", "centre", "none")
-"""How a face was placed: by MTCNN's own points; by landmarks that the corpus delivers; by the weaker
-fallback detector; by a centre crop, for want of any point; or taken as delivered, already aligned."""
+"""How a face was placed: by MTCNN's own points; by landmarks that the corpus delivers; by the
+weaker fallback detector; by a centre crop, for want of any point; or taken as delivered, already
+aligned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFace:
-    """One face as a corpus delivers it, before alignment. Small: pixels are read later, on a worker.
+    """One face as a corpus delivers it, before alignment. Its pixels are read later, on a worker.
 
     `name` is the path below the source with forward slashes (or a generated name); with the pixels'
     content it determines `sample_id`. `landmarks_L3` are x, y, confidence in pixels of the original
@@ -128,8 +129,8 @@ def sample_id(name: str, content: bytes) -> str:
 class DatasetInfo:
     """What a system must know of the data to build its networks.
 
-    `classes` are the expressions trained on, in the order of the class indices; `subjects` counts the
-    training subjects; `attributes` are the names of the attribute columns that a batch carries.
+    `classes` are the expressions trained on, in the order of the class indices; `subjects` counts
+    the training subjects; `attributes` are the names of the attribute columns of a batch.
     """
 
     classes: tuple[Expression, ...]
@@ -149,8 +150,8 @@ class FaceBatch:
     face per sample for each partner rule that the system asked for, and `partner_expression` and
     `partner_valid` the class of it and whether a candidate existed (else the partner is the sample
     itself). `key_B` (int64) names each sample's slot of the plan; noise is drawn from it. Optional
-    fields are None where the system's DataNeeds did not ask for them; `target_intensity_B` in [0, 1]
-    is given when faces are edited, and None means full intensity.
+    fields are None where the system's DataNeeds did not ask for them; `target_intensity_B` in
+    [0, 1] is given when faces are edited, and None means full intensity.
     """
 
     faces_BCHW: Tensor
@@ -174,7 +175,7 @@ class FaceBatch:
         return int(self.faces_BCHW.shape[0])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> FaceBatch:
-        """The batch with every tensor replaced by `change(tensor)`: to a device, or a slice of it."""
+        """The batch with every tensor replaced by `change(tensor)`: moved, or sliced."""
         fields: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)

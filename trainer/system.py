@@ -1,4 +1,4 @@
-"""The contract of a system: a paper describes its players, turns and stages; one loop does the rest.
+"""The contract of a system: a paper describes players, turns and stages; one loop does the rest.
 
 Nothing here knows of Ray, DeepSpeed or MLflow. Shapes: B samples, C channels, H height, W width.
 """
@@ -63,7 +63,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Mean:
-    """A mean over the samples that count, as sum and count; the loop divides by all ranks' count."""
+    """A mean over samples that count, as sum and count; the loop divides by all ranks' count."""
 
     sum: Tensor
     count: Tensor
@@ -71,7 +71,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a run is, in images; `stage_images` of `stage_total` are done in the current stage."""
+    """How far a run is, in images; in its stage `stage_images` of `stage_total` are done."""
 
     step: int = 0
     images: int = 0
@@ -89,8 +89,8 @@ class Progress:
 class StepContext:
     """All that a loss may see.
 
-    `shared` is what the stage's `prepare` returned in this step; `wanted` are the terms whose weight
-    is above zero now, and no other term need be computed.
+    `shared` is what the stage's `prepare` returned in this step; `wanted` are the terms whose
+    weight is above zero now; no other term is computed.
     """
 
     batch: FaceBatch
@@ -140,11 +140,12 @@ class Stage:
     """A part of training: ExprGAN has three, most systems one.
 
     `turns`: an inner tuple means all backwards first, then all steps (simultaneous play).
-    `prepare` runs once a step without gradients, all players frozen. `observe` returns sums that are
-    added up over the stage and handed to `on_exit`. `on_enter` runs on rank 0 before the stage's
-    optimisers exist and is broadcast; it may change values, never structure. `trains` maps a player
-    to the name pattern (fnmatch) of the parameters that the stage trains; a player that is not named
-    trains wholly, if it has a turn. `weights` and `data` are where the stage departs from the system.
+    `prepare` runs once a step without gradients, all players frozen. `observe` returns sums that
+    are added up over the stage and handed to `on_exit`. `on_enter` runs on rank 0 before the
+    stage's optimisers exist and is broadcast; it may change values, never structure. `trains` maps
+    a player to the name pattern (fnmatch) of the parameters that the stage trains; a player that is
+    not named trains wholly, if it has a turn. `weights` and `data` are where the stage departs from
+    the system.
     """
 
     name: str

@@ -89,7 +89,7 @@ def batches(made: Training) -> Iterator[FaceBatch]:
 
 
 def make(needs: DataNeeds, info: DatasetInfo, count: int, step: int) -> FaceBatch:
-    """A global batch as a pure function of the step: coarse coloured blobs, all fields asked for."""
+    """A global batch as a pure function of the step: coarse blobs, all fields asked for."""
     key_B = torch.arange(count) + 1000 * step
     classes = len(info.classes)
     expression_B = (torch.arange(count) + step) % classes
@@ -142,7 +142,7 @@ def weights_of(made: Training) -> dict[str, torch.Tensor]:
 
 
 def zero_weight(run: RunConfig, name: str) -> RunConfig:
-    """The run with one loss weight at zero, in the objective and in every stage that overrides it."""
+    """The run with one loss weight at zero, also in every stage that overrides it."""
     paths = [knob.path for knob in knobs(run) if knob.path.split(".")[-1] == name]
     paths = [path for path in paths if "weights" in path]
     return with_overrides(run, dict.fromkeys(paths, 0.0))

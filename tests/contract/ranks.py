@@ -1,4 +1,4 @@
-"""One group of two gloo ranks that all multi-rank tests share: processes start once, tasks follow."""
+"""One group of two gloo ranks that all multi-rank tests share; its processes start once."""
 
 from __future__ import annotations
 

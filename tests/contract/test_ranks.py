@@ -61,7 +61,9 @@ def _moments(world: World, kind: str, zero: int | None) -> tuple[Any, Any]:
 
     def engine(net: torch.nn.Module) -> TorchEngine | DeepSpeedEngine:
         player = Player(name="net", module=net, optimizer=config)
-        return TorchEngine(player, "*") if zero is None else DeepSpeedEngine(player, "*", world, zero, 8)
+        if zero is None:
+            return TorchEngine(player, "*")
+        return DeepSpeedEngine(player, "*", world, zero, 8)
 
     def steps(net: torch.nn.Module, moving: Any, first: int, last: int) -> None:
         for index in range(first, last):

@@ -203,5 +203,3 @@ def test_prediction_fits_the_capabilities(name: str) -> None:
         assert prediction.images_BCHW.shape == batch.faces_BCHW.shape
     if "identify" in capabilities:
         assert prediction.features_BD is not None
-
-
