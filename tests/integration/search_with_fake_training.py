@@ -1,9 +1,9 @@
 """A search whose trainings are a formula, on a Ray of its own; prints its result as JSON.
 
-    python search_with_fake_training.py TRIALS [--die-after ENDED] [--lose-a-slot]
+    python search_with_fake_training.py TRIALS [die|stop ENDED] [lose]
 
-`--die-after` ends this process without a word once so many trials have an end; `--lose-a-slot` ends
-a slot's process in the midst of trial 1.
+`die` ends this process without a word once so many trials have an end, `stop` asks the search to
+stop then; `lose` ends a slot's process in the midst of trial 1.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cluster.home import home
+from cluster.interrupt import interrupt
 from trainer import catalog
 from trainer.config import RunConfig
 from tuning.objectives import objectives_of
@@ -43,7 +44,9 @@ def train(run: RunConfig, lake: Path, *, on_validation: Any, name: str, **_: Any
     )
 
 
-def main(trials: int, die_after: int) -> None:
+def main(trials: int, how: str = "", after: str = "0", *rest: str) -> None:
+    if "lose" in rest:
+        LOSE.touch()
     run = catalog.recipe("fersnet.tiny")
     space = search_space(run, ["system.weights.identity=0:10"])
     objectives = objectives_of(catalog.load("fersnet"), ["macro_recall"])
@@ -69,8 +72,10 @@ def main(trials: int, die_after: int) -> None:
 
     def on_trial(trial: TrialRecord) -> None:
         ended.append(trial)
-        if len(ended) == die_after:
+        if how == "die" and len(ended) == int(after):
             os._exit(9)
+        if how == "stop" and len(ended) == int(after):
+            interrupt()
 
     studies_dir().mkdir(parents=True, exist_ok=True)
     result = run_study(plan, setup, trials=trials, parallel=2, train=train, on_trial=on_trial)
@@ -78,7 +83,4 @@ def main(trials: int, die_after: int) -> None:
 
 
 if __name__ == "__main__":
-    if "--lose-a-slot" in sys.argv:
-        LOSE.touch()
-    dies = "--die-after" in sys.argv
-    main(int(sys.argv[1]), int(sys.argv[sys.argv.index("--die-after") + 1]) if dies else 0)
+    main(int(sys.argv[1]), *sys.argv[2:])

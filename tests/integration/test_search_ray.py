@@ -1,4 +1,4 @@
-"""A search on a real Ray: killed with its driver and gone on with, it equals one left alone."""
+"""A search on a real Ray: killed or stopped and gone on with, it equals one left alone."""
 
 from __future__ import annotations
 
@@ -46,9 +46,12 @@ def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
     alone = trials(drive(tmp_path / "alone", "8"))
     assert len(alone) == 8 and {state for _, state, _, _ in alone} == {"COMPLETE", "PRUNED"}
 
-    killed = drive(tmp_path / "killed", "8", "--die-after", "3", "--lose-a-slot")
+    killed = drive(tmp_path / "killed", "8", "die", "2", "lose")
     assert killed.returncode == 9, killed.stderr
     assert not (tmp_path / "killed" / "lose-a-slot").exists()
+    stopped = drive(tmp_path / "killed", "8", "stop", "2")
+    assert stopped.returncode == 0, stopped.stderr
+    assert json.loads(stopped.stdout.splitlines()[-1])["status"] == "stopped"
     resumed = drive(tmp_path / "killed", "8")
     assert trials(resumed) == alone
     assert resumed.stderr == "", "what Ray says belongs into its log"
