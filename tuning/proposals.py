@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
 from optuna.samplers import TPESampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuning.objectives import Objective
 from tuning.results import TrialRecord
@@ -56,6 +61,16 @@ def propose(
         if set(trial.params) == set(distributions) and trial.state in ("COMPLETE", "PRUNED"):
             study.add_trial(_as_told(trial, distributions, objectives, num_folds))
     return [dict(study.ask(dict(distributions)).params) for _ in range(count)]
+
+
+def suggest(trial: Trial, path: str, distribution: BaseDistribution) -> None:
+    """Let Optuna take the queued value of one setting."""
+    if isinstance(distribution, FloatDistribution):
+        trial.suggest_float(path, distribution.low, distribution.high, log=distribution.log)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(path, distribution.low, distribution.high, log=distribution.log)
+    elif isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(path, distribution.choices)
 
 
 def lags_behind(

@@ -14,19 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
 
 from tuning.plan import Plan, check_same
-from tuning.proposals import lags_behind, loses_on_folds, propose
+from tuning.proposals import lags_behind, loses_on_folds, propose, suggest
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
 
 MAX_DEATHS = 2
@@ -165,7 +159,7 @@ class Study:
         number = trial.user_attrs["number"]
         record = self._records[number]
         for path in record.params:
-            _suggest(trial, path, self.plan.distributions[path])
+            suggest(trial, path, self.plan.distributions[path])
         self._running[number] = trial
         self._records[number] = replace(record, state="RUNNING")
         return number
@@ -278,16 +272,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
-
-
-def _suggest(trial: Trial, path: str, distribution: BaseDistribution) -> None:
-    """Let Optuna take the queued value of one setting."""
-    if isinstance(distribution, FloatDistribution):
-        trial.suggest_float(path, distribution.low, distribution.high, log=distribution.log)
-    elif isinstance(distribution, IntDistribution):
-        trial.suggest_int(path, distribution.low, distribution.high, log=distribution.log)
-    elif isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(path, distribution.choices)
 
 
 def _folds_json(record: TrialRecord) -> dict[str, Any]:

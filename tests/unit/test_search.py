@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,9 +80,19 @@ def train(run: RunConfig, lake: Path, *, fold: str | None, on_validation: Any, *
     )
 
 
+@cache
+def blank_database() -> bytes:
+    """Optuna's tables, which take longer to make than anything that is tested here."""
+    with tempfile.TemporaryDirectory() as folder:
+        optuna.storages.RDBStorage(f"sqlite:///{folder}/blank.db").engine.dispose()
+        return Path(folder, "blank.db").read_bytes()
+
+
 def work_on(
     path: Path, plan: Plan = PLAN, *, trials: int, train: Callable[..., Any] = train
 ) -> Any:
+    if not path.exists():
+        path.write_bytes(blank_database())
     study = Study(path, plan, trials=trials)
     setup = Setup(
         run=RUN,
@@ -149,7 +161,7 @@ def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_folds", [1, 6])
 def test_killed_and_resumed_equals_left_alone(tmp_path: Path, num_folds: int) -> None:
     plan = replace(PLAN, num_folds=num_folds)
-    alone = work_on(tmp_path / "alone.db", plan, trials=11)
+    alone = work_on(tmp_path / "alone.db", plan, trials=9)
     finished: list[Any] = []
     budget = [0]
 
@@ -164,7 +176,7 @@ def test_killed_and_resumed_equals_left_alone(tmp_path: Path, num_folds: int) ->
     kills = 0
     for budget[0] in (1, 2, 3, 2, 100):
         try:
-            records = work_on(tmp_path / "killed.db", plan, trials=11, train=killed)
+            records = work_on(tmp_path / "killed.db", plan, trials=9, train=killed)
         except Interrupted:
             kills += 1
     assert kills == 4 and essence(records) == essence(alone)
@@ -175,7 +187,7 @@ def test_killed_and_resumed_equals_left_alone(tmp_path: Path, num_folds: int) ->
 
 
 def test_a_kill_within_a_curve_repeats_its_decision(tmp_path: Path) -> None:
-    alone = work_on(tmp_path / "alone.db", trials=12)
+    alone = work_on(tmp_path / "alone.db", trials=9)
 
     def killed(run: RunConfig, lake: Path, *, on_validation: Any, **rest: Any) -> Any:
         def kill(images: int, metrics: Mapping[str, float]) -> bool:
@@ -185,9 +197,9 @@ def test_a_kill_within_a_curve_repeats_its_decision(tmp_path: Path) -> None:
 
         return train(run, lake, on_validation=kill, **rest)
 
-    for _ in range(30):
+    for _ in range(20):
         try:
-            records = work_on(tmp_path / "killed.db", trials=12, train=killed)
+            records = work_on(tmp_path / "killed.db", trials=9, train=killed)
             break
         except Interrupted:
             continue
