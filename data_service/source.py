@@ -5,7 +5,7 @@ Shapes: B samples, N rows, S side of a crop, C channels, L landmarks, A attribut
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -56,6 +56,10 @@ class FaceSource:
         for name, (rows_B, crops) in images.items():
             crops.cut(self._faces, rows_B, arrays[name])
         return packed
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a copy in another process starts from: the fields, not what was opened here."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @property
     def most_bytes(self) -> int:

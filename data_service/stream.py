@@ -18,7 +18,6 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Literal
 
-import pyarrow as pa
 import ray
 
 from data_service.batcher import BatchActor
@@ -26,7 +25,9 @@ from data_service.packing import PackedBatch
 from data_service.source import FaceSource
 
 STEPS_PER_TASK = 256
-"""Steps of one Ray Data task: what is built again when a worker process dies."""
+"""Steps of one Ray Data task, at least: what is built again when a worker process dies."""
+
+MAX_TASKS = 512
 
 
 @contextmanager
@@ -66,17 +67,20 @@ def local_batches(
 def ray_batches(
     source: FaceSource, start: int, stop: int, rank: int, world: int, prefetch: int
 ) -> Generator[PackedBatch]:
-    """Has the batches built by one Ray Data execution; needs an initialised Ray."""
-    ranges = [
-        pa.table({"start": [first], "stop": [min(first + STEPS_PER_TASK, stop)]})
-        for first in range(start, stop, STEPS_PER_TASK)
-    ]
+    """Has the batches built by one Ray Data execution; needs an initialised Ray, but no free CPU.
+
+    Hence `from_items`, which makes its blocks here: reading or `from_arrow` would start tasks that
+    wait for a CPU for ever where the workers hold them all.
+    """
+    if start >= stop:
+        return
+    ranges = _ranges(start, stop)
     import ray.data  # a second to import, and needed here only
 
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     context = _context(prefetch * source.most_bytes // world)
     with ray.data.DataContext.current(context), _quiet("ray.data"):
-        built = ray.data.from_arrow(ranges).map_batches(
+        built = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
             BatchActor,
             fn_constructor_args=(source, rank, world),
             compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1),
@@ -89,6 +93,11 @@ def ray_batches(
         with closing(tables):
             for table in tables:
                 yield PackedBatch.from_table(table)
+
+
+def _ranges(start: int, stop: int) -> list[dict[str, int]]:
+    size = max(STEPS_PER_TASK, -(-(stop - start) // MAX_TASKS))
+    return [{"start": first, "stop": min(first + size, stop)} for first in range(start, stop, size)]
 
 
 def _context(object_store_bytes: int) -> ray.data.DataContext:

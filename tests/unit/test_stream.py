@@ -1,7 +1,9 @@
 """Batches: what the plan says is what the pixels show; the local stream; the step to the device."""
 
+import pickle
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,7 @@ from data_service.plan import DataNeeds, Plan, StagePlan
 from data_service.pool import PoolManifest, content_hash, write_pool
 from data_service.schema import Expression, face_schema
 from data_service.source import FaceSource
-from data_service.stream import open_stream
+from data_service.stream import MAX_TASKS, _ranges, open_stream
 
 SIDE, CROP, ROWS = 24, 16, 48
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
@@ -156,6 +158,14 @@ def test_synthetic_faces_come_from_the_pool(lake, tmp_path):
     assert set(names) == {Expression.FEAR, Expression.ANGER}
 
 
+def test_a_source_travels_without_what_it_opened(lake):
+    source = source_of(lake)
+    source.batch(0)
+    sent = pickle.dumps(source)
+    assert len(sent) < lake.faces.nbytes / 2
+    assert np.array_equal(pickle.loads(sent).batch(1).content, source.batch(1).content)
+
+
 def test_packing_survives_arrow(lake):
     packed = source_of(lake, needs=EVERYTHING).batch(0)
     again = PackedBatch.from_table(packed.to_table())
@@ -209,3 +219,11 @@ def test_an_error_reaches_who_waits_for_the_batch(lake):
         for _ in range(2):
             with pytest.raises(ValueError, match="no sealed pool"):
                 next(stream)
+
+
+def test_tasks_cover_every_step_once():
+    for start, stop in ((0, 1), (5, 261), (5, 262), (0, 10**6)):
+        ranges = _ranges(start, stop)
+        assert ranges[0]["start"] == start and ranges[-1]["stop"] == stop
+        assert all(one["stop"] == two["start"] for one, two in pairwise(ranges))
+        assert len(ranges) <= MAX_TASKS
