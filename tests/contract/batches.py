@@ -243,29 +243,52 @@ def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> f
 
 
 def with_sgd(world: World, name: str, zero: int | None) -> dict[str, dict[str, torch.Tensor]]:
-    """First-step gradients of every player, and weights after 20 steps, with SGD for Adam."""
-    run = tiny(name, **{"engine.zero": zero})
-    made = training(run, world, steps_per_stage=1)
+    """First-step gradients, weights after 20 steps and how far they moved, with SGD for Adam.
+
+    The rate of the 20 steps is small: norms over four faces blow up the last bit of a sum by orders
+    of magnitude a step, so that larger ones compare chaos with chaos.
+    """
+    made = _sgd_training(world, name, zero, rate=1e-5, steps=20)
+    before = weights_of(made)
+    after = _trained(made)
+    return {
+        "gradients": _moved(_sgd_training(world, name, zero, rate=1.0, steps=1)),
+        "weights": after,
+        "movement": {key: after[key].float() - before[key] for key in after},
+    }
+
+
+def _sgd_training(world: World, name: str, zero: int | None, *, rate: float, steps: int) -> Training:
+    """A training of at least `steps` steps over all stages."""
+    made = training(tiny(name, **{"engine.zero": zero}), world, steps_per_stage=1)
     made.stages = tuple(
-        replace(stage, images=-(-20 // len(made.stages)) * made.batch_images(stage))
+        replace(stage, images=-(-steps // len(made.stages)) * made.batch_images(stage))
         for stage in made.stages
     )
+    sgd = {"name": "sgd", "learning_rate": rate, "momentum": 0.9, "clip_norm": 0.0}
     made.players = {
-        key: replace(
-            player,
-            optimizer=replace(
-                player.optimizer, name="sgd", learning_rate=1e-3, momentum=0.9, clip_norm=0.0
-            ),
-        )
+        key: replace(player, optimizer=replace(player.optimizer, weight_decay=0.0, **sgd))
         for key, player in made.players.items()
     }
-    start = weights_of(made)
-    results = loop.fit(made, batches(made))
-    next(results)
-    first = {key: start[key].float() - value.float() for key, value in weights_of(made).items()}
-    for _ in results:
+    return made
+
+
+def _moved(made: Training) -> dict[str, torch.Tensor]:
+    """What the first step at rate 1 takes off the parameters: their gradients."""
+    before = {
+        f"{name}/{key}": value.detach().clone()
+        for name, player in made.players.items()
+        for key, value in player.module.named_parameters()
+    }
+    next(loop.fit(made, batches(made)))
+    after = weights_of(made)
+    return {key: value - after[key] for key, value in before.items()}
+
+
+def _trained(made: Training) -> dict[str, torch.Tensor]:
+    for _ in loop.fit(made, batches(made)):
         pass
-    return {"gradients": first, "weights": weights_of(made)}
+    return weights_of(made)
 
 
 def on_enter_survives(world: World, name: str, zero: int) -> bool:

@@ -102,6 +102,7 @@ def test_two_ranks_are_one(name: str, zero: int, ranks) -> None:
     for side_by_side in ranks.run(made_of.with_sgd, name, zero):
         assert made_of.distance(alone["gradients"], side_by_side["gradients"]) < 1e-5
         assert made_of.distance(alone["weights"], side_by_side["weights"]) < 1e-5
+        assert made_of.distance(alone["movement"], side_by_side["movement"]) < 1e-2
 
 
 def test_every_knob_survives_override_and_json(name: str) -> None:
