@@ -106,7 +106,7 @@ def hog_features(crops: np.ndarray) -> np.ndarray:
 
 def hog_svm(train: tuple, test: tuple, groups: np.ndarray, costs: tuple[float, ...]) -> np.ndarray:
     """Predictions for the unseen subjects."""
-    search = GridSearchCV(LinearSVC(), {"C": list(costs)}, cv=GroupKFold(5))
+    search = GridSearchCV(LinearSVC(), {"C": list(costs)}, cv=GroupKFold(3))
     search.fit(hog_features(train[0]), train[1], groups=groups)
     return search.predict(hog_features(test[0]))
 
@@ -234,7 +234,7 @@ def main(arguments: list[str]) -> None:
     seen = subjects < f"s{options.subjects - options.unseen:04d}"
     train, test = (crops[seen], labels[seen]), (crops[~seen], labels[~seen])
     result["faces"] = {"train": int(seen.sum()), "unseen": int((~seen).sum())}
-    predicted = hog_svm(train, test, subjects[seen], (0.003, 0.01, 0.05))
+    predicted = hog_svm(train, test, subjects[seen], (0.003, 0.01, 0.03))
     result["hog_linear_svm"] = score(test[1], predicted)
     colour = LinearSVC(C=0.1).fit(mean_colours(train[0]), train[1])
     result["colour_linear_svm"] = score(test[1], colour.predict(mean_colours(test[0])))

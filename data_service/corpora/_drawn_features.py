@@ -11,7 +11,7 @@ import numpy as np
 from data_service.corpora._drawn_canvas import Canvas, blob, ramp, stroke, zigzag
 from data_service.corpora._drawn_shape import brow_height, mouth_curves
 
-RED, GREEN, BLUE = (0.28, -0.113, -0.157), (-0.2, 0.131, -0.157), (-0.17, 0.033, 0.287)
+RED, GREEN, BLUE = (0.25, -0.103, -0.13), (-0.17, 0.11, -0.126), (-0.15, 0.028, 0.259)
 """What blood does to skin: gains that leave its grey level (weights 0.3, 0.59, 0.11) alone."""
 
 
@@ -137,7 +137,8 @@ def nose(canvas: Canvas) -> None:
     canvas.tint(cheek * np.maximum(form["m_rosy"], form["m_rage"] * 0.5), RED)
     canvas.tint(cheek * form["m_pale"] * 0.7, BLUE)
     canvas.tint(blob(u, v - 1.15, 0.75, 0.8) * form["m_weep"], RED)
-    canvas.tint(blob(u, v - 1.1, 1.9, 0.95) * form["m_queasy"], GREEN)
+    sick = np.maximum(cheek, blob(u, v - 1.2, 1.3, 1.0) * 0.7)
+    canvas.tint(sick * form["m_queasy"], GREEN)
     flesh = blob(p - 1.25, v - 1.15, 0.75, 0.62)
     canvas.lay(flesh * 0.16, form["skin"] * np.array([1.0, 0.62, 0.58], np.float32)[:, None, None])
     canvas.shade_BHW += flesh * (0.06 + 0.12 * form["m_cheek"])

@@ -28,7 +28,7 @@ _CLOSED: Mapping[Expression, Mapping[str, float]] = {
         "wrinkle": 0.15, "rage": 1.0,
     },
     Expression.CONTEMPT: {
-        "lopsided": 0.62, "corner": -0.02, "lid_up": -0.46, "lid_low": 0.15, "brow_side": 0.38,
+        "lopsided": 0.74, "corner": -0.04, "lid_up": -0.5, "lid_low": 0.15, "brow_side": 0.38,
         "brow_in": -0.08, "fold": 0.7, "width": 0.04, "press": 0.35,
     },
     Expression.DISGUST: {
@@ -42,7 +42,7 @@ _CLOSED: Mapping[Expression, Mapping[str, float]] = {
         "square": 0.9, "teeth": 0.5, "jaw": 0.1, "press": 0.35, "pale": 1.0,
     },
     Expression.HAPPINESS: {
-        "corner": 0.38, "width": 0.26, "cheek": 1.0, "lid_low": 0.55, "lid_up": -0.14,
+        "corner": 0.42, "width": 0.3, "cheek": 1.0, "lid_low": 0.55, "lid_up": -0.14,
         "fold": 0.9, "press": 0.15, "teeth": 1.0, "rosy": 1.0,
     },
     Expression.NEUTRAL: {},

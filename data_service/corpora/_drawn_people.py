@@ -94,7 +94,7 @@ def _colours(chance: Chance) -> Columns:
     skin = np.clip(chance.pick("skin", _SKINS, (3, 4, 4, 3, 2, 2)) + jitter, 0.05, 1.0)
     hair = chance.pick("hair", _HAIRS, (4, 4, 4, 3, 3, 2, 2, 0.7))
     iris = chance.pick("iris", _IRISES, (4, 3, 2, 3, 1))
-    red = chance.uniform("lip/red", 0.1, 0.26)[:, None] * np.array([1.0, -0.42, -0.2], np.float32)
+    red = chance.uniform("lip/red", 0.16, 0.32)[:, None] * np.array([1.0, -0.42, -0.2], np.float32)
     lip = np.clip(skin * chance.uniform("lip/level", 0.72, 1.02)[:, None] + red, 0.04, 1.0)
     warm = hair * 0.7 + np.array([0.1, 0.02, 0.0], np.float32)
     brow = warm + (skin * 0.7 - warm) * chance.uniform("brow_pale", 0.0, 0.6)[:, None]
@@ -145,7 +145,7 @@ def _hair(chance: Chance) -> Columns:
         "hair_volume": u("hair_volume", 0.12, 0.55),
         "hairline": u("hairline", -2.25, -1.6),
         "hair_curve": u("hair_curve", -0.05, 0.3),
-        "fringe": happens("fringe", 0.35) * u("fringe/deep", 0.3, 0.95) * (1 - bald),
+        "fringe": happens("fringe", 0.35) * u("fringe/deep", 0.2, 0.75) * (1 - bald),
         "parting": u("parting", -0.45, 0.45),
         "sweep": u("sweep", -0.22, 0.22),
         "hair_wave": u("hair_wave", 0.0, 0.12),
@@ -173,17 +173,21 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "scale": 1.0 + bell("scale", 0.0, 0.1) * wild,
         "shift_x": bell("shift_x", 0.0, 0.03) * wild,
         "shift_y": bell("shift_y", 0.0, 0.02) * wild,
-        "light_x": -0.25 + (u("light_x", -0.85, 0.85) + 0.25) * wild,
+        "light_x": -0.25 + (u("light_x", -0.6, 0.6) + 0.25) * wild,
         "light_y": -0.35 + bell("light_y", 0.0, 0.45) * wild,
-        "contrast": 0.45 + u("contrast", -0.2, 0.35) * wild,
+        "contrast": 0.45 + u("contrast", -0.2, 0.2) * wild,
         "exposure": 1.0 + bell("exposure", 0.0, 0.22) * wild,
         "cast_red": bell("cast_red", 0.0, 0.08) * wild,
         "cast_blue": bell("cast_blue", 0.0, 0.08) * wild,
-        "cut": happens("cut", 0.6) * u("cut/deep", 0.2, 0.5) * wild,
+        "cut": happens("cut", 0.8) * u("cut/deep", 0.2, 0.46) * wild,
         "cut_angle": u("cut_angle", 0.0, 6.2832),
         "blinds": happens("blinds", 0.5) * u("blinds/often", 0.35, 0.9),
         "cut_offset": u("cut_offset", -0.8, 0.8),
-        "noise": 0.008 + u("noise", 0.0, 0.05) * wild,
+        "noise": 0.008 + u("noise", 0.0, 0.056) * wild,
+        **{
+            name: happens(name, 0.2 * difficulty) * u(f"{name}/much", 0.2, 0.55)
+            for name in ("rosy", "rage", "queasy", "pale", "weep")
+        },
         "gaze_x": bell("gaze_x", 0.0, 0.14),
         "gaze_y": bell("gaze_y", 0.02, 0.06),
         "backdrop_r": u("backdrop_r", 0.15, 0.9),
@@ -191,13 +195,13 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "backdrop_b": u("backdrop_b", 0.15, 0.9),
         "backdrop_slope": u("backdrop_slope", -0.35, 0.35),
         "backdrop_angle": u("backdrop_angle", 0.0, 6.2832),
-        "occluder": happens("occluder", 0.2 * difficulty),
+        "occluder": happens("occluder", 0.12 * difficulty),
         "occluder_u": u("occluder_u", -2.0, 2.0),
         "occluder_v": u("occluder_v", -1.6, 3.4),
         "occluder_angle": u("occluder_angle", 0.0, 3.1416),
         "occluder_tone": u("occluder_tone", 0.05, 0.95),
         "open": u("open"),
-        "talk": happens("talk", 0.3 * difficulty) * u("talk/wide", 0.06, 0.22),
+        "talk": happens("talk", 0.2 * difficulty) * u("talk/wide", 0.06, 0.2),
         "side": np.where(u("side") < 0.5, -1.0, 1.0).astype(np.float32),
         "brow_rest": bell("brow_rest", 0.0, 0.07) * wild,
         "corner_rest": bell("corner_rest", 0.0, 0.02) * wild,

@@ -26,6 +26,8 @@ def shape(person: Columns, sitting: Columns, moved: Columns) -> Columns:
     form["eye_y_top"] = np.maximum(0.27 * form["eye_height"] * (1.0 + moved["lid_up"]), 0.05)
     form["eye_y_low"] = 0.15 * form["eye_height"] * (1.0 - 0.7 * moved["lid_low"])
     form["eye_y_low"] = form["eye_y_low"] + 0.05 * np.maximum(moved["lid_up"], 0.0)
+    for blood in ("rosy", "rage", "queasy", "pale", "weep"):
+        form[f"m_{blood}"] = np.maximum(form[f"m_{blood}"], form[blood])
     _brows(form)
     _mouth(form)
     form["chin"] = form["chin"] + 0.75 * np.maximum(moved["jaw"], form["talk"] * 0.6)
