@@ -63,7 +63,7 @@ class Outbox:
         self.path = path
         self.due: deque[Entry] = deque()
         self.lock = threading.RLock()
-        self._open: dict[tuple[str, str, int], Entry] = {}
+        self._open: dict[tuple[str, str, int], Point | Picture] = {}
         self._committed: set[tuple[str, str, int]] = set()
         self._replay()
         self._file = path.open("a", encoding="utf-8")
@@ -135,11 +135,11 @@ class Outbox:
             self._open[_name(entry)] = entry
 
     def _commit(self, step: int) -> None:
-        ready = [entry for entry in self._open.values() if _name(entry)[2] <= step]
-        for entry in ready:
-            del self._open[_name(entry)]
-            self._committed.add(_name(entry))
-        self.due.extend(ready)
+        ready = {name: entry for name, entry in self._open.items() if name[2] <= step}
+        for name in ready:
+            del self._open[name]
+            self._committed.add(name)
+        self.due.extend(ready.values())
 
     def _rollback(self, step: int) -> None:
         self._commit(step)

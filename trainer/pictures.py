@@ -56,7 +56,7 @@ def face_grid(
             picture.paste(Image.fromarray(faces_RMHW3[row, column]), corner)
     for column, name in enumerate(columns):
         middle = left + column * (width + GAP) + width // 2
-        pen.text((middle, top - GAP), name, font=font, fill=INK, anchor="mb")
+        pen.text((middle, top - 3 * GAP), name, font=font, fill=INK, anchor="ms")
     for row, name in enumerate(rows):
         middle = top + row * (height + GAP) + height // 2
         pen.text((left - 2 * GAP, middle), name, font=font, fill=INK, anchor="rm")

@@ -7,10 +7,12 @@ picture keeps its file name. After a restart MLflow is asked which points it alr
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -39,6 +41,7 @@ class Sender(threading.Thread):
         self._outbox = outbox
         self._client: MlflowClient | None = None
         self._already: set[tuple[str, int]] = set()
+        self._note = ""
         self._monitors: list[Any] | None = None if system_metrics else []
         self._started_ms = now_ms()
         self._status: Status | None = None
@@ -90,6 +93,7 @@ class Sender(threading.Thread):
         client = ensure_store(self._uri)
         run = client.get_run(self._run_id)
         self._started_ms = run.info.start_time
+        self._note = run.data.tags.get("mlflow.note.content", "")
         if run.info.status != "RUNNING":
             client.update_run(self._run_id, status="RUNNING")
         for key in run.data.metrics:
@@ -137,7 +141,10 @@ class Sender(threading.Thread):
             client.log_batch(self._run_id, metrics=metrics)
 
     def _send_picture(self, client: MlflowClient, picture: Picture) -> None:
-        """The picture and a small copy, under the names by which MLflow's page finds a series."""
+        """The picture and a small copy, under the names by which MLflow's page finds a series.
+
+        The newest of a series is also an artifact of its own, which the run's description shows.
+        """
         path = self._outbox.pictures_dir / picture.file
         if not path.exists():
             return
@@ -148,8 +155,19 @@ class Sender(threading.Thread):
         for file in (path, small):
             client.log_artifact(self._run_id, str(file), "images")
         client.set_tag(self._run_id, "mlflow.loggedImages", "true")
-        small.unlink()
-        path.unlink()
+        newest = path.with_name(f"{picture.key.replace('/', '~')}.png")
+        shutil.copyfile(path, newest)
+        client.log_artifact(self._run_id, str(newest))
+        self._describe(client, picture.key, newest.name)
+        for file in (newest, small, path):
+            file.unlink()
+
+    def _describe(self, client: MlflowClient, key: str, file: str) -> None:
+        """Show the newest picture of the series in the run's description."""
+        link = f"![{key}](get-artifact?path={quote(file)}&run_uuid={self._run_id})"
+        if link not in self._note:
+            self._note = f"{self._note}\n\n{link}".strip()
+            client.set_tag(self._run_id, "mlflow.note.content", self._note)
 
     def _send_file(self, client: MlflowClient, file: File) -> None:
         path = Path(file.path)

@@ -13,15 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trainer import statistics
 from trainer.statistics import Difference, Interval
 from tuning import report
-from tuning.recorded import by_id, mean_metric, open_store, predictions_of, runs_of, tag
+from tuning.recorded import Tested, by_id, mean_metric, open_store, runs_of, tag, tested_of
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
     from rich.console import Group
 
@@ -48,6 +45,7 @@ class Row:
 
     system: str
     kind: str
+    trial: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     run_ids: tuple[str, ...]
     folds: tuple[str, ...]
@@ -95,15 +93,6 @@ class Comparison:
         return report.csv(self)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Tested:
-    """The test of one row: one confusion matrix per subject, the mean over seeds."""
-
-    faces: str
-    subjects: np.ndarray
-    counts_SKK: np.ndarray
-
-
 def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     """The finished runs of an experiment, grouped, ranked where that is fair, with paired tests.
 
@@ -112,26 +101,25 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     client = open_store(uri)
     runs = runs_of(client, uri, experiment)
     finished = [run for run in runs if run.info.status == "FINISHED"]
+    known = by_id(finished)
     rows, tests = [], []
     for group in _groups(finished).values():
-        test = _test(client, group)
-        rows.append(_row(group, test, seed))
+        test = tested_of(client, group)
+        rows.append(_row(group, test, known, seed))
         tests.append(test)
     if not rows:
         raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
-    rows = _with_settings(rows, finished)
     keyed: dict[tuple[str, str], list[int]] = defaultdict(list)
-    lakes = [tag(by_id(finished)[row.run_ids[0]], "mien.lake_hash") for row in rows]
+    lakes = [tag(known[row.run_ids[0]], "mien.lake_hash") for row in rows]
     for index, test in enumerate(tests):
         keyed[lakes[index], test.faces if test else ""].append(index)
-    blocks = [
-        Block(
-            lake_hash=lake,
-            tested=_tested_on(rows[members[0]]) if faces else "",
-            rows=_ranked([rows[i] for i in members], [tests[i] for i in members], seed),
+    blocks = []
+    for (lake, faces), members in keyed.items():
+        own = _with_settings([rows[i] for i in members], finished)
+        ranked = _ranked(own, [tests[i] for i in members], seed)
+        blocks.append(
+            Block(lake_hash=lake, tested=_tested_on(own[0]) if faces else "", rows=ranked)
         )
-        for (lake, faces), members in keyed.items()
-    ]
     blocks.sort(key=lambda block: (not block.tested, -len(block.rows)))
     notes = _notes(runs, finished, blocks)
     return Comparison(experiment=experiment, blocks=tuple(blocks), notes=notes)
@@ -167,40 +155,18 @@ def _trial(run: Run, known: Mapping[str, Run]) -> str:
     ancestor: Run | None = run
     while ancestor is not None:
         if tag(ancestor, "mien.kind") == "trial":
-            return ancestor.info.run_name
+            return ancestor.info.run_name or ancestor.info.run_id or ""
         ancestor = known.get(tag(ancestor, PARENT))
     return ""
 
 
-def _test(client: MlflowClient, group: Sequence[Run]) -> _Tested | None:
-    """All folds' test predictions as one confusion matrix per subject; None if a run has none."""
-    parts = [predictions_of(client, run) for run in group]
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts):
-        return None
-    rows = np.concatenate([part.rows for part in found])
-    labels = np.concatenate([part.labels for part in found])
-    subjects = np.concatenate([part.subjects for part in found])
-    num_classes = found[0].logits.shape[1]
-    predicted = np.concatenate([part.predicted for part in found])
-    unique, first, inverse, repeats = np.unique(
-        rows, return_index=True, return_inverse=True, return_counts=True
-    )
-    digest = hashlib.blake2b(unique.tobytes() + labels[first].tobytes(), digest_size=8)
-    digest.update(bytes([num_classes]))
-    names = np.unique(subjects)
-    counts = np.zeros((len(names), num_classes, num_classes))
-    cells = (np.searchsorted(names, subjects), labels, predicted)
-    np.add.at(counts, cells, 1.0 / repeats[inverse])
-    return _Tested(faces=digest.hexdigest(), subjects=names, counts_SKK=counts)
-
-
-def _row(group: Sequence[Run], test: _Tested | None, seed: int) -> Row:
+def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run], seed: int) -> Row:
     first = group[0]
     kind = tag(first, "mien.kind")
     row = Row(
         system=_system(first),
         kind=kind,
+        trial=_trial(first, known),
         run_ids=tuple(run.info.run_id for run in group),
         folds=tuple(dict.fromkeys(tag(run, "mien.fold") for run in group)),
         seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
@@ -247,7 +213,7 @@ def _with_settings(rows: Sequence[Row], runs: Sequence[Run]) -> list[Row]:
     return told
 
 
-def _ranked(rows: Sequence[Row], tests: Sequence[_Tested | None], seed: int) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[Row], tests: Sequence[Tested | None], seed: int) -> tuple[Row, ...]:
     """Best first, each with its paired difference to the best; a tie is called a tie."""
     order = sorted(range(len(rows)), key=lambda i: _standing(rows[i]), reverse=True)
     rows, tests = [rows[i] for i in order], [tests[i] for i in order]
@@ -292,6 +258,8 @@ def _notes(
     if unfinished:
         notes.append(f"{unfinished} of {len(runs)} runs have not finished and are left out")
     tested = [block for block in blocks if block.tested]
+    if len(tested) < len(blocks):
+        notes.append("validation figures have guided choices; only tests on unseen subjects count")
     if len({block.lake_hash for block in tested}) > 1:
         notes.append("rows of different lakes stand apart: their figures must not be compared")
     if len({block.tested for block in tested}) < len(tested) or len(tested) > len(

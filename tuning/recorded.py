@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, sqlite_path
@@ -77,3 +81,35 @@ def mean_metric(group: Sequence[Run], *names: str) -> float | None:
         if finite:
             return sum(finite) / len(finite)
     return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Tested:
+    """The test of one row: one confusion matrix per subject, the mean over seeds."""
+
+    faces: str
+    subjects: np.ndarray
+    counts_SKK: np.ndarray
+
+
+def tested_of(client: MlflowClient, group: Sequence[Run]) -> Tested | None:
+    """All folds' test predictions as one confusion matrix per subject; None if a run has none."""
+    parts = [predictions_of(client, run) for run in group]
+    found = [part for part in parts if part is not None]
+    if len(found) < len(parts):
+        return None
+    rows = np.concatenate([part.rows for part in found])
+    labels = np.concatenate([part.labels for part in found])
+    subjects = np.concatenate([part.subjects for part in found])
+    num_classes = found[0].logits.shape[1]
+    predicted = np.concatenate([part.predicted for part in found])
+    unique, first, inverse, repeats = np.unique(
+        rows, return_index=True, return_inverse=True, return_counts=True
+    )
+    digest = hashlib.blake2b(unique.tobytes() + labels[first].tobytes(), digest_size=8)
+    digest.update(bytes([num_classes]))
+    names = np.unique(subjects)
+    counts = np.zeros((len(names), num_classes, num_classes))
+    cells = (np.searchsorted(names, subjects), labels, predicted)
+    np.add.at(counts, cells, 1.0 / repeats[inverse])
+    return Tested(faces=digest.hexdigest(), subjects=names, counts_SKK=counts)

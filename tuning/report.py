@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv as csv_format
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 25
 NOTHING = "–"
-COLUMNS = (
+COLUMNS: Sequence[str] = (
     "block",
     "lake_hash",
     "tested",
     "system",
     "kind",
+    "trial",
     "settings",
     "runs",
     "folds",
@@ -62,30 +64,35 @@ def table(comparison: Comparison) -> Group:
 def _block_table(comparison: Comparison, block: Block) -> Table:
     where = f"lake {block.lake_hash[:12]}" if block.lake_hash else "unknown lake"
     title = f"{comparison.experiment}: {block.tested or 'no test predictions'}, {where}"
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    shown = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     tested = bool(block.tested)
     validated = any(row.validation_macro_recall is not None for row in block.rows)
     measured = any(row.figures for row in block.rows)
-    shown.add_column("system", overflow="fold", min_width=14)
-    for name in ("runs", "folds"):
-        shown.add_column(name, justify="right")
+    shown.add_column("system", overflow="fold", min_width=16)
+    shown.add_column("runs", justify="right")
     if tested:
-        shown.add_column("macro recall %", justify="right")
-        shown.add_column("accuracy %", justify="right")
-        shown.add_column("behind the best", justify="right")
-        shown.add_column("p", justify="right")
-        shown.add_column("verdict")
-    if validated:
+        shown.add_column("macro recall %", justify="right", min_width=9)
+        shown.add_column("accuracy %", justify="right", no_wrap=True)
+        shown.add_column("behind best", justify="right", no_wrap=True)
+        shown.add_column("verdict", no_wrap=True)
+    elif validated:
         shown.add_column("validation %", justify="right")
     if measured:
         shown.add_column("other figures")
-    shown.add_column("images/s", justify="right")
+    shown.add_column("images/s", justify="right", no_wrap=True)
     for row in block.rows[:SHOWN_ROWS]:
-        cells = [_name(row), str(len(row.run_ids)), str(len(row.folds))]
+        cells = [_name(row), str(len(row.run_ids))]
         if tested:
             cells += [_interval(row.macro_recall), _interval(row.accuracy)]
-            cells += [_difference(row.behind), _p(row.p), row.verdict]
-        if validated:
+            cells += [_difference(row.behind), _verdict(row)]
+        elif validated:
             cells.append(_percent(row.validation_macro_recall))
         if measured:
             cells.append("\n".join(f"{name} {value:.3g}" for name, value in row.figures.items()))
@@ -98,7 +105,7 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
 
 def _name(row: Row) -> str:
     changes = [f"{key.removeprefix('system.')}={value}" for key, value in row.settings.items()]
-    return "\n  ".join([row.system, *changes])
+    return "\n ".join([row.trial or row.system, *changes])
 
 
 def _percent(value: float | None) -> str:
@@ -108,20 +115,20 @@ def _percent(value: float | None) -> str:
 def _interval(interval: Interval | None) -> str:
     if interval is None:
         return NOTHING
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{100 * interval.value:.1f}\n{100 * interval.low:.1f}–{100 * interval.high:.1f}"
 
 
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return NOTHING
     low, high = 100 * difference.low, 100 * difference.high
-    return f"{100 * difference.value:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{100 * difference.value:.1f}\n{low:.1f} to {high:.1f}"
 
 
-def _p(p: float | None) -> str:
-    if p is None:
-        return NOTHING
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+def _verdict(row: Row) -> str:
+    if row.p is None:
+        return row.verdict
+    return f"{row.verdict}\np {'<0.001' if row.p < 0.001 else f'{row.p:.3f}'}"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -136,7 +143,9 @@ def csv(comparison: Comparison) -> str:
     writer.writeheader()
     for number, block in enumerate(comparison.blocks, 1):
         for row in block.rows:
-            writer.writerow({"block": number, **_csv_row(block, row)})
+            writer.writerow(
+                {"block": number, **_csv_row(block, row)}  # pyright: ignore[reportArgumentType]
+            )
     return text.getvalue()
 
 
@@ -146,6 +155,7 @@ def _csv_row(block: Block, row: Row) -> Mapping[str, Any]:
         "tested": block.tested,
         "system": row.system,
         "kind": row.kind,
+        "trial": row.trial,
         "settings": "; ".join(f"{key}={value}" for key, value in row.settings.items()),
         "runs": len(row.run_ids),
         "folds": " ".join(row.folds),

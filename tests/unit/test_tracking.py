@@ -172,6 +172,9 @@ def test_pictures_and_files_arrive_once_under_mlflows_names(store, run_id, tmp_p
         p.startswith("images/samples~edits+step+64+") for p in pictures
     )
     assert [item.path for item in client.list_artifacts(run_id, "test")] == ["test/scorecard.json"]
+    assert "samples~edits.png" in [item.path for item in client.list_artifacts(run_id)]
+    note = client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert note.count("get-artifact?path=samples~edits.png&run_uuid=") == 1
     assert not list((tmp_path / "journal.pictures").iterdir())
 
 
