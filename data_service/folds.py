@@ -121,7 +121,7 @@ def official_split(
         name: np.bincount(groups.of_row[split == name], minlength=len(groups.counts)) > 0
         for name in ("train", "validation", "test")
     }
-    torn = int((sum(mark.astype(int) for mark in marked.values()) > 1).sum())
+    torn = int((np.sum([mark.astype(int) for mark in marked.values()], axis=0) > 1).sum())
     if torn:
         raise ValueError(f"official split: {torn} subjects stand in more than one part of it")
     validates = marked["validation"]
@@ -146,7 +146,9 @@ def _groups(
     codes = class_codes(table, tuple(Expression) if classes is None else classes)
     rows = np.arange(len(codes)) if classes is None else np.flatnonzero(codes >= 0)
     names, of_row = np.unique(subject_keys(table)[rows], return_inverse=True)
-    order = np.argsort(seeds.derive(seeds.text_keys(names), f"folds/{seed}"), kind="stable")
+    order = np.argsort(
+        seeds.derive(seeds.text_keys(names.tolist()), f"folds/{seed}"), kind="stable"
+    )
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     counts = np.zeros((len(names), int(codes.max(initial=0)) + 2), np.int64)

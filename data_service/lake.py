@@ -114,7 +114,7 @@ class LakeWriter:
         step = max(1, _FILE_BYTES // int(np.prod(self._shape)))
         for start in range(0, rows.count, step):
             table, pixels_NP = rows.read(start, start + step)
-            pixels.update(pixels_NP)
+            pixels.update(pixels_NP.data)
             labels.update("\n".join(map(json.dumps, table.to_pylist())).encode() + b"\n")
             packed = pa.Array.from_buffers(
                 pa.binary(pixels_NP.shape[1]), len(pixels_NP), [None, pa.py_buffer(pixels_NP)]
@@ -130,7 +130,9 @@ class LakeWriter:
             sink,
             compression="zstd",
             compression_level=1,
-            use_dictionary=[name for name in table.column_names if name != _IMAGE],
+            use_dictionary=[  # pyright: ignore[reportArgumentType]
+                name for name in table.column_names if name != _IMAGE
+            ],
         )
         content = sink.getbuffer()
         file_hash = blake(content).hexdigest()
@@ -242,7 +244,7 @@ class Lake:
         schema = face_schema(self.manifest.image_size, self.manifest.channels)
         names = [name for name in schema.names if name != _IMAGE]
         files = [self.path / file.name for file in self.manifest.files]
-        tables = [pq.read_table(file, columns=names, partitioning=None) for file in files]
+        tables = [pq.ParquetFile(file).read(columns=names) for file in files]
         return pa.concat_tables(tables).combine_chunks()
 
     @cached_property

@@ -112,7 +112,7 @@ class SealedPool:
     @cached_property
     def table(self) -> pa.Table:
         """One row for each face."""
-        return pq.read_table(self.path / ROWS, partitioning=None)
+        return pq.ParquetFile(self.path / ROWS).read()
 
     @cached_property
     def faces(self) -> np.ndarray:
@@ -132,7 +132,7 @@ class SealedPool:
 def content_hash(table: pa.Table, faces_MHWC: np.ndarray) -> str:
     """The hash of a pool's rows and pixels."""
     digest = blake(json.dumps(table.to_pylist()).encode())
-    digest.update(np.ascontiguousarray(faces_MHWC))
+    digest.update(np.ascontiguousarray(faces_MHWC).data)
     return digest.hexdigest()
 
 

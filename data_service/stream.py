@@ -28,6 +28,7 @@ STEPS_PER_TASK = 256
 """Steps of one Ray Data task, at least: what is built again when a worker process dies."""
 
 MAX_TASKS = 512
+BLOCK_BYTES = 8 << 20
 
 
 @contextmanager
@@ -43,8 +44,8 @@ def open_stream(
 ) -> Iterator[Iterator[PackedBatch]]:
     """The batches of steps start to stop for worker `rank` of `world`, in order.
 
-    Building begins at once, and goes at most about `prefetch` batches ahead. Leaving the context
-    ends what builds them, in the middle of the run too.
+    Building begins at once. A thread goes at most `prefetch` batches ahead; Ray Data a few blocks,
+    each of half as many batches. Leaving the context ends what builds them, in mid-run too.
     """
     if kind == "ray":
         stream = _Ahead(ray_batches(source, start, stop, rank, world, prefetch), depth=1)
@@ -69,8 +70,8 @@ def ray_batches(
 ) -> Generator[PackedBatch]:
     """Has the batches built by one Ray Data execution; needs an initialised Ray, but no free CPU.
 
-    Hence `from_items`, which makes its blocks here: reading or `from_arrow` would start tasks that
-    wait for a CPU for ever where the workers hold them all.
+    Hence `from_items`, which makes its blocks here (reading or `from_arrow` would start tasks that
+    wait for a CPU for ever where the workers hold them all), and an actor that takes no CPU.
     """
     if start >= stop:
         return
@@ -78,7 +79,7 @@ def ray_batches(
     import ray.data  # a second to import, and needed here only
 
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    context = _context(prefetch * source.most_bytes // world)
+    context = _context(source.most_bytes // world, prefetch)
     with ray.data.DataContext.current(context), _quiet("ray.data"):
         built = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
             BatchActor,
@@ -90,30 +91,35 @@ def ray_batches(
             label_selector=here,
         )
         tables = iter(built.iter_batches(batch_size=None, batch_format="pyarrow"))
-        with closing(tables):
+        with closing(tables):  # pyright: ignore[reportArgumentType]
             for table in tables:
-                yield PackedBatch.from_table(table)
+                yield from PackedBatch.from_table(table)
 
 
 def _ranges(start: int, stop: int) -> list[dict[str, int]]:
+    """The first step alone, so that it is there soon, and the rest in few tasks."""
     size = max(STEPS_PER_TASK, -(-(stop - start) // MAX_TASKS))
-    return [{"start": first, "stop": min(first + size, stop)} for first in range(start, stop, size)]
+    firsts = [start, *range(start + 1, stop, size)]
+    return [
+        {"start": first, "stop": end}
+        for first, end in zip(firsts, [*firsts[1:], stop], strict=True)
+    ]
 
 
-def _context(object_store_bytes: int) -> ray.data.DataContext:
+def _context(batch_bytes: int, prefetch: int) -> ray.data.DataContext:
     """How one execution among several behaves: in order, quiet, patient, within its share.
 
-    The actor takes no CPU, so that a cluster whose workers hold them all still streams; every batch
-    is a block, so that the first is there as soon as it is built.
+    Ray spends milliseconds on every block, hence several batches make one, where they are small.
     """
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
-    context.target_max_block_size = 1
+    context.target_max_block_size = min(BLOCK_BYTES, batch_bytes * max(prefetch // 2, 1))
     options = context.execution_options
     options.preserve_order = True
-    options.resource_limits = options.resource_limits.copy(object_store_memory=object_store_bytes)
+    limit = prefetch * batch_bytes + 2 * BLOCK_BYTES
+    options.resource_limits = options.resource_limits.copy(object_store_memory=limit)
     return context
 
 

@@ -37,7 +37,7 @@ class Averages:
             follow = 1 - 0.5 ** (step_images / halflife)
             named = dict(player.module.named_parameters())
             values = self.values[player.name]
-            torch._foreach_lerp_(
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
                 list(values.values()), [named[name].detach() for name in values], follow
             )
 

@@ -130,16 +130,23 @@ def _in_processes(
     import ray
 
     task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1)(
-        launch.train
+        _train_fold
     )
     waiting, running, done = list(folds), {}, {}
     while waiting or running:
         while waiting and len(running) < parallel:
             fold = waiting.pop(0)
-            running[task.remote(run, lake, fold=fold, experiment=experiment, parent=parent)] = fold
+            reference = task.remote(run, lake, fold, experiment, parent)
+            running[reference] = fold
         (ready,), _ = ray.wait(list(running), num_returns=1)
         done[running.pop(ready)] = ray.get(ready)
     yield from (done[fold] for fold in folds)
+
+
+def _train_fold(
+    run: RunConfig, lake: Path, fold: str, experiment: str, parent: str
+) -> launch.RunResult:
+    return launch.train(run, lake, fold=fold, experiment=experiment, parent=parent)
 
 
 def _pooled(

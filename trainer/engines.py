@@ -20,7 +20,10 @@ from trainer.schedules import value_at
 from trainer.system import OptimizerConfig, Player
 from trainer.world import World
 
-MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq")}
+MOMENTS: dict[str, tuple[str, ...]] = {
+    "adam": ("exp_avg", "exp_avg_sq"),
+    "adamw": ("exp_avg", "exp_avg_sq"),
+}
 MOMENTS["sgd"] = ("momentum_buffer",)
 _BUCKET_ELEMENTS = 5_000_000
 

@@ -99,7 +99,7 @@ def _bare(faces_BCHW: Tensor, target_expression_B: Tensor) -> FaceBatch:
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class CrossFittedGate:
     """The gate, as `data_service.synthesis.Admission`.
 
@@ -119,7 +119,7 @@ class CrossFittedGate:
         """Two judges, each trained on one half of the training subjects."""
         rows_N = np.asarray(data.fold.train_rows)
         half_of_row = _halves(lake, rows_N)
-        judges = tuple(
+        first, second = (
             train_judge(
                 lake,
                 rows_N[half_of_row[rows_N] != half],
@@ -130,6 +130,7 @@ class CrossFittedGate:
             )
             for half in (0, 1)
         )
+        judges = (first, second)
         identity = training.system.frozen().get("identity")
         named = {"judge 0": judges[0], "judge 1": judges[1]}
         networks = named | ({"identity": identity} if identity else {})

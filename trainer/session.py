@@ -25,6 +25,7 @@ from trainer.loop import StepResult, Training, begin, fit
 from trainer.restore import start_from
 from trainer.samples import sample_grid
 from trainer.scoring import validation_metrics
+from trainer.sender import Status
 from trainer.system import SystemSpec
 from trainer.tracking import Tracker
 from trainer.world import World
@@ -119,6 +120,8 @@ def _open(job: Job, world: World, started: float, on_validation: OnValidation | 
 def _resume(session: Session) -> None:
     """Every rank reads the same checkpoint: the newest that rank 0 finds whole."""
     found = checkpoint.latest(session.job.checkpoints) if session.world.leads else None
+    if session.world.leads and found is None and checkpoint.saved(session.job.checkpoints):
+        raise ValueError(f"every checkpoint below {session.job.checkpoints} is damaged")
     step = session.world.broadcast_object(found.progress.step if found else None)
     if step is None:
         return
@@ -394,5 +397,10 @@ def _close(session: Session, status: str, result: dict[str, Any] | None = None) 
     if result is not None:
         feed.report(tracker, session.job, result, session.data.info)
         tracker.commit(progress.images)
-    names = {"finished": "FINISHED", "stopped": "KILLED", "pruned": "KILLED", "failed": "FAILED"}
+    names: dict[str, Status] = {
+        "finished": "FINISHED",
+        "stopped": "KILLED",
+        "pruned": "KILLED",
+        "failed": "FAILED",
+    }
     tracker.close(names[status])

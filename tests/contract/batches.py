@@ -258,7 +258,9 @@ def with_sgd(world: World, name: str, zero: int | None) -> dict[str, dict[str, t
     }
 
 
-def _sgd_training(world: World, name: str, zero: int | None, *, rate: float, steps: int) -> Training:
+def _sgd_training(
+    world: World, name: str, zero: int | None, *, rate: float, steps: int
+) -> Training:
     """A training of at least `steps` steps over all stages."""
     made = training(tiny(name, **{"engine.zero": zero}), world, steps_per_stage=1)
     made.stages = tuple(

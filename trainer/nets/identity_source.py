@@ -9,6 +9,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal, get_args
 
 import numpy as np
@@ -157,7 +158,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise _unreadable(path, error) from None
     except (zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from None
-    except torch.serialization.pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise _unreadable(path, error) from None
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
