@@ -8,13 +8,12 @@ happens between two of them.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.averages import Averages
 from trainer.config import RunConfig, weights_of
@@ -39,6 +38,7 @@ class Training:
     engines: dict[str, PlayerEngine] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
     pending_moments: dict[str, Tensor] = field(default_factory=dict)
+    moving: str | None = None
 
     @property
     def stage(self) -> Stage:
@@ -150,8 +150,6 @@ def _enter(training: Training) -> None:
         for player in training.players.values()
         if stage.moves(player.name)
     }
-    for player in training.players.values():
-        player.module.train(stage.moves(player.name))
     for name, engine in training.engines.items():
         prefix = f"{name}/"
         engine.load_moments(
@@ -161,6 +159,10 @@ def _enter(training: Training) -> None:
                 if key.startswith(prefix)
             }
         )
+    for player in training.players.values():
+        player.module.train(stage.moves(player.name)).requires_grad_(False)
+        set_statistics_updates(player.module, False)
+    training.moving = None
 
 
 def _engine(training: Training, player: Player, stage: Stage) -> PlayerEngine:
@@ -226,7 +228,7 @@ def _step(
 def _prepare(training: Training, stage: Stage, context: StepContext) -> Any:
     if stage.prepare is None:
         return None
-    _put_on_turn(training, stage, None)
+    _put_on_turn(training, None)
     with torch.no_grad(), _autocast(training):
         return stage.prepare(replace(context, turn="prepare"))
 
@@ -234,7 +236,7 @@ def _prepare(training: Training, stage: Stage, context: StepContext) -> Any:
 def _observe(training: Training, stage: Stage, context: StepContext) -> None:
     if stage.observe is None:
         return
-    _put_on_turn(training, stage, None)
+    _put_on_turn(training, None)
     with torch.no_grad():
         for name, value in stage.observe(replace(context, turn="observe")).items():
             value = value.double()
@@ -251,7 +253,7 @@ def _backward(
     signals: tuple[bool, ...],
 ) -> tuple[dict[str, Tensor], tuple[bool, ...]]:
     """One turn up to its gradients: its raw terms (detached), and the signals of all ranks."""
-    _put_on_turn(training, stage, turn.player)
+    _put_on_turn(training, turn.player)
     due = context.wanted.intersection(turn.terms)
     own = replace(context, wanted=due, turn=f"{stage.name}/{turn.player}", repeat=repeat)
     with _autocast(training):
@@ -298,17 +300,16 @@ def _means(world: World, found: Mapping[str, Tensor | Mean]) -> dict[str, Tensor
     }
 
 
-def _put_on_turn(training: Training, stage: Stage, moving: str | None) -> None:
+def _put_on_turn(training: Training, moving: str | None) -> None:
     """Only the moving player's trained parameters want gradients; only its statistics follow."""
-    for player in training.players.values():
-        on_turn = player.name == moving
-        _set_trainable(player.module, stage.trains.get(player.name, "*") if on_turn else None)
-        set_statistics_updates(player.module, on_turn)
-
-
-def _set_trainable(module: nn.Module, pattern: str | None) -> None:
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(pattern is not None and fnmatch.fnmatch(name, pattern))
+    if moving == training.moving:
+        return
+    for name in filter(None, (training.moving, moving)):
+        on_turn = name == moving
+        for parameter in training.engines[name].parameters.values():
+            parameter.requires_grad_(on_turn)
+        set_statistics_updates(training.players[name].module, on_turn)
+    training.moving = moving
 
 
 def _autocast(training: Training) -> torch.autocast:
