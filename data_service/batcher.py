@@ -10,12 +10,14 @@ from data_service.source import FaceSource
 
 
 class BatchActor:
-    """Builds the batches of the ranges of steps that it is given, each as a block of its own."""
+    """Builds the batches of the ranges of steps that it is given, in blocks of at most so many."""
 
-    def __init__(self, source: FaceSource, rank: int, world: int) -> None:
+    def __init__(self, source: FaceSource, rank: int, world: int, block_steps: int) -> None:
         self._source, self._rank, self._world = source, rank, world
+        self._block_steps = block_steps
 
     def __call__(self, ranges: pa.Table) -> Iterator[pa.Table]:
         for steps in ranges.to_pylist():
-            for step in range(steps["start"], steps["stop"]):
-                yield self._source.batch(step, self._rank, self._world).to_table()
+            for first in range(steps["start"], steps["stop"], self._block_steps):
+                block = range(first, min(first + self._block_steps, steps["stop"]))
+                yield self._source.block(block, self._rank, self._world).to_table()

@@ -14,10 +14,11 @@ import numpy as np
 from data_service import columns, seeds
 from data_service.crops import AugmentConfig, Crops
 from data_service.lake import Lake
-from data_service.packing import PackedBatch
+from data_service.packing import Block, PackedBatch, Specs
 from data_service.plan import Plan, StepPlan
 from data_service.pool import SealedPool
 
+Values = dict[str, np.ndarray]
 Images = dict[str, tuple[np.ndarray, Crops]]
 
 
@@ -43,19 +44,30 @@ class FaceSource:
         for each view; `partner/RULE/faces`, `/expression`, `/valid` for each rule; and the fields
         that the stage asked for. Faces are uint8 B x S x S x C.
         """
+        return self.block(range(step, step + 1), rank, world).batches[0]
+
+    def block(self, steps: range, rank: int = 0, world: int = 1) -> Block:
+        """The batches of several steps, side by side in memory."""
+        drafts = [self._draft(step, rank, world) for step in steps]
+        layouts = [(step, specs) for step, (specs, _, _) in zip(steps, drafts, strict=True)]
+        block = Block.allocate(layouts)
+        for packed, (_, values, images) in zip(block.batches, drafts, strict=True):
+            arrays = packed.arrays()
+            for name, array in values.items():
+                arrays[name][...] = array
+            for name, (rows_B, crops) in images.items():
+                crops.cut(self._faces, rows_B, arrays[name])
+        return block
+
+    def _draft(self, step: int, rank: int, world: int) -> tuple[Specs, Values, Images]:
+        """What a batch is to hold: all arrays' types and shapes, the small ones, the cuts."""
         part = self.plan.step(step).shard(rank, world)
         needs = self.plan.stages[part.stage].needs
         values, images = _labels(part), self._images(part)
         values |= self._fields(part, needs.fields, images[f"view/{needs.views[0]}"][1])
+        specs: dict = {name: (array.dtype.str, array.shape) for name, array in values.items()}
         shape = (len(part), self.side, self.side, self._lake.manifest.channels)
-        specs = {name: (array.dtype.str, array.shape) for name, array in values.items()}
-        packed = PackedBatch.allocate(step, specs | dict.fromkeys(images, ("|u1", shape)))
-        arrays = packed.arrays()
-        for name, array in values.items():
-            arrays[name][...] = array
-        for name, (rows_B, crops) in images.items():
-            crops.cut(self._faces, rows_B, arrays[name])
-        return packed
+        return specs | dict.fromkeys(images, ("|u1", shape)), values, images
 
     def __getstate__(self) -> dict[str, object]:
         """What a copy in another process starts from: the fields, not what was opened here."""
@@ -85,9 +97,7 @@ class FaceSource:
             return Crops.centre(len(part), face_side, self.side)
         return Crops.draw(view_key(part.key, view), face_side, self.side, self.augment)
 
-    def _fields(
-        self, part: StepPlan, wanted: tuple[str, ...], crops: Crops
-    ) -> dict[str, np.ndarray]:
+    def _fields(self, part: StepPlan, wanted: tuple[str, ...], crops: Crops) -> Values:
         values = {name: _of_rows(self._columns[name], part.rows) for name in wanted}
         if "landmarks" in values:
             values["landmarks"] = crops.move(values["landmarks"])
@@ -124,7 +134,7 @@ def view_key(key_B: np.ndarray, view: str) -> np.ndarray:
     return key_B if view == "augmented" else seeds.derive(key_B, f"view {view}")
 
 
-def _labels(part: StepPlan) -> dict[str, np.ndarray]:
+def _labels(part: StepPlan) -> Values:
     values = {
         "row": part.rows,
         "key": part.key,

@@ -21,14 +21,15 @@ from typing import Literal
 import ray
 
 from data_service.batcher import BatchActor
-from data_service.packing import PackedBatch
+from data_service.packing import PackedBatch, batches_of
 from data_service.source import FaceSource
 
 STEPS_PER_TASK = 256
 """Steps of one Ray Data task, at least: what is built again when a worker process dies."""
 
 MAX_TASKS = 512
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
+"""Batches are joined to blocks of at most this size, for Ray spends milliseconds on each."""
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def open_stream(
     """The batches of steps start to stop for worker `rank` of `world`, in order.
 
     Building begins at once. A thread goes at most `prefetch` batches ahead; Ray Data a few blocks,
-    each of half as many batches. Leaving the context ends what builds them, in mid-run too.
+    each of as many batches at most. Leaving the context ends what builds them, in mid-run too.
     """
     if kind == "ray":
         stream = _Ahead(ray_batches(source, start, stop, rank, world, prefetch), depth=1)
@@ -76,14 +77,16 @@ def ray_batches(
     if start >= stop:
         return
     ranges = _ranges(start, stop)
+    batch_bytes = source.most_bytes // world
+    block_steps = max(1, min(BLOCK_BYTES // batch_bytes, prefetch))
     import ray.data  # a second to import, and needed here only
 
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    context = _context(source.most_bytes // world, prefetch)
+    context = _context(prefetch * batch_bytes, block_steps * batch_bytes)
     with ray.data.DataContext.current(context), _quiet("ray.data"):
         built = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
             BatchActor,
-            fn_constructor_args=(source, rank, world),
+            fn_constructor_args=(source, rank, world, block_steps),
             compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=1),
             batch_size=None,
             batch_format="pyarrow",
@@ -93,7 +96,7 @@ def ray_batches(
         tables = iter(built.iter_batches(batch_size=None, batch_format="pyarrow"))
         with closing(tables):  # pyright: ignore[reportArgumentType]
             for table in tables:
-                yield from PackedBatch.from_table(table)
+                yield from batches_of(table)
 
 
 def _ranges(start: int, stop: int) -> list[dict[str, int]]:
@@ -106,19 +109,19 @@ def _ranges(start: int, stop: int) -> list[dict[str, int]]:
     ]
 
 
-def _context(batch_bytes: int, prefetch: int) -> ray.data.DataContext:
+def _context(ahead_bytes: int, block_bytes: int) -> ray.data.DataContext:
     """How one execution among several behaves: in order, quiet, patient, within its share.
 
-    Ray spends milliseconds on every block, hence several batches make one, where they are small.
+    What the actor yields is of that size, so Ray neither divides it nor joins it with another.
     """
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
-    context.target_max_block_size = min(BLOCK_BYTES, batch_bytes * max(prefetch // 2, 1))
+    context.target_max_block_size = block_bytes
     options = context.execution_options
     options.preserve_order = True
-    limit = prefetch * batch_bytes + 2 * BLOCK_BYTES
+    limit = ahead_bytes + 2 * BLOCK_BYTES
     options.resource_limits = options.resource_limits.copy(object_store_memory=limit)
     return context
 
