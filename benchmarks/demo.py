@@ -20,15 +20,16 @@ os.environ["MIEN_HOME"] = str(FOLDER / "mien-home")
 os.environ["MIEN_CACHE"] = str(FOLDER / "cache")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-SUBJECTS, FACES_PER_SUBJECT, SIZE = 90, 48, 64
+SUBJECTS, FACES_PER_SUBJECT, SIZE = 100, 40, 56
+IDENTITY_IMAGES, SEARCH_IMAGES = 4096, 1536
 SEARCH = (
-    "lambda_1=0.2:5:log",
-    "lambda_2=0.2:5:log",
-    "lambda_3=0.05:2:log",
-    "lambda_4=0.05:2:log",
-    "lambda_5=0.05:2:log",
+    "lambda_cls=0.3:3:log",
+    "lambda_pix=0.3:3:log",
+    "lambda_idn=0.005:0.5:log",
+    "lambda_adv=0.01:0.5:log",
+    "lambda_exp=0.01:1:log",
     "system.gates.granularity=pixel,channel,scalar",
-    "system.gates.bias=-2:2",
+    "system.gates.leak_bias=-2:2",
 )
 Result = TypeVar("Result")
 
@@ -58,6 +59,7 @@ def main() -> None:
 
 
 def _walk() -> None:
+    from cluster.home import tracking_uri
     from data_service.ingest import ingest
     from trainer import catalog
     from trainer.launch import RunResult, train
@@ -68,7 +70,7 @@ def _walk() -> None:
     lake = FOLDER / "lake"
     options = {"subjects": SUBJECTS, "faces_per_subject": FACES_PER_SUBJECT}
     report = step(
-        f"ingest drawn --lake {lake.name} --size {SIZE}",
+        f"ingest drawn --lake {lake.name} --size {SIZE} --option subjects={SUBJECTS} ...",
         lambda: ingest("drawn", None, lake, image_size=SIZE, options=options),
     )
     print(f"  {report.faces} faces, {report.rejected} rejected")
@@ -78,7 +80,10 @@ def _walk() -> None:
         chosen = with_overrides(catalog.recipe(recipe), settings)
         return train(chosen, lake, fold="1/5", experiment="demo")
 
-    identity = step("train identity.tiny --lake lake --fold 1/5", lambda: run("identity.tiny", 1))
+    identity = step(
+        f"train identity.tiny --lake lake --fold 1/5 --set system.images={IDENTITY_IMAGES}",
+        lambda: run("identity.tiny", 1, **{"system.images": IDENTITY_IMAGES}),
+    )
     teacher = {"system.identity_network": identity.run_id}
     trained = {}
     for recipe in ("fersnet.tiny", "exprgan.tiny"):
@@ -88,15 +93,21 @@ def _walk() -> None:
             lambda recipe=recipe: run(recipe, 2, **teacher),
         )
         _say(trained[recipe])
-    short = with_overrides(
-        catalog.recipe("fersnet.tiny"), {**teacher, "system.stages.joint_images": 3072}
-    )
+    short = with_overrides(catalog.recipe("fersnet.tiny"), {**teacher, "system.images": SEARCH_IMAGES})
     found = step(
         "tune fersnet.tiny --lake lake --trials 6 --parallel 2 --search lambda_1=0.2:5:log ...",
-        lambda: search(short, lake, trials=6, search=SEARCH, parallel=2, experiment="demo"),
+        lambda: search(
+            short,
+            lake,
+            trials=6,
+            search=SEARCH,
+            objectives=("macro_recall",),
+            parallel=2,
+            experiment="demo",
+        ),
     )
     print(f"  best: {found.best}")
-    comparison = step("compare demo", lambda: compare(os.environ.get("X", ""), "demo"))
+    comparison = step("compare demo", lambda: compare(tracking_uri(), "demo"))
     from rich.console import Console
 
     Console().print(comparison.table())
