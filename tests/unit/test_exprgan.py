@@ -14,7 +14,7 @@ from trainer.config import wanted, weights_of
 from trainer.noise import keyed_noise
 from trainer.overrides import with_overrides
 from trainer.system import Progress, StepContext, System
-from trainer.systems.exprgan import losses, scramble
+from trainer.systems.exprgan import losses, views
 from trainer.systems.exprgan.config import NetworkConfig
 from trainer.systems.exprgan.nets import CodeConv, Critic, Generator, LatentCritic, expression_code
 
@@ -57,7 +57,7 @@ def test_published_sizes() -> None:
     config = catalog.recipe("exprgan.paper").system.network
     with torch.device("meta"):
         generator = Generator(config, OULU, 30)
-        critic = Critic(config, OULU, 5)
+        critic = Critic(config, OULU, 5, channels=3, reads=False)
         latent_critic = LatentCritic(config)
     encoder = [3, 64, 128, 256, 512, 1024]
     convs = sum(a * b * 25 + b for a, b in pairwise(encoder))
@@ -111,16 +111,14 @@ def test_nothing_beyond_the_paper_is_on_in_the_paper_recipe() -> None:
     run = catalog.recipe("exprgan.paper")
     ours = {name for name, value in weights_of(run).items() if value == 0}
     assert ours == {
-        "edge",
         "edit_class",
-        "edit_identity",
-        "cycle",
-        "repaint",
+        "shift",
+        "light",
         "critic_class",
         "critic_mismatch",
     }
-    assert not run.system.scramble.on and not run.system.edit_faces
-    assert not run.system.network.skips and run.system.network.output == "image"
+    assert not run.system.edit_faces and run.system.view == views.ViewConfig()
+    assert not run.system.network.normalise and run.system.network.output == "image"
     needs = catalog.load("exprgan").data(run.system)
     assert needs.target == "own" and needs.partner == "none"
 
@@ -196,40 +194,49 @@ def test_no_identity_network_says_how_to_get_one() -> None:
         catalog.load("exprgan").build(run.system, OULU)
 
 
-def test_warp_output_moves_the_face_and_starts_near_it() -> None:
+def test_movement_starts_near_the_source_and_is_symmetric() -> None:
     torch.manual_seed(0)
     config = NetworkConfig(
-        encoder_channels=(4, 8, 8), decoder_channels=(8, 8, 8), output="warp", skips=True
+        encoder_channels=(4, 8, 8), decoder_channels=(8, 8, 8), output="movement"
     )
     generator = Generator(config, FEW, 3)
     faces = _batch().faces_BCHW
-    smooth = torch.nn.functional.avg_pool2d(faces, 9, stride=1, padding=4)
-    made = generator(smooth, torch.zeros(4, 3))
-    assert made.shape == faces.shape
-    assert (made - smooth).abs().mean() < smooth.abs().mean()
+    made = generator(faces, torch.zeros(4, 3))
+    assert made.faces_BCHW.shape == faces.shape
+    assert (made.faces_BCHW - faces).abs().mean() < 0.5 * faces.abs().mean()
+    shift = made.shift_B2HW
+    assert shift is not None
+    assert torch.allclose(shift[:, 0], -shift[:, 0].flip(2), atol=1e-6)
+    assert torch.allclose(shift[:, 1], shift[:, 1].flip(2), atol=1e-6)
+    assert float(shift[:, :, 0].abs().max()) < float(shift.abs().max())
 
 
-def test_scrambling_leaves_the_rest_of_the_face() -> None:
+def test_a_critics_view_is_keyed_and_without_noise_plain() -> None:
     batch = _batch(8)
-    donors = batch.partners["other_class"]
 
     def noise(name: str, shape: tuple[int, ...], *, uniform: bool = False) -> torch.Tensor:
-        return keyed_noise(batch.key_B, name, shape, uniform=uniform)
+        return keyed_noise(batch.key_B[: shape[0]], name, shape, uniform=uniform)
 
-    nothing = scramble.ScrambleConfig()
-    assert torch.equal(scramble.scrambled(nothing, batch.faces_BCHW, None, noise), batch.faces_BCHW)
-    mouth = scramble.ScrambleConfig(mouth=1.0)
-    changed = scramble.scrambled(mouth, batch.faces_BCHW, donors, noise) != batch.faces_BCHW
-    assert changed[:, :, 30:44, 12:36].float().mean() > 0.9
-    assert not changed[:, :, :24].any()
-    half = scramble.ScrambleConfig(mouth=0.5)
-    changed = scramble.scrambled(half, batch.faces_BCHW, donors, noise) != batch.faces_BCHW
-    assert 0 < int(changed.flatten(1).any(1).sum()) < 8
-    warp = scramble.ScrambleConfig(warp=0.1)
-    assert not torch.equal(
-        scramble.scrambled(warp, batch.faces_BCHW, None, noise), batch.faces_BCHW
+    faces = batch.faces_BCHW
+    assert torch.equal(views.seen(views.ViewConfig(), faces, noise), faces)
+    config = views.ViewConfig(
+        grey=True, mirror=True, shift_pixels=2, light=0.1, gain=0.2, grain=0.02
     )
-    assert warp.on and warp.partner == "none" and mouth.partner == "other_class"
+    assert torch.equal(views.seen(config, faces, None), faces.mean(1, keepdim=True))
+    varied = views.seen(config, faces, noise)
+    assert varied.shape == (8, 1, 48, 48)
+    assert torch.equal(varied, views.seen(config, faces, noise))
+    assert torch.equal(varied[:3], views.seen(config, faces[:3], noise))
+    placed = views.seen(views.ViewConfig(mirror=True, shift_pixels=2), faces, noise)
+    inside, flipped = placed[:, :, 8:-8, 8:-8], faces.flip(3)
+    for face, candidates in zip(inside, zip(faces, flipped)):
+        shifts = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+        gaps = [
+            (face - one[:, 8 + y : 40 + y, 8 + x : 40 + x]).abs().max()
+            for one in candidates
+            for y, x in shifts
+        ]
+        assert min(gaps) < 1e-4
 
 
 def test_class_error_asks_for_the_class_to_the_degree_of_the_intensity() -> None:

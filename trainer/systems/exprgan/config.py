@@ -9,7 +9,7 @@ from trainer.config import knob, weight
 from trainer.nets.identity_source import Shape
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig
-from trainer.systems.exprgan.scramble import ScrambleConfig
+from trainer.systems.exprgan.views import ViewConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,11 +47,16 @@ class NetworkConfig:
     code_features: tuple[int, int] = knob((128, 64), doc="Q's layer for all, then for each class")
     latent_critic_features: tuple[int, ...] = knob((64, 32, 16), doc="layers of D_z")
     normalise: bool = knob(False, doc="batch norm in encoder and decoder (ours)")
-    skips: bool = knob(False, doc="the decoder also sees the encoder's maps (ours)")
-    output: Literal["image", "warp"] = knob(
-        "image", doc="the decoder draws the face, or moves and repaints parts of it (warp; ours)"
+    output: Literal["image", "movement"] = knob(
+        "image", doc="the decoder draws the face, or says how the source's parts move (ours)"
     )
-    max_shift: float = knob(0.25, bounds=(0.0, 1.0), doc="of output warp, in half face sides")
+    max_shift: float = knob(
+        0.2, bounds=(0.0, 1.0), doc="of output movement: furthest shift, in half face sides"
+    )
+    max_light: float = knob(
+        0.6, bounds=(0.0, 2.0), doc="of output movement: most light added or taken, in [-1, 1]"
+    )
+    symmetric: bool = knob(True, doc="output movement is the same on both sides of the face")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,20 +64,18 @@ class Weights:
     """The terms of all three players; lambda_1 to lambda_5 are the paper's objective.
 
     The paper's pixel and critic terms have weight 1. The terms marked as ours serve small data and
-    short training: with `edit_faces`, those of the second group see faces of another class.
+    short training. With `edit_faces` all but `pixel` see faces that are given another class.
     """
 
     pixel: Schedule = weight(1.0, doc="L1 of a face and its reconstruction, in [-1, 1]")
-    edge: Schedule = weight(0.0, doc="L1 of the same two's differences of neighbours (ours)")
-    identity: Schedule = weight(1.0, paper="lambda_1", doc="identity features of the same two")
+    identity: Schedule = weight(1.0, paper="lambda_1", doc="identity features, made and source")
     expression_code: Schedule = weight(1.0, paper="lambda_2", doc="Q reads the code in the face")
     adversarial_image: Schedule = weight(0.01, paper="lambda_3", doc="the face fools D_img")
     adversarial_latent: Schedule = weight(0.01, paper="lambda_4", doc="g(x) fools D_z")
     tv: Schedule = weight(0.001, paper="lambda_5", doc="total variation")
     edit_class: Schedule = weight(0.0, doc="D_img's reading of an edited face (ours)")
-    edit_identity: Schedule = weight(0.0, doc="1 - cosine of identity embeddings (ours)")
-    cycle: Schedule = weight(0.0, doc="L1 of a face edited there and back (ours)")
-    repaint: Schedule = weight(0.0, doc="share that output warp repaints (ours)")
+    shift: Schedule = weight(0.0, doc="mean shift of output movement (ours)")
+    light: Schedule = weight(0.0, doc="mean light of output movement (ours)")
     critic: Schedule = weight(1.0, doc="D_img tells real faces from made ones")
     expression_code_critic: Schedule = weight(1.0, doc="Q's own part of lambda_2's term")
     critic_class: Schedule = weight(0.0, doc="D_img reads the class of real faces (ours)")
@@ -88,6 +91,7 @@ class ControllerWeights:
     adversarial_image: Schedule = weight(1.0)
     critic: Schedule = weight(1.0)
     expression_code_critic: Schedule = weight(1.0)
+    critic_mismatch: Schedule = weight(0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,12 +109,13 @@ class ExprganConfig:
 
     `identity_network` names the frozen network of the identity terms: a run of the system
     `identity`, a file of published weights, or `random`. `identity_betas` weigh its feature maps,
-    shallow to deep. A stage of 0 images is left out.
+    shallow to deep, and none stands for no maps; `identity_embedding` weighs 1 - cosine of its
+    embeddings. A stage of 0 images is left out.
     """
 
     code: CodeConfig = field(default_factory=CodeConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    scramble: ScrambleConfig = field(default_factory=ScrambleConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
     weights: Weights = field(default_factory=Weights)
     controller_weights: ControllerWeights = field(default_factory=ControllerWeights)
     reconstruction_weights: ReconstructionWeights = field(default_factory=ReconstructionWeights)
@@ -131,3 +136,4 @@ class ExprganConfig:
     )
     identity_width: float = knob(1.0, bounds=(0.01, 4.0), doc="its width; 1 is as published")
     identity_betas: tuple[float, ...] = knob((1.0, 1.0, 1.0, 1.0, 1.0), doc="of its feature maps")
+    identity_embedding: float = knob(0.0, bounds=(0.0, 10.0), doc="of its embedding (ours)")

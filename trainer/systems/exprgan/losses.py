@@ -17,35 +17,28 @@ from trainer.system import Mean
 
 GENERATOR_TERMS = (
     "pixel",
-    "edge",
     "identity",
     "expression_code",
     "adversarial_image",
     "adversarial_latent",
     "tv",
     "edit_class",
-    "edit_identity",
-    "cycle",
-    "repaint",
+    "shift",
+    "light",
 )
 CRITIC_TERMS = ("critic", "expression_code_critic", "critic_class", "critic_mismatch")
 LATENT_CRITIC_TERMS = ("latent_critic",)
-
-FROM_FACES = frozenset(GENERATOR_TERMS) - {"expression_code", "adversarial_image"}
-"""What the first stage, which has no encoder, cannot have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Draft:
     """What a step draws and makes once, without gradients, for the turns of all players.
 
-    `source_BCHW` are the faces that are to be restored, scrambled or as they are. `code_BE` is the
-    code of the made faces, `class_B` their class and `intensity_B` the mean of their magnitudes;
-    `own_code_BE` is a code of the faces' own class. `made_BCHW` and `latent_BZ` are empty where no
-    critic wants them.
+    `code_BE` is the code of the made faces, `class_B` their class and `intensity_B` the mean of
+    their magnitudes; `own_code_BE` is a code of the faces' own class. `made_BCHW` and `latent_BZ`
+    are empty where no critic wants them.
     """
 
-    source_BCHW: Tensor
     class_B: Tensor
     intensity_B: Tensor
     code_BE: Tensor
@@ -57,14 +50,6 @@ class Draft:
 def pixel_error(made_BCHW: Tensor, faces_BCHW: Tensor) -> Mean:
     """Mean |made - face| over channels and pixels, in [-1, 1] as published (`L_pixel`)."""
     return masked_mean((made_BCHW - faces_BCHW).abs().flatten(1).mean(1))
-
-
-def edge_error(made_BCHW: Tensor, faces_BCHW: Tensor) -> Mean:
-    """Mean absolute error of neighbours' differences, down plus across; it keeps lines sharp."""
-    error_BCHW = made_BCHW - faces_BCHW
-    down_B = (error_BCHW[:, :, 1:] - error_BCHW[:, :, :-1]).abs().flatten(1).mean(1)
-    across_B = (error_BCHW[..., 1:] - error_BCHW[..., :-1]).abs().flatten(1).mean(1)
-    return masked_mean(down_B + across_B)
 
 
 def code_error(read_BE: Tensor, code_BE: Tensor, num_classes: int) -> Mean:

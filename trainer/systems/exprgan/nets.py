@@ -7,6 +7,8 @@ the expression code per class, E = K d the whole code, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,8 @@ from trainer.nets.norm import BatchNorm1d, BatchNorm2d
 from trainer.systems.exprgan.config import NetworkConfig
 
 _SLOPE = 0.2
-_REPAINT_BIAS = -1.0
-_SMOOTHING = 5
+_MARGIN = 0.12
+_MOVEMENT_STD = 0.02
 
 
 def expression_code(
@@ -65,7 +67,7 @@ def _spread(side: int, device: torch.device) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """A face to its identity code in (-1, 1), and the maps on the way."""
+    """A face to its identity code in (-1, 1)."""
 
     def __init__(self, config: NetworkConfig, info: DatasetInfo) -> None:
         super().__init__()
@@ -79,82 +81,129 @@ class Encoder(nn.Module):
         side = lowest_side(config, info.image_size)
         self.latent = nn.Linear(num_in * side * side, config.latent_dims)
 
-    def forward(self, faces_BCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The code g(x) [B, Z] and a map for each halving."""
-        x, maps = faces_BCHW, []
+    def forward(self, faces_BCHW: Tensor) -> Tensor:
+        """The code g(x) [B, Z]."""
+        x = faces_BCHW
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = functional.relu(norm(conv(x)))
-            maps.append(x)
-        return torch.tanh(self.latent(x.flatten(1))), maps
+        return torch.tanh(self.latent(x.flatten(1)))
 
 
 class Decoder(nn.Module):
-    """Identity code and expression code to a face; the expression code joins every layer."""
+    """Identity code and expression code through all layers; the expression code joins each."""
 
     def __init__(self, config: NetworkConfig, info: DatasetInfo, num_code: int) -> None:
         super().__init__()
         self.side = lowest_side(config, info.image_size)
         self.repeats = max(config.latent_dims // len(info.classes), 1)
         first, *widths = config.decoder_channels
-        num_halvings = len(config.encoder_channels)
-        self.warps = config.output == "warp"
-        self.num_doublings = num_halvings - 1 if self.warps else num_halvings
-        if len(widths) < self.num_doublings:
+        moves = config.output == "movement"
+        self.num_doublings = len(config.encoder_channels) - (1 if moves else 0)
+        if len(widths) < max(self.num_doublings, 2):
             raise ValueError(
                 f"exprgan: system.network.decoder_channels has {len(config.decoder_channels)} "
-                f"widths; {num_halvings} encoder_channels need at least {self.num_doublings + 1}"
+                f"widths; {len(config.encoder_channels)} encoder_channels and output "
+                f"{config.output} need at least {max(self.num_doublings, 2) + 1}"
             )
         self.dense = nn.Linear(config.latent_dims + num_code * self.repeats, first * self.side**2)
-        skips = list(reversed(config.encoder_channels[:-1])) if config.skips else []
-        self.skips, self.convs, self.norms = config.skips, nn.ModuleList(), nn.ModuleList()
-        num_in = first
-        for level, num_out in enumerate(widths):
-            num_in += skips[level] if level < len(skips) else 0
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        for num_in, num_out in pairwise(config.decoder_channels):
             self.convs.append(CodeConv(num_in, num_code, num_out, bias=config.normalise))
             self.norms.append(BatchNorm2d(num_out) if config.normalise else nn.Identity())
-            num_in = num_out
-        num_image = 4 * (info.channels + 3) if self.warps else info.channels
-        self.image = CodeConv(num_in, num_code, num_image)
-        self.max_shift = config.max_shift
+        self.output: Picture | Movement
+        if moves:
+            self.output = Movement(config, widths[-2], widths[-1])
+        else:
+            self.output = Picture(widths[-1], num_code, info.channels)
 
-    def forward(
-        self,
-        latent_BZ: Tensor,
-        code_BE: Tensor,
-        maps: Sequence[Tensor],
-        faces_BCHW: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The made face in [-1, 1], and the share of each pixel that was painted [B, 1, H, W].
-
-        `maps` are the encoder's; without skips they are not looked at, nor are the faces, but for
-        output warp.
-        """
+    def forward(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Made:
+        """The made faces; the source's pixels are looked at by output movement only."""
         joined = torch.cat([latent_BZ, code_BE.repeat(1, self.repeats)], dim=1)
         x = functional.relu(self.dense(joined)).view(len(joined), -1, self.side, self.side)
+        maps: list[Tensor] = []
         for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if level < self.num_doublings:
                 x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            if self.skips and level < len(maps) - 1:
-                x = torch.cat([x, maps[-2 - level]], dim=1)
             x = functional.relu(norm(conv(x, code_BE)))
-        drawn = self.image(x, code_BE)
-        if self.warps:
-            return self._warped(functional.pixel_shuffle(drawn, 2), faces_BCHW)
-        return torch.tanh(drawn), torch.ones_like(drawn[:, :1])
+            maps.append(x)
+        return self.output(maps, code_BE, faces_BCHW)
 
-    def _warped(self, drawn: Tensor, faces_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        channels = faces_BCHW.shape[1]
-        paint, share, shift = drawn.split([channels, 1, 2], dim=1)
-        share = torch.sigmoid(share + _REPAINT_BIAS)
-        edge = _SMOOTHING // 2
-        shift = functional.pad(torch.tanh(shift) * self.max_shift, (edge,) * 4, mode="replicate")
-        shift_BHW2 = functional.avg_pool2d(shift, _SMOOTHING, stride=1).permute(0, 2, 3, 1)
-        same_B23 = torch.eye(2, 3, device=drawn.device, dtype=drawn.dtype).expand(len(drawn), 2, 3)
-        grid = functional.affine_grid(same_B23, list(faces_BCHW.shape), align_corners=False)
-        moved = functional.grid_sample(
-            faces_BCHW, grid + shift_BHW2, padding_mode="border", align_corners=False
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Made:
+    """Made faces in [-1, 1] (movement: nearly), and the movement, where that is the output."""
+
+    faces_BCHW: Tensor
+    shift_B2HW: Tensor | None = None
+    light_B1HW: Tensor | None = None
+
+
+class Picture(nn.Module):
+    """The paper's output: every pixel is drawn."""
+
+    def __init__(self, num_in: int, num_code: int, channels: int) -> None:
+        super().__init__()
+        self.draw = CodeConv(num_in, num_code, channels)
+
+    def forward(self, maps: Sequence[Tensor], code_BE: Tensor, faces_BCHW: Tensor) -> Made:
+        """The drawn faces."""
+        return Made(faces_BCHW=torch.tanh(self.draw(maps[-1], code_BE)))
+
+
+class Movement(nn.Module):
+    """An output for small data: how parts of the source move, and where light is added or taken.
+
+    A face keeps its own pixels, so that it stays sharp and stays who it is; the movement is drawn
+    coarsely, on a quarter of the face's resolution, the light on half of it.
+    """
+
+    def __init__(self, config: NetworkConfig, num_shift_in: int, num_light_in: int) -> None:
+        super().__init__()
+        self.shift = nn.Conv2d(num_shift_in, 2, 3, padding=1)
+        self.light = nn.Conv2d(num_light_in, 1, 3, padding=1)
+        for layer in (self.shift, self.light):
+            nn.init.normal_(layer.weight, std=_MOVEMENT_STD)
+            nn.init.zeros_(layer.bias)
+        self.max_shift, self.max_light = config.max_shift, config.max_light
+        self.symmetric = config.symmetric
+
+    def forward(self, maps: Sequence[Tensor], code_BE: Tensor, faces_BCHW: Tensor) -> Made:
+        """The source faces, moved and lit."""
+        shift, light = self.shift(maps[-2]), self.light(maps[-1])
+        if self.symmetric:
+            mirrored = shift.flip(3) * shift.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1)
+            shift, light = 0.5 * (shift + mirrored), 0.5 * (light + light.flip(3))
+        size = tuple(faces_BCHW.shape[2:])
+        inner_11HW = _inner(faces_BCHW)
+        shift_B2HW = inner_11HW * functional.interpolate(
+            torch.tanh(shift) * self.max_shift, size=size, mode="bicubic", align_corners=False
         )
-        return share * torch.tanh(paint) + (1 - share) * moved, share
+        light_B1HW = inner_11HW * functional.interpolate(
+            torch.tanh(light) * self.max_light, size=size, mode="bilinear", align_corners=False
+        )
+        same_B23 = torch.eye(2, 3, device=shift.device, dtype=shift.dtype).expand(len(shift), 2, 3)
+        grid = functional.affine_grid(same_B23, list(faces_BCHW.shape), align_corners=False)
+        moved_BCHW = functional.grid_sample(
+            faces_BCHW,
+            grid + shift_B2HW.permute(0, 2, 3, 1),
+            padding_mode="border",
+            align_corners=False,
+        )
+        return Made(
+            faces_BCHW=moved_BCHW + light_B1HW, shift_B2HW=shift_B2HW, light_B1HW=light_B1HW
+        )
+
+
+def _inner(like_BCHW: Tensor) -> Tensor:
+    """1 inside, falling to 0 at the border: [1, 1, H, W]."""
+    height, width = like_BCHW.shape[2:]
+    down_H, across_W = (
+        (torch.arange(side, device=like_BCHW.device, dtype=like_BCHW.dtype) + 0.5) / side
+        for side in (height, width)
+    )
+    down_H = (torch.minimum(down_H, 1 - down_H) / _MARGIN).clamp(max=1)
+    across_W = (torch.minimum(across_W, 1 - across_W) / _MARGIN).clamp(max=1)
+    return (down_H[:, None] * across_W[None, :])[None, None]
 
 
 class Generator(nn.Module):
@@ -165,22 +214,23 @@ class Generator(nn.Module):
         self.encoder = Encoder(config, info)
         self.decoder = Decoder(config, info, num_code)
 
-    def forward(self, faces_BCHW: Tensor, code_BE: Tensor) -> Tensor:
+    def forward(self, faces_BCHW: Tensor, code_BE: Tensor) -> Made:
         """The faces with the expressions that the codes say."""
-        latent_BZ, maps = self.encoder(faces_BCHW)
-        return self.decoder(latent_BZ, code_BE, maps, faces_BCHW)[0]
+        return self.decoder(self.encoder(faces_BCHW), code_BE, faces_BCHW)
 
 
 class Reading(nn.Module):
     """The critic's trunk, which Q shares, and its own reading of the class."""
 
-    def __init__(self, config: NetworkConfig, info: DatasetInfo) -> None:
+    def __init__(
+        self, config: NetworkConfig, info: DatasetInfo, channels: int, reads: bool
+    ) -> None:
         super().__init__()
         kernel, num_classes = config.kernel_size, len(info.classes)
         self.joins = config.critic_condition == "concatenate"
         num_joined = num_classes if self.joins else 0
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        num_in, side = info.channels, info.image_size
+        num_in, side = channels, info.image_size
         for num_out in config.critic_channels:
             padding = kernel // 2
             self.convs.append(
@@ -194,7 +244,7 @@ class Reading(nn.Module):
         self.dense = nn.Linear(num_flat, config.critic_features, bias=False)
         self.norm = BatchNorm1d(config.critic_features)
         self.num_features = config.critic_features + num_joined
-        self.classes = None if self.joins else nn.Linear(self.num_features, num_classes)
+        self.classes = nn.Linear(self.num_features, num_classes) if reads else None
 
     def forward(self, faces_BCHW: Tensor, class_BK: Tensor) -> Tensor:
         """Features [B, F]; `class_BK` (one-hot) joins every layer, or is not looked at."""
@@ -255,12 +305,14 @@ class Judging(nn.Module):
 
 
 class Critic(nn.Module):
-    """D_img and Q, which one optimiser moves."""
+    """D_img and Q, which one optimiser moves; `reads` where it also reads classes by itself."""
 
-    def __init__(self, config: NetworkConfig, info: DatasetInfo, dims: int) -> None:
+    def __init__(
+        self, config: NetworkConfig, info: DatasetInfo, dims: int, *, channels: int, reads: bool
+    ) -> None:
         super().__init__()
         num_classes = len(info.classes)
-        self.reading = Reading(config, info)
+        self.reading = Reading(config, info, channels, reads)
         self.judging = Judging(config, self.reading.num_features, num_classes, dims)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from data_service.schema import Expression
 from trainer.config import wanted
-from trainer.losses.adversarial import logistic, masked_mean
+from trainer.losses.adversarial import joined, logistic, masked_mean
 from trainer.losses.perceptual import embedding_distance, feature_distance
 from trainer.losses.reconstruction import total_variation
 from trainer.nets.identity_source import FrozenIdentity, load_identity
@@ -36,11 +36,8 @@ from trainer.system import (
 from trainer.systems.exprgan import losses
 from trainer.systems.exprgan.config import ExprganConfig
 from trainer.systems.exprgan.losses import Draft
-from trainer.systems.exprgan.nets import Critic, Generator, LatentCritic, expression_code
-from trainer.systems.exprgan.scramble import scrambled
-
-RESTORING = frozenset(("pixel", "edge", "identity"))
-"""The terms that compare a face with itself, restored with a code of its own class."""
+from trainer.systems.exprgan.nets import Critic, Generator, LatentCritic, Made, expression_code
+from trainer.systems.exprgan.views import num_channels, seen
 
 Terms = Mapping[str, Tensor | Mean]
 
@@ -58,7 +55,13 @@ class Exprgan(System):
             else None
         )
         self.generator = Generator(config.network, info, self.num_classes * dims)
-        self.critic = Critic(config.network, info, dims)
+        self.critic = Critic(
+            config.network,
+            info,
+            dims,
+            channels=num_channels(config.view, info.channels),
+            reads=bool(_reading_terms(config)),
+        )
         self.latent_critic = LatentCritic(config.network)
         self.identity = _identity_network(config, info)
 
@@ -138,26 +141,13 @@ class Exprgan(System):
 
     def _draft(self, ctx: StepContext) -> Draft:
         faces_BCHW = ctx.batch.faces_BCHW
-        source_BCHW = self._source(ctx)
         made_class_B = self._made_class(ctx.batch)
         drawn = self._drawn(ctx, made_class_B)
         made_BCHW, latent_BZ = faces_BCHW[:0], faces_BCHW.new_empty(0)
         if ctx.wanted.intersection(("critic", "expression_code_critic", "latent_critic")):
-            given_BCHW = faces_BCHW if self.config.edit_faces else source_BCHW
-            latent_BZ, maps = self.generator.encoder(given_BCHW)
-            made_BCHW, _ = self.generator.decoder(latent_BZ, drawn["code_BE"], maps, given_BCHW)
-        return Draft(
-            source_BCHW=source_BCHW,
-            class_B=made_class_B,
-            made_BCHW=made_BCHW,
-            latent_BZ=latent_BZ,
-            **drawn,
-        )
-
-    def _source(self, ctx: StepContext) -> Tensor:
-        config, batch = self.config.scramble, ctx.batch
-        donors_BCHW = batch.partners.get(config.partner)
-        return scrambled(config, batch.faces_BCHW, donors_BCHW, ctx.noise)
+            latent_BZ = self.generator.encoder(faces_BCHW)
+            made_BCHW = self.generator.decoder(latent_BZ, drawn["code_BE"], faces_BCHW).faces_BCHW
+        return Draft(class_B=made_class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
 
     def _controller_draft(self, ctx: StepContext) -> Draft:
         faces_BCHW, class_B = ctx.batch.faces_BCHW, ctx.batch.expression_B
@@ -167,13 +157,7 @@ class Exprgan(System):
         made_BCHW = faces_BCHW[:0]
         if ctx.wanted.intersection(("critic", "expression_code_critic")):
             made_BCHW = self._from_prior(latent_BZ, drawn["code_BE"], faces_BCHW)
-        return Draft(
-            source_BCHW=faces_BCHW,
-            class_B=class_B,
-            made_BCHW=made_BCHW,
-            latent_BZ=latent_BZ,
-            **drawn,
-        )
+        return Draft(class_B=class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
 
     def _drawn(self, ctx: StepContext, made_class_B: Tensor) -> dict[str, Tensor]:
         """The codes of a step: |z|, z uniform in [-1, 1), anew for every face (section 3.1)."""
@@ -194,8 +178,19 @@ class Exprgan(System):
         return batch.target_expression_B if self.config.edit_faces else batch.expression_B
 
     def _from_prior(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Tensor:
-        """A face of nobody; where the output is a warp, of a grey picture."""
-        return self.generator.decoder(latent_BZ, code_BE, (), torch.zeros_like(faces_BCHW))[0]
+        """A face of nobody; output movement moves the pixels of a grey picture."""
+        grey_BCHW = torch.zeros_like(faces_BCHW)
+        return self.generator.decoder(latent_BZ, code_BE, grey_BCHW).faces_BCHW
+
+    def _read(self, ctx: StepContext, faces_BCHW: Tensor, class_BK: Tensor, name: str) -> Tensor:
+        """The critic's features of faces, as it sees them in this turn."""
+        config, num_faces = self.config.view, len(faces_BCHW)
+
+        def noise(label: str, shape: tuple[int, ...], *, uniform: bool = False) -> Tensor:
+            assert shape[0] == num_faces
+            return ctx.noise(f"{label}/{name}", shape, uniform=uniform)
+
+        return self.critic.reading(seen(config, faces_BCHW, noise), class_BK)
 
     def _one_hot(self, class_B: Tensor, like: Tensor) -> Tensor:
         return functional.one_hot(class_B, self.num_classes).to(like.dtype)
@@ -207,43 +202,49 @@ class Exprgan(System):
 
     def _generator_loss(self, ctx: StepContext) -> Terms:
         draft: Draft = ctx.shared
-        faces_BCHW, generator = ctx.batch.faces_BCHW, self.generator
-        given_BCHW = faces_BCHW if self.config.edit_faces else draft.source_BCHW
-        terms: dict[str, Tensor | Mean] = {}
-        if ctx.wanted - RESTORING or not self.config.edit_faces:
-            latent_BZ, maps = generator.encoder(given_BCHW)
-            made_BCHW, share_B1HW = generator.decoder(latent_BZ, draft.code_BE, maps, given_BCHW)
-            terms = self._judged(ctx, draft, made_BCHW)
-            terms |= self._made(ctx, draft, made_BCHW, share_B1HW)
-            if "adversarial_latent" in ctx.wanted:
-                terms["adversarial_latent"] = logistic(self.latent_critic(latent_BZ), 1.0)
-        if ctx.wanted & RESTORING:
-            again_BCHW = (
-                made_BCHW
-                if not self.config.edit_faces
-                else (generator(draft.source_BCHW, draft.own_code_BE))
-            )
-            terms |= self._restored(ctx, again_BCHW)
+        faces_BCHW = ctx.batch.faces_BCHW
+        latent_BZ = self.generator.encoder(faces_BCHW)
+        made = self.generator.decoder(latent_BZ, draft.code_BE, faces_BCHW)
+        terms = self._judged(ctx, draft, made.faces_BCHW) | self._compared(ctx, made)
+        if "pixel" in ctx.wanted:
+            again = made
+            if self.config.edit_faces:
+                again = self.generator.decoder(latent_BZ, draft.own_code_BE, faces_BCHW)
+            terms["pixel"] = losses.pixel_error(again.faces_BCHW, faces_BCHW)
+        if "adversarial_latent" in ctx.wanted:
+            terms["adversarial_latent"] = logistic(self.latent_critic(latent_BZ), 1.0)
         return terms
 
-    def _made(
-        self, ctx: StepContext, draft: Draft, made_BCHW: Tensor, share_B1HW: Tensor
-    ) -> dict[str, Tensor | Mean]:
+    def _compared(self, ctx: StepContext, made: Made) -> dict[str, Tensor | Mean]:
         """What is asked of made faces whatever the critics say."""
         terms: dict[str, Tensor | Mean] = {}
-        faces_BCHW = ctx.batch.faces_BCHW
+        if "identity" in ctx.wanted:
+            terms["identity"] = self._identity_distance(made.faces_BCHW, ctx.batch.faces_BCHW)
         if "tv" in ctx.wanted:
-            terms["tv"] = total_variation(made_BCHW)
-        if "edit_identity" in ctx.wanted:
-            terms["edit_identity"] = embedding_distance(
-                self._identity().embed(made_BCHW), self._identity().embed(faces_BCHW)
-            )
-        if "cycle" in ctx.wanted:
-            back_BCHW = self.generator(made_BCHW, draft.own_code_BE)
-            terms["cycle"] = losses.pixel_error(back_BCHW, faces_BCHW)
-        if "repaint" in ctx.wanted:
-            terms["repaint"] = masked_mean(share_B1HW.flatten(1).mean(1))
+            terms["tv"] = total_variation(made.faces_BCHW)
+        if "shift" in ctx.wanted:
+            assert made.shift_B2HW is not None
+            terms["shift"] = masked_mean(made.shift_B2HW.abs().flatten(1).mean(1))
+        if "light" in ctx.wanted:
+            assert made.light_B1HW is not None
+            terms["light"] = masked_mean(made.light_B1HW.abs().flatten(1).mean(1))
         return terms
+
+    def _identity_distance(self, made_BCHW: Tensor, faces_BCHW: Tensor) -> Mean:
+        network, betas, share = (
+            self.identity,
+            self.config.identity_betas,
+            self.config.identity_embedding,
+        )
+        assert network is not None
+        distance = masked_mean(made_BCHW.new_zeros(len(made_BCHW)))
+        if betas:
+            maps, targets = network.features(made_BCHW), network.features(faces_BCHW)
+            distance = joined(distance, feature_distance(maps, targets, betas), 1.0)
+        if share:
+            apart = embedding_distance(network.embed(made_BCHW), network.embed(faces_BCHW))
+            distance = Mean(sum=distance.sum + share * apart.sum, count=distance.count)
+        return distance
 
     def _judged(
         self, ctx: StepContext, draft: Draft, made_BCHW: Tensor
@@ -254,7 +255,7 @@ class Exprgan(System):
             return terms
         reading, judging = self.critic.reading, self.critic.judging
         class_BK = self._one_hot(draft.class_B, made_BCHW)
-        features_BF = reading(made_BCHW, class_BK)
+        features_BF = self._read(ctx, made_BCHW, class_BK, "made")
         if "expression_code" in ctx.wanted:
             read_BE = judging.code(features_BF)
             terms["expression_code"] = losses.code_error(read_BE, draft.code_BE, self.num_classes)
@@ -267,32 +268,16 @@ class Exprgan(System):
             )
         return terms
 
-    def _restored(self, ctx: StepContext, again_BCHW: Tensor) -> dict[str, Tensor | Mean]:
-        terms: dict[str, Tensor | Mean] = {}
-        faces_BCHW = ctx.batch.faces_BCHW
-        if "pixel" in ctx.wanted:
-            terms["pixel"] = losses.pixel_error(again_BCHW, faces_BCHW)
-        if "edge" in ctx.wanted:
-            terms["edge"] = losses.edge_error(again_BCHW, faces_BCHW)
-        if "identity" in ctx.wanted:
-            maps, targets = (self._identity().features(x) for x in (again_BCHW, faces_BCHW))
-            terms["identity"] = feature_distance(maps, targets, self.config.identity_betas)
-        return terms
-
-    def _identity(self) -> FrozenIdentity:
-        assert self.identity is not None
-        return self.identity
-
     def _critic_loss(self, ctx: StepContext) -> Terms:
         draft: Draft = ctx.shared
         batch, terms = ctx.batch, {}
         reading, judging = self.critic.reading, self.critic.judging
         own_BK = self._one_hot(batch.expression_B, batch.faces_BCHW)
         if ctx.wanted.intersection(("critic", "critic_class", "critic_mismatch")):
-            real_BF = reading(batch.faces_BCHW, own_BK)
+            real_BF = self._read(ctx, batch.faces_BCHW, own_BK, "real")
         if ctx.wanted.intersection(("critic", "expression_code_critic")):
             made_BK = self._one_hot(draft.class_B, batch.faces_BCHW)
-            made_BF = reading(draft.made_BCHW, made_BK)
+            made_BF = self._read(ctx, draft.made_BCHW, made_BK, "made")
         if "critic" in ctx.wanted:
             terms["critic"] = losses.told_apart(
                 judging.scores(real_BF, own_BK), judging.scores(made_BF, made_BK)
@@ -310,14 +295,15 @@ class Exprgan(System):
                 )
             )
         if "critic_mismatch" in ctx.wanted:
-            terms["critic_mismatch"] = self._mismatch(batch, real_BF)
+            terms["critic_mismatch"] = self._mismatch(ctx, real_BF)
         return terms
 
-    def _mismatch(self, batch: FaceBatch, real_BF: Tensor) -> Mean:
+    def _mismatch(self, ctx: StepContext, real_BF: Tensor) -> Mean:
         """Real faces under the plan's target class: fake, where that is not their own."""
+        batch = ctx.batch
         wrong_BK = self._one_hot(batch.target_expression_B, real_BF)
         if self.critic.reading.joins:
-            real_BF = self.critic.reading(batch.faces_BCHW, wrong_BK)
+            real_BF = self._read(ctx, batch.faces_BCHW, wrong_BK, "wrong")
         scores_B = self.critic.judging.scores(real_BF, wrong_BK)
         return logistic(scores_B, 0.0, batch.target_expression_B != batch.expression_B)
 
@@ -335,7 +321,8 @@ class Exprgan(System):
         dims = self.config.code.dims_per_class
         if "reference" in batch.partners:
             class_BK = self._one_hot(batch.partner_expression["reference"], batch.faces_BCHW)
-            features_BF = self.critic.reading(batch.partners["reference"], class_BK)
+            reference_BCHW = seen(self.config.view, batch.partners["reference"], None)
+            features_BF = self.critic.reading(reference_BCHW, class_BK)
             code_BE = self.critic.judging.code(features_BF)
         else:
             intensity_B = batch.target_intensity_B
@@ -343,7 +330,8 @@ class Exprgan(System):
                 intensity_B = batch.faces_BCHW.new_ones(len(batch))
             magnitude_Bd = intensity_B.to(batch.faces_BCHW.dtype).unsqueeze(1).expand(-1, dims)
             code_BE = self._code(batch.target_expression_B, magnitude_Bd)
-        return Prediction(images_BCHW=self.generator(batch.faces_BCHW, code_BE).clamp(-1, 1))
+        made = self.generator(batch.faces_BCHW, code_BE)
+        return Prediction(images_BCHW=made.faces_BCHW.clamp(-1, 1))
 
 
 def _settings(section: object) -> dict[str, Schedule]:
@@ -352,37 +340,41 @@ def _settings(section: object) -> dict[str, Schedule]:
 
 
 def _identity_network(config: ExprganConfig, info: DatasetInfo) -> FrozenIdentity | None:
-    terms = wanted(_settings(config.weights))
-    if not terms.intersection(("identity", "edit_identity")):
+    if "identity" not in wanted(_settings(config.weights)):
         return None
     network = load_identity(
         config.identity_network, info, shape=config.identity_shape, width=config.identity_width
     )
-    if "identity" in terms:
-        faces = torch.zeros(1, info.channels, info.image_size, info.image_size)
-        count = len(network.features(faces))
-        if count != len(config.identity_betas):
-            raise ValueError(
-                f"system.identity_betas has {len(config.identity_betas)} numbers; the identity "
-                f"network has {count} feature maps"
-            )
+    betas = config.identity_betas
+    count = len(network.features(torch.zeros(1, info.channels, info.image_size, info.image_size)))
+    if betas and len(betas) != count:
+        raise ValueError(
+            f"system.identity_betas has {len(betas)} numbers; the identity network has {count} "
+            "feature maps (none at all leaves the maps out)"
+        )
     return network
+
+
+def _reading_terms(config: ExprganConfig) -> frozenset[str]:
+    """The terms that need the critic's own reading of classes, of those that are wanted."""
+    return wanted(_settings(config.weights)).intersection(("critic_class", "edit_class"))
 
 
 def build(config: ExprganConfig, info: DatasetInfo) -> Exprgan:
     """The system for these data; ValueError for settings that do not go together."""
-    reads = wanted(_settings(config.weights)).intersection(("critic_class", "edit_class"))
+    reads = _reading_terms(config)
     if reads and config.network.critic_condition == "concatenate":
         raise ValueError(
             f"system.weights.{min(reads)} needs system.network.critic_condition project: a critic "
             "that is given the class cannot read it"
         )
+    moving = wanted(_settings(config.weights)).intersection(("shift", "light"))
+    if moving and config.network.output != "movement":
+        raise ValueError(f"system.weights.{min(moving)} needs system.network.output movement")
     return Exprgan(config, info)
 
 
 def data_needs(config: ExprganConfig) -> DataNeeds:
-    """Faces with their class; another class to edit to or to mistake them for; donors."""
+    """Faces with their class, and another class to edit to or to mistake them for."""
     uses_target = config.edit_faces or "critic_mismatch" in wanted(_settings(config.weights))
-    return DataNeeds(
-        partner=config.scramble.partner, target="other_expression" if uses_target else "own"
-    )
+    return DataNeeds(target="other_expression" if uses_target else "own")
