@@ -13,6 +13,7 @@ from trainer.nets.convflu import GateConfig
 from trainer.overrides import with_overrides
 from trainer.system import Mean, Progress, Stage, StepContext, System, Turn
 from trainer.systems.fersnet import SPEC, losses
+from trainer.systems.fersnet.nets import num_drawn, rendered
 
 CLASSES = tuple(Expression)[:5]
 NARROW = {
@@ -154,7 +155,8 @@ def test_single_task_with_editing_weights_is_refused():
 
 
 def test_a_face_without_partner_counts_for_adversary_and_cycle_only():
-    run = run_of("small", **{"system.edit_every": 1, "system.weights.identity": 0.05})
+    settings = {"system.edit_every": 1, "system.weights.identity": 0.05, "system.pairs": "subject"}
+    run = run_of("small", **settings)
     system = built(run)
     (stage,) = system.stages()
     counts = {}
@@ -200,6 +202,51 @@ def test_two_halves_make_the_same_terms_as_the_whole():
             first[name].sum + second[name].sum, term.sum, rtol=1e-4, atol=1e-6
         )
         assert first[name].count + second[name].count == term.count
+
+
+@pytest.mark.parametrize("output", ["image", "residual", "warp"])
+@pytest.mark.parametrize("form", ["release", "figure"])
+def test_every_output_learns(form, output):
+    run = run_of("small", **{"system.form": form, "system.network.output": output})
+    system = built(run)
+    terms = play(system, run, system.stages()[0], batch())
+    assert all(torch.isfinite(term) for term in terms.values())
+    decoder = system.players()[0].module.decoder
+    assert all(parameter.grad is not None for parameter in decoder.parameters())
+
+
+def test_a_still_warp_leaves_the_face():
+    faces = batch(channels=3).faces_BCHW
+    drawn = torch.zeros(4, num_drawn("warp", 3), 48, 48)
+    torch.testing.assert_close(rendered("warp", faces, drawn), faces, atol=1e-5, rtol=1e-5)
+
+
+def test_restored_pairs_are_the_face_itself_for_everybody():
+    run = run_of("small", **{"system.pairs": "restored", "system.edit_every": 1})
+    system = built(run)
+    (stage,) = system.stages()
+    context = StepContext(batch=batch(), progress=Progress(), wanted=frozenset({"pixel"}))
+    (critic_turn, network_turn) = turns_of(stage)
+    pixel = network_turn.loss(replace(context, turn=critic_turn.player))["pixel"]
+    assert isinstance(pixel, Mean)
+    assert int(pixel.count) == 3
+
+
+def test_edited_faces_do_not_move_the_running_statistics():
+    run = run_of("small", **{"system.pairs": "restored", "system.weights.cycle": 1.0})
+    want = wanted(weights_of(run))
+
+    def statistics(terms: frozenset[str]) -> dict[str, torch.Tensor]:
+        system = built(run)
+        (stage,) = system.stages()
+        context = StepContext(batch=batch(), progress=Progress(), wanted=terms)
+        turns_of(stage)[1].loss(replace(context, turn="network"))
+        return dict(system.players()[0].module.named_buffers())
+
+    alone = statistics(frozenset({"classification"}))
+    together = statistics(want - losses.JUDGING)
+    assert alone.keys() == together.keys()
+    assert all(torch.equal(value, together[name]) for name, value in alone.items())
 
 
 def test_edit_every_thins_the_editing_alone():

@@ -56,7 +56,8 @@ class ConditionalTransform(nn.Module):
     """Adaptive instance norm: a condition sets every channel's scale and offset, after some noise.
 
     out = gamma * IN(x + w * noise) + beta, with gamma and beta linear in the condition. FERSNet's
-    release starts gamma near 0; `residual` takes 1 + gamma instead, which starts as plain IN.
+    release starts gamma near 0, and with it the path. `residual` takes 1 + gamma instead; there the
+    condition starts strong, for else a short training never finds it.
     """
 
     def __init__(self, num_channels: int, num_conditions: int, *, residual: bool = False) -> None:
@@ -64,7 +65,7 @@ class ConditionalTransform(nn.Module):
         self.residual = residual
         self.noise_strength = nn.Parameter(torch.zeros(1))
         self.style = nn.Linear(num_conditions, 2 * num_channels)
-        nn.init.xavier_normal_(self.style.weight, gain=0.1)
+        nn.init.xavier_normal_(self.style.weight, gain=3.0 if residual else 0.1)
         nn.init.zeros_(self.style.bias)
         self.norm = nn.InstanceNorm2d(num_channels)
 

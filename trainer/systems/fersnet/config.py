@@ -9,6 +9,7 @@ from trainer.config import knob, weight
 from trainer.nets.convflu import GateConfig
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig
+from trainer.systems.fersnet.pairs import ScrambleConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +32,9 @@ class NetworkConfig:
     joint_pool: bool = knob(True, doc="halve once more after the joint block (form release)")
     normalise: bool = knob(True, doc="batch norm to recognise, instance norm to synthesise")
     residual_modulation: bool = knob(False, doc="scale by 1 + gamma instead of the release's gamma")
-    output: Literal["image", "residual"] = knob(
-        "image", doc="the decoder draws the face, or (residual) what changes in it"
+    output: Literal["image", "residual", "warp"] = knob(
+        "image",
+        doc="the decoder draws the face, what changes in it, or how it moves and is shaded",
     )
 
 
@@ -77,11 +79,17 @@ class FersnetConfig:
     synthetic_share: float = knob(
         0.3, bounds=(0.0, 0.9), doc="synthetic faces among those of FES-DA's stage"
     )
+    pairs: Literal["subject", "restored"] = knob(
+        "subject",
+        doc="learn from two faces of a subject, or restore a face from a scrambled copy (ours)",
+    )
+    scramble: ScrambleConfig = field(default_factory=ScrambleConfig)
     balance: bool = knob(False, doc="draw every class equally often")
     label_smoothing: float = knob(0.0, bounds=(0.0, 0.5), doc="of the classification term")
     pixel_in_colour: bool = knob(False, doc="compare colours in the term pixel; release: grey")
     edit_every: int = knob(1, bounds=(1, 64), doc="edit each n-th face of a batch; 1: all")
-    critic_turns: int = knob(3, bounds=(1, 8), doc="the critic's turns per step")
+    critic_turns: int = knob(3, bounds=(1, 8), doc="the critic's turns per step that it plays")
+    critic_every: int = knob(1, bounds=(1, 64), doc="the critic plays in each n-th step; 1: in all")
     identity_network: str = ""
     identity_shape: Literal["lightcnn9", "lightcnn29v2", "vggface"] = knob(
         "lightcnn9", doc="shape of a random identity network or of one from a file"

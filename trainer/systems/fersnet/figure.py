@@ -16,14 +16,19 @@ from trainer.nets.blocks import ConvNorm, Norm
 from trainer.nets.convflu import NUM_SCALES, exchanges
 from trainer.system import DatasetInfo
 from trainer.systems.fersnet.config import FersnetConfig
-from trainer.systems.fersnet.nets import Encoded, Network
+from trainer.systems.fersnet.nets import Encoded, Network, num_drawn, rendered
 
 
 class FigureDecoder(nn.Module):
     """The target expression through a linear layer, beside the bottleneck; then three steps up."""
 
     def __init__(
-        self, widths: tuple[int, int, int], skips: tuple[int, ...], norm: Norm, info: DatasetInfo
+        self,
+        widths: tuple[int, int, int],
+        skips: tuple[int, ...],
+        norm: Norm,
+        info: DatasetInfo,
+        output: str,
     ) -> None:
         super().__init__()
         deepest, condition = skips[0], widths[0]
@@ -34,12 +39,13 @@ class FigureDecoder(nn.Module):
             first = ConvNorm(before + skip, width, norm)
             self.steps.append(nn.Sequential(first, ConvNorm(width, width, norm)))
             before = width
-        self.last = nn.Conv2d(before, info.channels, 1)
+        self.last = nn.Conv2d(before, num_drawn(output, info.channels), 1)
         assert self.last.bias is not None
-        nn.init.constant_(self.last.bias, 0.5)  # mid-grey: the ReLU behind must not start dead
+        # mid-grey: the ReLU behind it must not start dead
+        nn.init.constant_(self.last.bias, 0.5 if output == "image" else 0.0)
 
     def forward(self, deepest: Tensor, skips: tuple[Tensor, ...], target_BK: Tensor) -> Tensor:
-        """Before the last activation, on the scale [0, 1]."""
+        """Before the last activation; an image on the scale [0, 1]."""
         condition = functional.relu(self.target(target_BK))[:, :, None, None]
         condition = condition.expand(-1, -1, *deepest.shape[2:])
         x = self.bottleneck(torch.cat([deepest, condition], dim=1))
@@ -60,7 +66,7 @@ class FigureNetwork(Network):
                 "and needs a multiple of 8"
             )
         self.noise_sides = ()
-        self.residual = net.output == "residual"
+        self.output = net.output
         own, other = net.recognition_channels, net.synthesis_channels
         norm: Norm = "batch" if net.normalise else "none"
         plain: Norm = "instance" if net.normalise else "none"
@@ -74,7 +80,7 @@ class FigureNetwork(Network):
             self.exchanges = exchanges(list(zip(own, other, strict=True)), config.gates)
         if config.sharing != "single":
             skips = tuple(reversed(own if self.synthesis is None else other))
-            self.decoder = FigureDecoder(other, skips, plain, info)
+            self.decoder = FigureDecoder(other, skips, plain, info, net.output)
         gated = [n for n in range(1, NUM_SCALES + 1) if config.gates.has_unit(n, "to_recognition")]
         self.last_leak = max(gated, default=0)
         """The coarsest scale at which recognition looks at synthesis features."""
@@ -106,9 +112,8 @@ class FigureNetwork(Network):
     ) -> Tensor:
         assert self.decoder is not None and encoded.synthesis_BCHW is not None
         drawn = self.decoder(encoded.synthesis_BCHW, encoded.skips, target_BK)
-        if self.residual:
-            return encoded.faces_BCHW + drawn - 0.5
-        return functional.relu(drawn) * 2 - 1
+        drawn = functional.relu(drawn) * 2 - 1 if self.output == "image" else drawn
+        return rendered(self.output, encoded.faces_BCHW, drawn)
 
 
 def _stages(num_in: int, channels: tuple[int, ...], num_layers: int, norm: Norm) -> nn.ModuleList:

@@ -8,7 +8,43 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.systems.fersnet.pairs import moved
+
+MAX_MOVE = 0.2
+"""The farthest that a pixel moves, in halves of the face's side."""
+
+MAX_SHADE = 0.7
+"""The most that a pixel brightens or darkens: a factor of e to that power."""
+
+_SMOOTHING = 7
+_FLOW_CHANNELS = 2
+
+
+def num_drawn(output: str, image_channels: int) -> int:
+    """The channels that a decoder must draw."""
+    return _FLOW_CHANNELS + 1 if output == "warp" else image_channels
+
+
+def rendered(output: str, faces_BCHW: Tensor, drawn_BCHW: Tensor) -> Tensor:
+    """The edited faces, of what the decoder has drawn.
+
+    `image`: that itself. `residual`: the faces plus that. `warp`: the faces moved along a smooth
+    field, then lit or shaded pixel by pixel; muscles do little else to a face.
+    """
+    if output == "image":
+        return drawn_BCHW
+    if output == "residual":
+        return faces_BCHW + drawn_BCHW
+    flow_B2HW = MAX_MOVE * torch.tanh(drawn_BCHW[:, :_FLOW_CHANNELS])
+    flow_B2HW = functional.avg_pool2d(
+        flow_B2HW, _SMOOTHING, stride=1, padding=_SMOOTHING // 2, count_include_pad=False
+    )
+    shade_B1HW = torch.exp(MAX_SHADE * torch.tanh(drawn_BCHW[:, _FLOW_CHANNELS:]))
+    return (moved(faces_BCHW, flow_B2HW) + 1) * shade_B1HW - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ from trainer.nets.blocks import BasicBlock, ConditionalTransform, ConvNorm, Norm
 from trainer.nets.convflu import exchanges
 from trainer.system import DatasetInfo
 from trainer.systems.fersnet.config import FersnetConfig
-from trainer.systems.fersnet.nets import Encoded, Network
+from trainer.systems.fersnet.nets import Encoded, Network, num_drawn, rendered
 
 _SLOPE = 0.2
 
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
             nn.LeakyReLU(_SLOPE),
             ConvNorm(stem, stem, norm, slope=_SLOPE),
             ConvNorm(stem, stem, norm, slope=_SLOPE),
-            nn.Conv2d(stem, info.channels, 3, padding=1),
+            nn.Conv2d(stem, num_drawn(net.output, info.channels), 3, padding=1),
         )
 
     def forward(
@@ -100,7 +100,7 @@ class ReleaseNetwork(Network):
     def __init__(self, config: FersnetConfig, info: DatasetInfo) -> None:
         super().__init__()
         net = config.network
-        self.residual = net.output == "residual"
+        self.output = net.output
         self.joint_pool = net.joint_pool
         self.noise_sides = _noise_sides(info.image_size, net.joint_pool)
         self.pool = nn.MaxPool2d(2)
@@ -158,8 +158,8 @@ class ReleaseNetwork(Network):
         self, encoded: Encoded, target_BK: Tensor, noise: tuple[Tensor, ...] | None
     ) -> Tensor:
         assert self.decoder is not None and encoded.synthesis_BCHW is not None
-        images = self.decoder(encoded.synthesis_BCHW, encoded.skips, target_BK, noise)
-        return encoded.faces_BCHW + images if self.residual else images
+        drawn = self.decoder(encoded.synthesis_BCHW, encoded.skips, target_BK, noise)
+        return rendered(self.output, encoded.faces_BCHW, drawn)
 
 
 def _branch(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -17,6 +18,7 @@ from trainer.losses.adversarial import least_squares
 from trainer.nets.blocks import PatchCritic
 from trainer.nets.convflu import gates_of, recorded_openings
 from trainer.nets.identity_source import FrozenIdentity, load_identity
+from trainer.nets.norm import set_statistics_updates
 from trainer.system import (
     DataNeeds,
     DatasetInfo,
@@ -34,6 +36,7 @@ from trainer.systems.fersnet.config import FersnetConfig
 from trainer.systems.fersnet.figure import FigureNetwork
 from trainer.systems.fersnet.losses import EDITING, JUDGING, RULE
 from trainer.systems.fersnet.nets import Encoded, Network
+from trainer.systems.fersnet.pairs import scrambled
 from trainer.systems.fersnet.release import ReleaseNetwork
 
 
@@ -95,6 +98,7 @@ class Fersnet(System):
                     player="critic",
                     terms=("critic", "mismatch"),
                     loss=self._judge,
+                    every=self.config.critic_every,
                     repeats=self.config.critic_turns,
                 ),
                 Turn(
@@ -129,11 +133,30 @@ class Fersnet(System):
         )
 
     def _thinned(self, context: StepContext) -> StepContext:
-        """The faces of the batch that are edited."""
-        step = self.config.edit_every
-        if step == 1:
+        """The pairs that are edited, of each n-th face of the batch.
+
+        `restored` pairs: the source is a face whose mouth or eyes are another's, the target the
+        face itself with its own expression. Every face has such a pair, alike in all the rest.
+        """
+        step, batch = self.config.edit_every, context.batch
+        if step > 1:
+            batch = batch.map(lambda tensor: tensor[::step])
+            context = replace(context, batch=batch)
+        if self.config.pairs == "subject":
             return context
-        return replace(context, batch=context.batch.map(lambda tensor: tensor[::step]))
+        faces, own_B = batch.faces_BCHW, batch.expression_B
+        noise = replace(context, turn="pairs", repeat=0).noise
+        sources = scrambled(self.config.scramble, faces, batch.partners[RULE], noise)
+        pairs = replace(
+            batch,
+            faces_BCHW=sources,
+            expression_B=batch.target_expression_B,
+            target_expression_B=own_B,
+            partners={RULE: faces},
+            partner_expression={RULE: own_B},
+            partner_valid={RULE: torch.ones_like(batch.synthetic_B)},
+        )
+        return replace(context, batch=pairs)
 
     def _noise(self, context: StepContext, name: str) -> tuple[Tensor, ...]:
         size = len(context.batch)
@@ -143,7 +166,7 @@ class Fersnet(System):
         )
 
     def _edit_once(self, context: StepContext) -> Fakes | None:
-        if not context.wanted & JUDGING:
+        if not context.wanted & JUDGING or context.progress.step % self.config.critic_every:
             return None
         context = self._thinned(context)
         target_BK = losses.one_hot(context.batch.target_expression_B, self.num_classes)
@@ -167,7 +190,8 @@ class Fersnet(System):
 
     def _learn(self, context: StepContext) -> Mapping[str, Mean]:
         edits = bool(context.wanted & EDITING)
-        encoded = self.network.encode(context.batch.faces_BCHW, decodes=edits)
+        decodes = edits and self.config.pairs == "subject"
+        encoded = self.network.encode(context.batch.faces_BCHW, decodes=decodes)
         terms: dict[str, Mean] = {}
         if "classification" in context.wanted:
             terms["classification"] = losses.classification(
@@ -177,7 +201,10 @@ class Fersnet(System):
             )
         if edits:
             thin = self._thinned(context)
-            terms |= self._edit(thin, encoded.every(self.config.edit_every))
+            known = encoded.every(self.config.edit_every)
+            if self.config.pairs == "restored":
+                known = self._encode_apart(thin.batch.faces_BCHW)
+            terms |= self._edit(thin, known)
         return terms
 
     def _edit(self, context: StepContext, encoded: Encoded) -> Mapping[str, Mean]:
@@ -196,10 +223,17 @@ class Fersnet(System):
             terms["expression"] = losses.classification(logits_BK, wish_B, 0.0, ~batch.synthetic_B)
         if "cycle" in context.wanted:
             source_BK = losses.one_hot(batch.expression_B, self.num_classes)
-            again = self.network.encode(images)
+            again = self._encode_apart(images)
             back = self.network.decode(again, source_BK, self._noise(context, "back"))
             terms["cycle"] = losses.cycle(back, batch)
         return terms
+
+    def _encode_apart(self, faces_BCHW: Tensor) -> Encoded:
+        """Encode faces that are not the corpus' own; the running statistics are of those alone."""
+        set_statistics_updates(self.network, False)
+        encoded = self.network.encode(faces_BCHW)
+        set_statistics_updates(self.network, True)
+        return encoded
 
     def _read(self, images_BCHW: Tensor) -> Tensor:
         """Logits of edited faces; gradients reach the faces, not the network that reads them."""
