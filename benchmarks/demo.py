@@ -70,7 +70,7 @@ def _walk() -> None:
     lake = FOLDER / "lake"
     options = {"subjects": SUBJECTS, "faces_per_subject": FACES_PER_SUBJECT}
     report = step(
-        f"ingest drawn --lake {lake.name} --size {SIZE} --option subjects={SUBJECTS} ...",
+        f"ingest drawn --lake lake --size {SIZE} --option subjects={SUBJECTS}",
         lambda: ingest("drawn", None, lake, image_size=SIZE, options=options),
     )
     print(f"  {report.faces} faces, {report.rejected} rejected")
@@ -93,7 +93,9 @@ def _walk() -> None:
             lambda recipe=recipe: run(recipe, 2, **teacher),
         )
         _say(trained[recipe])
-    short = with_overrides(catalog.recipe("fersnet.tiny"), {**teacher, "system.images": SEARCH_IMAGES})
+    short = with_overrides(
+        catalog.recipe("fersnet.tiny"), {**teacher, "system.images": SEARCH_IMAGES}
+    )
     found = step(
         "tune fersnet.tiny --lake lake --trials 6 --parallel 2 --search lambda_1=0.2:5:log ...",
         lambda: search(

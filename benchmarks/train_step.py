@@ -6,7 +6,7 @@ bare loop: batches that lie in memory, the system's loss functions, torch optimi
 Blocks of steps alternate, the order of each pair alternates too; the figure is the median over the
 blocks of house time over bare time.
 
-    python -m benchmarks.train_step LAKE --recipe fersnet.small --out benchmarks/results/train_step.json
+    python -m benchmarks.train_step LAKE --recipe fersnet.small
 """
 
 from __future__ import annotations
