@@ -64,7 +64,8 @@ def source(tmp_path_factory) -> Iterator[FaceSource]:
 
 def builders() -> list[int]:
     """The processes that build batches now."""
-    alive = list_actors(filters=[("state", "=", "ALIVE")])
+    here = ray.get_runtime_context().gcs_address
+    alive = list_actors(address=here, filters=[("state", "=", "ALIVE")])
     return [actor.pid for actor in alive if "BatchActor" in actor.class_name]
 
 
