@@ -8,7 +8,7 @@ within them, for the 48 px crop and for the whole face; the better of the two is
 train by `mien crossval RECIPE`. Figures are over all test faces; intervals and differences by
 paired subject bootstrap.
 
-    python -m benchmarks.photos LAKE --recipes fersnet.small ... --out benchmarks/results/photos.json
+    python -m benchmarks.photos LAKE --recipes fersnet.small fersnet.small_single_task
 """
 
 from __future__ import annotations

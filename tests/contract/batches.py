@@ -21,7 +21,7 @@ from trainer.schedules import value_at
 from trainer.system import DataNeeds, System
 from trainer.world import World
 
-BATCH_IMAGES = 4
+BATCH_IMAGES = 8
 INFO = DatasetInfo(
     classes=(Expression.ANGER, Expression.HAPPINESS, Expression.NEUTRAL),
     image_size=48,
