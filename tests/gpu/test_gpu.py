@@ -1,0 +1,44 @@
+"""The same loop on a GPU: finite terms in fp32 and bf16, and fp32 close to what the CPU computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.contract import batches as made_of
+from trainer import catalog
+from trainer.loop import Training, fit
+from trainer.overrides import with_overrides
+from trainer.world import World
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def on_gpu(name: str, precision: str) -> Training:
+    run = with_overrides(made_of.tiny(name), {"engine.precision": precision})
+    training = made_of.training(run, World.alone("cuda"))
+    networks = [player.module for player in training.players.values()]
+    for network in [*networks, *training.system.frozen().values()]:
+        network.to("cuda")
+    training.averages = type(training.averages)(tuple(training.players.values()))
+    return training
+
+
+def losses(training: Training, device: str) -> list[dict[str, float]]:
+    steps = fit(training, (batch.to(device) for batch in made_of.batches(training)))
+    return [{key: float(value) for key, value in step.terms.items()} for step in steps]
+
+
+@pytest.mark.parametrize("name", catalog.names())
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_stage_trains(name: str, precision: str) -> None:
+    for step in losses(on_gpu(name, precision), "cuda"):
+        assert all(value == value and abs(value) < float("inf") for value in step.values())
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_first_step_is_that_of_the_cpu(name: str) -> None:
+    gpu = losses(on_gpu(name, "fp32"), "cuda")[0]
+    cpu_training = made_of.training(made_of.tiny(name), World.alone())
+    cpu = losses(cpu_training, "cpu")[0]
+    assert gpu == pytest.approx(cpu, rel=2e-2, abs=1e-4)
