@@ -155,7 +155,7 @@ def test_single_task_with_editing_weights_is_refused():
 
 
 def test_a_face_without_partner_counts_for_adversary_and_cycle_only():
-    settings = {"system.edit_every": 1, "system.weights.identity": 0.05, "system.pairs": "subject"}
+    settings = {"system.edit_every": 1, "system.weights.identity": 0.05}
     run = run_of("small", **settings)
     system = built(run)
     (stage,) = system.stages()
@@ -175,6 +175,7 @@ def test_a_face_without_partner_counts_for_adversary_and_cycle_only():
         "adversarial": 3,
         "cycle": 3,
         "expression": 3,
+        "keep": 3,
         "critic": 3,
         "mismatch": 3,
     }
@@ -221,19 +222,8 @@ def test_a_still_warp_leaves_the_face():
     torch.testing.assert_close(rendered("warp", faces, drawn), faces, atol=1e-5, rtol=1e-5)
 
 
-def test_restored_pairs_are_the_face_itself_for_everybody():
-    run = run_of("small", **{"system.pairs": "restored", "system.edit_every": 1})
-    system = built(run)
-    (stage,) = system.stages()
-    context = StepContext(batch=batch(), progress=Progress(), wanted=frozenset({"pixel"}))
-    (critic_turn, network_turn) = turns_of(stage)
-    pixel = network_turn.loss(replace(context, turn=critic_turn.player))["pixel"]
-    assert isinstance(pixel, Mean)
-    assert int(pixel.count) == 3
-
-
 def test_edited_faces_do_not_move_the_running_statistics():
-    run = run_of("small", **{"system.pairs": "restored", "system.weights.cycle": 1.0})
+    run = run_of("small", **{"system.weights.cycle": 1.0})
     want = wanted(weights_of(run))
 
     def statistics(terms: frozenset[str]) -> dict[str, torch.Tensor]:

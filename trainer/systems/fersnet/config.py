@@ -9,7 +9,6 @@ from trainer.config import knob, weight
 from trainer.nets.convflu import GateConfig
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig
-from trainer.systems.fersnet.pairs import ScrambleConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +49,9 @@ class Weights:
     expression: Schedule = weight(
         0.0, paper="lambda_exp", doc="the own classifier, held still, reads the edited face (ours)"
     )
+    keep: Schedule = weight(
+        0.0, paper="lambda_kee", doc="L1 of the edited face to its source (ours)"
+    )
     critic: Schedule = weight(1.0, paper="lambda_dis", doc="real and edited faces told apart")
     mismatch: Schedule = weight(
         0.0, paper="lambda_mis", doc="real faces under a wrong class count as fake (ours)"
@@ -79,14 +81,12 @@ class FersnetConfig:
     synthetic_share: float = knob(
         0.3, bounds=(0.0, 0.9), doc="synthetic faces among those of FES-DA's stage"
     )
-    pairs: Literal["subject", "restored"] = knob(
-        "subject",
-        doc="learn from two faces of a subject, or restore a face from a scrambled copy (ours)",
-    )
-    scramble: ScrambleConfig = field(default_factory=ScrambleConfig)
     balance: bool = knob(False, doc="draw every class equally often")
     label_smoothing: float = knob(0.0, bounds=(0.0, 0.5), doc="of the classification term")
     pixel_in_colour: bool = knob(False, doc="compare colours in the term pixel; release: grey")
+    vary_views: bool = knob(
+        False, doc="critic and classifier see faces moved and lit at random (ours)"
+    )
     edit_every: int = knob(1, bounds=(1, 64), doc="edit each n-th face of a batch; 1: all")
     critic_turns: int = knob(3, bounds=(1, 8), doc="the critic's turns per step that it plays")
     critic_every: int = knob(1, bounds=(1, 64), doc="the critic plays in each n-th step; 1: in all")

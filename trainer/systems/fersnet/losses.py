@@ -17,7 +17,7 @@ from trainer.losses.reconstruction import absolute_error, feature_error, squared
 from trainer.nets.lightcnn import grey_from_faces
 from trainer.system import FaceBatch, Mean
 
-EDITING = frozenset({"pixel", "identity", "adversarial", "cycle", "expression"})
+EDITING = frozenset({"pixel", "identity", "adversarial", "cycle", "expression", "keep"})
 JUDGING = frozenset({"critic", "mismatch"})
 RULE = "same_subject"
 
@@ -76,6 +76,7 @@ def cycle(images_BCHW: Tensor, batch: FaceBatch) -> Mean:
 def critic_terms(
     critic: Callable[[Tensor, Tensor], Tensor],
     batch: FaceBatch,
+    reals: Tensor,
     fakes: Tensor,
     fake_target_BK: Tensor,
     wrong_BK: Tensor,
@@ -89,9 +90,9 @@ def critic_terms(
     partner_BK = one_hot(batch.partner_expression[RULE], fake_target_BK.shape[1])
     terms: dict[str, Mean] = {}
     if "critic" in wanted:
-        on_real = least_squares(critic(batch.partners[RULE], partner_BK), 1.0, real_B)
+        on_real = least_squares(critic(reals, partner_BK), 1.0, real_B)
         on_fake = least_squares(critic(fakes, fake_target_BK), 0.0, real_B)
         terms["critic"] = joined(on_real, on_fake)
     if "mismatch" in wanted:
-        terms["mismatch"] = least_squares(critic(batch.partners[RULE], wrong_BK), 0.0, real_B)
+        terms["mismatch"] = least_squares(critic(reals, wrong_BK), 0.0, real_B)
     return terms

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainer.config import wanted
 from trainer.losses.adversarial import least_squares
+from trainer.losses.reconstruction import absolute_error
 from trainer.nets.blocks import PatchCritic
 from trainer.nets.convflu import gates_of, recorded_openings
 from trainer.nets.identity_source import FrozenIdentity, load_identity
@@ -36,8 +36,8 @@ from trainer.systems.fersnet.config import FersnetConfig
 from trainer.systems.fersnet.figure import FigureNetwork
 from trainer.systems.fersnet.losses import EDITING, JUDGING, RULE
 from trainer.systems.fersnet.nets import Encoded, Network
-from trainer.systems.fersnet.pairs import scrambled
 from trainer.systems.fersnet.release import ReleaseNetwork
+from trainer.systems.fersnet.views import varied
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -133,30 +133,21 @@ class Fersnet(System):
         )
 
     def _thinned(self, context: StepContext) -> StepContext:
-        """The pairs that are edited, of each n-th face of the batch.
-
-        `restored` pairs: the source is a face whose mouth or eyes are another's, the target the
-        face itself with its own expression. Every face has such a pair, alike in all the rest.
-        """
-        step, batch = self.config.edit_every, context.batch
-        if step > 1:
-            batch = batch.map(lambda tensor: tensor[::step])
-            context = replace(context, batch=batch)
-        if self.config.pairs == "subject":
+        """The faces of the batch that are edited."""
+        step = self.config.edit_every
+        if step == 1:
             return context
-        faces, own_B = batch.faces_BCHW, batch.expression_B
-        noise = replace(context, turn="pairs", repeat=0).noise
-        sources = scrambled(self.config.scramble, faces, batch.partners[RULE], noise)
-        pairs = replace(
-            batch,
-            faces_BCHW=sources,
-            expression_B=batch.target_expression_B,
-            target_expression_B=own_B,
-            partners={RULE: faces},
-            partner_expression={RULE: own_B},
-            partner_valid={RULE: torch.ones_like(batch.synthetic_B)},
-        )
-        return replace(context, batch=pairs)
+        return replace(context, batch=context.batch.map(lambda tensor: tensor[::step]))
+
+    def _seen(self, context: StepContext, name: str, images_BCHW: Tensor) -> Tensor:
+        """Faces as the critic and the classifier see them."""
+        if not self.config.vary_views:
+            return images_BCHW
+
+        def noise(part: str, shape: tuple[int, ...], *, uniform: bool) -> Tensor:
+            return context.noise(f"{name}/{part}", shape, uniform=uniform)
+
+        return varied(images_BCHW, noise)
 
     def _noise(self, context: StepContext, name: str) -> tuple[Tensor, ...]:
         size = len(context.batch)
@@ -182,7 +173,8 @@ class Fersnet(System):
         return losses.critic_terms(
             self.critic,
             thin.batch,
-            context.shared.images_BCHW,
+            self._seen(thin, "real", thin.batch.partners[RULE]),
+            self._seen(thin, "fake", context.shared.images_BCHW),
             context.shared.target_BK,
             losses.one_hot(wrong_B, self.num_classes),
             context.wanted,
@@ -190,8 +182,7 @@ class Fersnet(System):
 
     def _learn(self, context: StepContext) -> Mapping[str, Mean]:
         edits = bool(context.wanted & EDITING)
-        decodes = edits and self.config.pairs == "subject"
-        encoded = self.network.encode(context.batch.faces_BCHW, decodes=decodes)
+        encoded = self.network.encode(context.batch.faces_BCHW, decodes=edits)
         terms: dict[str, Mean] = {}
         if "classification" in context.wanted:
             terms["classification"] = losses.classification(
@@ -201,10 +192,7 @@ class Fersnet(System):
             )
         if edits:
             thin = self._thinned(context)
-            known = encoded.every(self.config.edit_every)
-            if self.config.pairs == "restored":
-                known = self._encode_apart(thin.batch.faces_BCHW)
-            terms |= self._edit(thin, known)
+            terms |= self._edit(thin, encoded.every(self.config.edit_every))
         return terms
 
     def _edit(self, context: StepContext, encoded: Encoded) -> Mapping[str, Mean]:
@@ -216,24 +204,22 @@ class Fersnet(System):
             images, batch, context.wanted, features, in_colour=self.config.pixel_in_colour
         )
         if "adversarial" in context.wanted:
-            scores = self.critic(images, target_BK)
+            scores = self.critic(self._seen(context, "critic", images), target_BK)
             terms["adversarial"] = least_squares(scores, 1.0, ~batch.synthetic_B)
         if "expression" in context.wanted:
-            logits_BK, wish_B = self._read(images), batch.target_expression_B
+            logits_BK = self._read(self._seen(context, "reader", images))
+            wish_B = batch.target_expression_B
             terms["expression"] = losses.classification(logits_BK, wish_B, 0.0, ~batch.synthetic_B)
+        if "keep" in context.wanted:
+            terms["keep"] = absolute_error(images, batch.faces_BCHW, ~batch.synthetic_B)
         if "cycle" in context.wanted:
             source_BK = losses.one_hot(batch.expression_B, self.num_classes)
-            again = self._encode_apart(images)
+            set_statistics_updates(self.network, False)  # they are of the corpus' own faces
+            again = self.network.encode(images)
+            set_statistics_updates(self.network, True)
             back = self.network.decode(again, source_BK, self._noise(context, "back"))
             terms["cycle"] = losses.cycle(back, batch)
         return terms
-
-    def _encode_apart(self, faces_BCHW: Tensor) -> Encoded:
-        """Encode faces that are not the corpus' own; the running statistics are of those alone."""
-        set_statistics_updates(self.network, False)
-        encoded = self.network.encode(faces_BCHW)
-        set_statistics_updates(self.network, True)
-        return encoded
 
     def _read(self, images_BCHW: Tensor) -> Tensor:
         """Logits of edited faces; gradients reach the faces, not the network that reads them."""
