@@ -90,6 +90,7 @@ def network(recipe: str, lake: Path, parallel: int, overrides: dict[str, Any]) -
     started = time.monotonic()
     result = crossval(run, lake, FOLDS, parallel=parallel, experiment="photos")
     seconds = time.monotonic() - started
+    print(f"{recipe}: {seconds:.0f} s", json.dumps(result.as_json())[:400], flush=True)
     parts = [read_predictions(fold.directory / "predictions.npz") for fold in result.folds]
     return {
         "seconds": seconds,
@@ -148,22 +149,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/photos.json"))
     arguments = parser.parse_args()
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    overrides = dict(text.split("=", 1) for text in arguments.set)
+    trained = {
+        recipe: network(recipe, arguments.lake, arguments.parallel, overrides)
+        for recipe in arguments.recipes
+    }
     hogs = {crop: hog_predictions(arguments.lake, crop) for crop in (48, 56)}
     best = max(hogs, key=lambda crop: measured(hogs[crop], None)["macro_recall"]["value"])
-    peer = confusions(hogs[best])
     for crop, values in hogs.items():
         results[f"hog_{crop}px"] = measured(values, None)
-        print(f"hog {crop} px", results[f"hog_{crop}px"]["macro_recall"], flush=True)
-    overrides = dict(text.split("=", 1) for text in arguments.set)
-    for recipe in arguments.recipes:
-        values = network(recipe, arguments.lake, arguments.parallel, overrides)
-        card = measured(values, peer)
+    for recipe, values in trained.items():
+        card = measured(values, confusions(hogs[best]))
         card |= {"seconds": values["seconds"], "images_per_second": values["images_per_second"]}
         results[recipe] = card | {"overrides": overrides}
         print(recipe, card["macro_recall"], card["macro_recall_minus_hog"], flush=True)
-        results["peer"] = f"hog_{best}px"
-        results["environment"] = environment()
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    results["peer"] = f"hog_{best}px"
+    results["environment"] = environment()
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The same loop on a GPU: finite terms in fp32 and bf16, and fp32 close to what the CPU computes."""
+"""The same loop on a GPU: finite terms in fp32 and bf16; the first step as on the CPU."""
 
 from __future__ import annotations
 
