@@ -96,8 +96,18 @@ Window = tuple[str | float, str | float, float, float]
 Painter = Callable[[Canvas], None]
 
 
-def in_window(canvas: Canvas, form: Columns, size: int, window: Window, feature: Painter) -> None:
-    """Runs a painter on a window cut from every picture, and puts the result back."""
+def in_window(
+    canvas: Canvas,
+    form: Columns,
+    size: int,
+    window: Window,
+    feature: Painter,
+    only: str | None = None,
+) -> None:
+    """Runs a painter on a window cut from every picture, and puts the result back.
+
+    `only` names a column: pictures where it is 0 are left out, because nothing would be painted.
+    """
     u, v, wide, high = window
     unit = UNIT * size * 1.12
     w, h = min(size, int(unit * wide) + 1), min(size, int(unit * high) + 1)
@@ -106,12 +116,18 @@ def in_window(canvas: Canvas, form: Columns, size: int, window: Window, feature:
         centre[:, 0, index] = form[at] if isinstance(at, str) else at
     corner = picture_points(form, centre, size)[:, 0] - np.array([w, h], np.float32) / 2.0
     corner = np.clip(np.floor(corner), 0, np.array([size - w, size - h])).astype(int)
-    spots = [np.s_[i, ..., y : y + h, x : x + w] for i, (x, y) in enumerate(corner)]
+    chosen = np.arange(len(corner)) if only is None else np.flatnonzero(form[only])
+    if not len(chosen):
+        return
+    spots = [np.s_[i, ..., y : y + h, x : x + w] for i, (x, y) in zip(chosen, corner[chosen])]
     planes = {
         name: np.stack([getattr(canvas, name)[spot] for spot in spots])
         for name in ("albedo_BCHW", "shade_BHW", "light_BHW", "head_BHW", "u_BHW", "v_BHW")
     }
     part = replace(canvas, **planes)
+    if only is not None:
+        part.form = {name: value[chosen] for name, value in canvas.form.items()}
+        part.pixel = canvas.pixel[chosen]
     feature(part)
     for index, spot in enumerate(spots):
         canvas.albedo_BCHW[spot] = part.albedo_BCHW[index]

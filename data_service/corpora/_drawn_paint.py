@@ -41,10 +41,11 @@ def paint(form: Columns, size: int) -> np.ndarray:
     _ears(*_band(canvas, x_BHW, y_BHW, 0.27, 0.79))
     _body(*_band(canvas, x_BHW, y_BHW, 0.5, 1.0))
     canvas.head_BHW = _head(canvas, x_BHW, y_BHW)
-    for window, feature in ((_JAW, beard), (_EYES, eyes), (_NOSE, nose), (_MOUTH, mouth)):
+    in_window(canvas, form, size, _JAW, beard, only="beard")
+    for window, feature in ((_EYES, eyes), (_NOSE, nose), (_MOUTH, mouth)):
         in_window(canvas, form, size, window, feature)
     _hair_front(*_band(canvas, x_BHW, y_BHW, 0.0, 0.78))
-    in_window(canvas, form, size, _OCCLUDER, occluder)
+    in_window(canvas, form, size, _OCCLUDER, occluder, only="occluder")
     _light(canvas, x_BHW, y_BHW)
     return canvas.albedo_BCHW
 
@@ -96,15 +97,20 @@ def _backdrop(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _hair_behind(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
-    form = canvas.form
+    long = np.flatnonzero(canvas.form["long"])
+    if not len(long):
+        return
+    form = {name: value[long] for name, value in canvas.form.items()}
+    x, y = x[long], y[long]
     half = form["face_width"] + form["hair_volume"] * 1.1
     half = half + form["hair_wave"] * zigzag(y * 0.8 + form["parting"])
     up = (y - SKULL_Y) / (SKULL_UP + form["hair_volume"])
     cap = (1.0 - (x / half) ** 2 - up * up) * (half * 0.5)
     falling = np.minimum(half - np.abs(x), form["hair_length"] - 0.12 * x * x - y)
     inside = np.where(y < SKULL_Y, cap, falling)
-    mask = canvas.edge(inside, 3.0) * form["long"]
-    canvas.lay(mask, form["hair_colour"] * 0.72)
+    mask = ramp(inside, canvas.pixel[long] * np.float32(3.0))[:, None]
+    behind = canvas.albedo_BCHW[long]
+    canvas.albedo_BCHW[long] = behind + mask * (form["hair_colour"] * 0.72 - behind)
 
 
 def _body(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
@@ -134,38 +140,51 @@ def _head(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     down *= np.where(low, 1.0 / (form["chin"] - SKULL_Y), 1.0 / SKULL_UP)
     across = x * (1.0 / form["face_width"])
     across *= 1.0 + form["taper"] * np.maximum(down, 0.0)
-    x2, y2 = across * across, down * down
-    round_ = x2 + y2
-    square = form["square"]
-    inside = 1.0 - ((1.0 - square) * round_ + square * (x2 * x2 + y2 * y2))
+    inside = _ball(across, down, form["square"])
     mask = canvas.edge(inside * (form["face_width"] * 0.5), 1.4)
     canvas.lay(mask, form["skin"])
-    facing = np.sqrt(np.maximum(1.02 - round_ * 0.92, 0.02))
+    facing = np.sqrt(np.maximum(1.02 - 0.92 * (across * across + down * down), 0.02))
+    facing += across * form["light_x"]
+    facing += down * form["light_y"]
+    light = np.maximum(facing, 0.0, out=facing)
     length = 1.0 / np.sqrt(form["light_x"] ** 2 + form["light_y"] ** 2 + 1.0)
-    lit = across * (form["light_x"] * length) + down * (form["light_y"] * length) + facing * length
-    light = (1.0 - form["contrast"]) + form["contrast"] * 1.2 * np.maximum(lit, 0.0)
+    light *= form["contrast"] * 1.2 * length
+    light += 1.0 - form["contrast"]
     canvas.light_BHW = light
     canvas.shade_BHW += mask * (light - canvas.shade_BHW)
     return mask
 
 
+def _ball(x: np.ndarray, y: np.ndarray, square: np.ndarray | float) -> np.ndarray:
+    """1 in the centre, 0 on the border of a circle that `square` flattens, below 0 outside."""
+    x2, y2 = x * x, y * y
+    far = (x2 + y2) * (1.0 - square)
+    x2 *= x2
+    y2 *= y2
+    x2 += y2
+    x2 *= square
+    far += x2
+    return np.subtract(np.float32(1.0), far, out=far)
+
+
 def _hair_front(canvas: Canvas, x: np.ndarray, y: np.ndarray) -> None:
     form, u, v = canvas.form, canvas.u_BHW, canvas.v_BHW
-    down = np.minimum(y - SKULL_Y, 0.0) / (SKULL_UP + form["hair_volume"] * 1.1)
-    across = x / (form["face_width"] + form["hair_volume"])
-    x2, y2 = across * across, down * down
-    cap = 1.0 - 0.65 * (x2 + y2) - 0.35 * (x2 * x2 + y2 * y2)
+    down = np.minimum(y - SKULL_Y, 0.0)
+    down *= 1.0 / (SKULL_UP + form["hair_volume"] * 1.1)
+    across = x * (1.0 / (form["face_width"] + form["hair_volume"]))
+    cap = _ball(across, down, 0.35)
     u2 = u * u
-    line = form["hairline"] + form["hair_curve"] * u2 + 0.045 * u2 * u2
-    parted = u - form["parting"] * 1.5
-    line += form["fringe"] * (1.0 - 0.22 * parted * parted) + form["sweep"] * u
+    line = u2 * np.float32(0.045)
+    line += form["hair_curve"] - 0.22 * form["fringe"]
+    line *= u2
+    line += u * (form["sweep"] + 0.66 * form["fringe"] * form["parting"])
+    line += form["hairline"] + form["fringe"] * (1.0 - 0.495 * form["parting"] ** 2)
     line += form["hair_wave"] * zigzag(u * 1.1 + form["parting"])
     inside = np.minimum(line, 0.6 + form["long"] * 9.0) - v
     inside = np.minimum(cap * (form["face_width"] * 0.5), inside)
     thick = 1.0 - form["bald"]
     mask = canvas.edge(inside, 2.0) * thick
-    strands = zigzag(u * 3.1 + 0.35 * v * u) * 0.06 + zigzag(u * 7.3 - 0.2 * v) * 0.05
-    strands += blob(x + 0.6, y + 2.4, 2.6, 0.9) * 0.4
+    strands = zigzag(u * (0.35 * v + 4.3)) * 0.08 + blob(x + 0.6, y + 2.4, 2.6, 0.9) * 0.4
     shadow = (canvas.edge(inside + 0.16, 6.0) * thick - mask) * canvas.head_BHW
     canvas.darken(np.maximum(shadow, 0.0) * 0.35)
     canvas.lay(mask, form["hair_colour"])

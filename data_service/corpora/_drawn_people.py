@@ -179,11 +179,11 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
         "exposure": 1.0 + bell("exposure", 0.0, 0.22) * wild,
         "cast_red": bell("cast_red", 0.0, 0.08) * wild,
         "cast_blue": bell("cast_blue", 0.0, 0.08) * wild,
-        "cut": happens("cut", 0.8) * u("cut/deep", 0.22, 0.5) * wild,
+        "cut": happens("cut", 0.8) * u("cut/deep", 0.2, 0.48) * wild,
         "cut_angle": u("cut_angle", 0.0, 6.2832),
         "blinds": happens("blinds", 0.5) * u("blinds/often", 0.35, 0.9),
         "cut_offset": u("cut_offset", -0.8, 0.8),
-        "noise": 0.008 + u("noise", 0.0, 0.062) * wild,
+        "noise": 0.008 + u("noise", 0.0, 0.058) * wild,
         **{
             name: happens(name, 0.2 * difficulty) * u(f"{name}/much", 0.2, 0.55)
             for name in ("rosy", "rage", "queasy", "pale", "weep")
