@@ -16,18 +16,20 @@ import queue
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Literal
-
-import ray
+from typing import TYPE_CHECKING, Literal
 
 from data_service.batcher import BatchActor
 from data_service.packing import PackedBatch, batches_of
 from data_service.source import FaceSource
 
+if TYPE_CHECKING:
+    from ray.data import DataContext
+
 STEPS_PER_TASK = 256
 """Steps of one Ray Data task, at least: what is built again when a worker process dies."""
 
 MAX_TASKS = 512
+
 BLOCK_BYTES = 16 << 20
 """Batches are joined to blocks of at most this size, for Ray spends milliseconds on each."""
 
@@ -76,14 +78,13 @@ def ray_batches(
     """
     if start >= stop:
         return
-    ranges = _ranges(start, stop)
-    batch_bytes = source.most_bytes // world
-    block_steps = max(1, min(BLOCK_BYTES // batch_bytes, prefetch))
     import ray.data  # a second to import, and needed here only
 
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    context = _context(prefetch * batch_bytes, block_steps * batch_bytes)
-    with ray.data.DataContext.current(context), _quiet("ray.data"):
+    ranges, batch_bytes = _ranges(start, stop), source.most_bytes // world
+    block_steps = max(1, min(BLOCK_BYTES // batch_bytes, prefetch))
+    context = ray.data.DataContext.get_current().copy()
+    _set_up(context, prefetch * batch_bytes, block_steps * batch_bytes)
+    with ray.data.DataContext.current(context):
         built = ray.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
             BatchActor,
             fn_constructor_args=(source, rank, world, block_steps),
@@ -91,8 +92,9 @@ def ray_batches(
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=0,
-            label_selector=here,
+            label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
         )
+    with _quiet("ray.data"):
         tables = iter(built.iter_batches(batch_size=None, batch_format="pyarrow"))
         with closing(tables):  # pyright: ignore[reportArgumentType]
             for table in tables:
@@ -109,12 +111,11 @@ def _ranges(start: int, stop: int) -> list[dict[str, int]]:
     ]
 
 
-def _context(ahead_bytes: int, block_bytes: int) -> ray.data.DataContext:
+def _set_up(context: DataContext, ahead_bytes: int, block_bytes: int) -> None:
     """How one execution among several behaves: in order, quiet, patient, within its share.
 
     What the actor yields is of that size, so Ray neither divides it nor joins it with another.
     """
-    context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
@@ -123,7 +124,6 @@ def _context(ahead_bytes: int, block_bytes: int) -> ray.data.DataContext:
     options.preserve_order = True
     limit = ahead_bytes + 2 * BLOCK_BYTES
     options.resource_limits = options.resource_limits.copy(object_store_memory=limit)
-    return context
 
 
 @contextmanager
