@@ -47,7 +47,7 @@ class DataConfig:
     """What is streamed: `image_size` is the side of the crop that the networks see.
 
     `classes` empty means every class of the lake. `stream` ray runs one Ray Data execution per
-    worker, local a thread; auto takes ray where Ray is running.
+    worker, local a thread; auto takes ray for several workers.
     """
 
     image_size: int = 48

@@ -24,6 +24,7 @@ from trainer.job import classes_of
 from trainer.pictures import confusion_picture
 from trainer.system import Stage, SystemSpec
 from trainer.tracking import Tracker
+from trainer.world import World
 
 if TYPE_CHECKING:
     from trainer.judge import Judge
@@ -169,19 +170,22 @@ def open_batches(
         rank=world.rank,
         world=world.size,
         prefetch=run.data.prefetch_batches,
-        kind=_kind(run),
+        kind=_kind(run, world),
     ) as packed:
         yield (
             to_batch(item, world.device, run.data.augment, grey=run.data.grey) for item in packed
         )
 
 
-def _kind(run: RunConfig) -> Literal["local", "ray"]:
+def _kind(run: RunConfig, world: World) -> Literal["local", "ray"]:
+    """Ray Data beside Ray Train's workers; a thread where one process trains alone.
+
+    Ray Data's scheduler is a thread of the process that reads, and takes the interpreter's lock
+    from a lone process for nothing.
+    """
     if run.data.stream != "auto":
         return run.data.stream
-    import ray
-
-    return "ray" if ray.is_initialized() else "local"
+    return "ray" if world.size > 1 else "local"
 
 
 def report(tracker: Tracker, job: Any, result: Mapping[str, Any], info: DatasetInfo) -> None:
