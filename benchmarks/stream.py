@@ -26,11 +26,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -51,7 +52,8 @@ from data_service.stream import open_stream
 
 FACE, CROP, BATCH, WARM_UP = 128, 112, 64, 30
 AUGMENT = AugmentConfig(crop_shift_pixels=8, flip=0.5)
-Counted = Iterator[int]
+Counted = Generator[int]
+Kind = Literal["local", "ray"]
 
 
 def source_of(path: Path) -> FaceSource:
@@ -92,7 +94,7 @@ class JpegFaces(Faces):
 
     def face(self, index: int) -> np.ndarray:
         """Decoded."""
-        return cv2.imread(self._files[index], cv2.IMREAD_COLOR_RGB)
+        return np.asarray(cv2.imread(self._files[index], cv2.IMREAD_COLOR_RGB))
 
 
 class MappedFaces(Faces):
@@ -129,7 +131,7 @@ def loaded(dataset: Faces) -> Counted:
             yield len(faces_BHWC)
 
 
-def streamed(source: FaceSource, kind: str) -> Counted:
+def streamed(source: FaceSource, kind: Kind) -> Counted:
     """Images of each batch that the stream delivers."""
     with open_stream(source, start=0, stop=source.plan.num_steps, kind=kind) as stream:
         for packed in stream:
@@ -147,7 +149,7 @@ def images_per_second(batches: Counted, seconds: float) -> float:
     return images / spent
 
 
-def first_batch(path: Path, kind: str, rank: int = 0, world: int = 1) -> float:
+def first_batch(path: Path, kind: Kind, rank: int = 0, world: int = 1) -> float:
     """Seconds from the call to a batch of floats."""
     started = time.perf_counter()
     source = source_of(path)
