@@ -28,7 +28,7 @@ _CLOSED: Mapping[Expression, Mapping[str, float]] = {
         "wrinkle": 0.15, "rage": 1.0,
     },
     Expression.CONTEMPT: {
-        "lopsided": 0.74, "corner": -0.04, "lid_up": -0.5, "lid_low": 0.15, "brow_side": 0.38,
+        "lopsided": 0.74, "corner": -0.04, "lid_up": -0.6, "lid_low": 0.2, "brow_side": 0.46,
         "brow_in": -0.08, "fold": 0.7, "width": 0.04, "press": 0.35,
     },
     Expression.DISGUST: {
