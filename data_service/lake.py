@@ -10,7 +10,6 @@ Shapes: N faces, H height, W width, C channels.
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_service.manifest import (
+    IMAGE,
     MANIFEST,
     PARTS,
     LakeFile,
@@ -35,8 +35,8 @@ from data_service.manifest import (
     write_atomically,
 )
 from data_service.schema import Rejection, face_schema
+from data_service.unpacked import unpack_once
 
-_IMAGE = "image"
 _FILE_BYTES = 64 << 20
 
 
@@ -119,7 +119,7 @@ class LakeWriter:
             packed = pa.Array.from_buffers(
                 pa.binary(pixels_NP.shape[1]), len(pixels_NP), [None, pa.py_buffer(pixels_NP)]
             )
-            files.append(self._write_file(len(files), table.append_column(_IMAGE, packed)))
+            files.append(self._write_file(len(files), table.append_column(IMAGE, packed)))
         labels.update(pixels.digest())
         return tuple(files), labels.hexdigest()
 
@@ -131,7 +131,7 @@ class LakeWriter:
             compression="zstd",
             compression_level=1,
             use_dictionary=[  # pyright: ignore[reportArgumentType]
-                name for name in table.column_names if name != _IMAGE
+                name for name in table.column_names if name != IMAGE
             ],
         )
         content = sink.getbuffer()
@@ -167,10 +167,10 @@ class _Parts:
         rows = pa.concat_tables([schema.empty_table(), *tables])
         keys = list(zip(rows["name"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
         order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-        self.labels = rows.drop_columns([_IMAGE]).combine_chunks().take(order)
+        self.labels = rows.drop_columns([IMAGE]).combine_chunks().take(order)
         self.count = len(order)
-        self._num_bytes = int(np.prod(schema.field(_IMAGE).type.shape))
-        self._pixels = [_pixels(chunk, self._num_bytes) for chunk in rows[_IMAGE].chunks]
+        self._num_bytes = int(np.prod(schema.field(IMAGE).type.shape))
+        self._pixels = [_pixels(chunk, self._num_bytes) for chunk in rows[IMAGE].chunks]
         starts = np.cumsum([0, *(len(part) for part in self._pixels)])
         self._part = np.searchsorted(starts, order, side="right") - 1
         self._within = order - starts[self._part]
@@ -242,7 +242,7 @@ class Lake:
     def table(self) -> pa.Table:
         """All rows in their order, without the pixels."""
         schema = face_schema(self.manifest.image_size, self.manifest.channels)
-        names = [name for name in schema.names if name != _IMAGE]
+        names = [name for name in schema.names if name != IMAGE]
         files = [self.path / file.name for file in self.manifest.files]
         tables = [pq.ParquetFile(file).read(columns=names) for file in files]
         return pa.concat_tables(tables).combine_chunks()
@@ -251,7 +251,7 @@ class Lake:
     def faces(self) -> np.ndarray:
         """All faces, uint8 N x H x W x C, read-only, mapped from a file that the node shares."""
         side, channels = self.manifest.image_size, self.manifest.channels
-        unpacked = unpack_once(self)
+        unpacked = unpack_once(self.path, self.manifest)
         return np.asarray(
             np.memmap(unpacked, np.uint8, "r", shape=(len(self), side, side, channels))
         )
@@ -268,52 +268,3 @@ class Lake:
         """Reads every file; ValueError names the first whose content is not what was written."""
         for file in self.manifest.files:
             read_checked(self.path, file)
-
-
-def cache_dir() -> Path:
-    """Where this node keeps what it unpacks: $MIEN_CACHE, or ~/.cache/mien."""
-    return Path(os.environ.get("MIEN_CACHE") or Path.home() / ".cache" / "mien")
-
-
-def unpack_once(lake: Lake) -> Path:
-    """The file with all pixels of the lake, written by the first process of the node that asks.
-
-    Others wait for it. Its folder is named by the lake's hash, and every Parquet file is checked
-    against its own hash while it is unpacked.
-    """
-    folder = cache_dir() / lake.hash
-    unpacked = folder / "faces.bin"
-    side, channels = lake.manifest.image_size, lake.manifest.channels
-    num_bytes = len(lake) * side * side * channels
-    if _has_size(unpacked, num_bytes):
-        return unpacked
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _has_size(unpacked, num_bytes):
-            _unpack(lake, unpacked)
-    if not _has_size(unpacked, num_bytes):
-        raise ValueError(f"damaged lake at {lake.path}: its files hold not {num_bytes} pixel bytes")
-    return unpacked
-
-
-def _has_size(path: Path, num_bytes: int) -> bool:
-    return path.is_file() and path.stat().st_size == num_bytes
-
-
-def _unpack(lake: Lake, unpacked: Path) -> None:
-    draft = unpacked.with_suffix(f".{os.getpid()}.draft")
-    try:
-        with draft.open("wb") as sink:
-            for file in lake.manifest.files:
-                content = pa.BufferReader(read_checked(lake.path, file))
-                column = pq.read_table(content, columns=[_IMAGE])[_IMAGE]
-                for chunk in column.chunks:
-                    width = chunk.type.byte_width
-                    start = chunk.offset * width
-                    sink.write(memoryview(chunk.buffers()[1])[start : start + len(chunk) * width])
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(draft, unpacked)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PARTS = ".parts"
+IMAGE = "image"
+"""The column of the pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

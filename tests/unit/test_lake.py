@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_service.lake import Lake, LakeWriter, unpack_once
+from data_service.lake import Lake, LakeWriter
 from data_service.schema import Rejection, face_schema
+from data_service.unpacked import unpack_once
 
 SIZE = 16
 NAMES = [f"s{index % 4}/{index:02d}.png" for index in range(12)]
@@ -106,7 +107,7 @@ def test_several_files(tmp_path, monkeypatch):
     split = write(tmp_path / "split", NAMES[::-1])
     assert [file.rows for file in split.manifest.files] == [5, 5, 2]
     assert split.hash == whole.hash
-    unpacked = unpack_once(split)
+    unpacked = unpack_once(split.path, split.manifest)
     unpacked.unlink()
     assert np.array_equal(
         split.faces, rows(sorted(NAMES))["image"].combine_chunks().to_numpy_ndarray()
@@ -184,7 +185,7 @@ def test_require_size(tmp_path):
 
 def test_a_cached_file_of_the_wrong_size_is_made_again(tmp_path):
     lake = write(tmp_path / "lake")
-    unpacked = unpack_once(lake)
+    unpacked = unpack_once(lake.path, lake.manifest)
     unpacked.write_bytes(b"short")
     assert lake.faces[3, 0, 0, 0] == rows(sorted(NAMES)[3:4])["image"][0].as_py()[0]
 

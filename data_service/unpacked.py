@@ -1,0 +1,60 @@
+"""The pixels of a lake in one file that all processes of a node map into memory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_service.manifest import IMAGE, Manifest, read_checked
+
+
+def cache_dir() -> Path:
+    """Where this node keeps what it unpacks: $MIEN_CACHE, or ~/.cache/mien."""
+    return Path(os.environ.get("MIEN_CACHE") or Path.home() / ".cache" / "mien")
+
+
+def unpack_once(path: Path, manifest: Manifest) -> Path:
+    """The file with all pixels of the lake in `path`, written once on each node.
+
+    The first process that asks writes it, others wait. Its folder is named by the lake's hash, and every Parquet file is checked
+    against its own hash while it is unpacked.
+    """
+    folder = cache_dir() / manifest.hash
+    unpacked = folder / "faces.bin"
+    num_bytes = manifest.count * manifest.image_size**2 * manifest.channels
+    if _has_size(unpacked, num_bytes):
+        return unpacked
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _has_size(unpacked, num_bytes):
+            _unpack(path, manifest, unpacked)
+    if not _has_size(unpacked, num_bytes):
+        raise ValueError(f"damaged lake at {path}: its files hold not {num_bytes} pixel bytes")
+    return unpacked
+
+
+def _has_size(path: Path, num_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == num_bytes
+
+
+def _unpack(path: Path, manifest: Manifest, unpacked: Path) -> None:
+    draft = unpacked.with_suffix(f".{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as sink:
+            for file in manifest.files:
+                content = pa.BufferReader(read_checked(path, file))
+                column = pq.read_table(content, columns=[IMAGE])[IMAGE]
+                for chunk in column.chunks:
+                    width = chunk.type.byte_width
+                    start = chunk.offset * width
+                    sink.write(memoryview(chunk.buffers()[1])[start : start + len(chunk) * width])
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(draft, unpacked)
+    finally:
+        draft.unlink(missing_ok=True)
