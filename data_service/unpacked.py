@@ -20,8 +20,8 @@ def cache_dir() -> Path:
 def unpack_once(path: Path, manifest: Manifest) -> Path:
     """The file with all pixels of the lake in `path`, written once on each node.
 
-    The first process that asks writes it, others wait. Its folder is named by the lake's hash, and every Parquet file is checked
-    against its own hash while it is unpacked.
+    The first process that asks writes it, others wait. Its folder is named by the lake's hash, and
+    every Parquet file is checked against its own hash while it is unpacked.
     """
     folder = cache_dir() / manifest.hash
     unpacked = folder / "faces.bin"
