@@ -116,10 +116,13 @@ def _set_up(context: DataContext, ahead_bytes: int, block_bytes: int) -> None:
 
     What the actor yields is of that size, so Ray neither divides it nor joins it with another.
     """
+    from data_service.pacing import Pause
+
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
     context.target_max_block_size = block_bytes
+    context.custom_execution_callback_classes = [Pause]
     options = context.execution_options
     options.preserve_order = True
     limit = ahead_bytes + 2 * BLOCK_BYTES
