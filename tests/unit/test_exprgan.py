@@ -201,7 +201,7 @@ def test_movement_starts_near_the_source_and_is_symmetric() -> None:
     )
     generator = Generator(config, FEW, 3)
     faces = _batch().faces_BCHW
-    made = generator(faces, torch.zeros(4, 3))
+    made = generator(faces, torch.zeros(4, 0), torch.zeros(4, 3))
     assert made.faces_BCHW.shape == faces.shape
     assert (made.faces_BCHW - faces).abs().mean() < 0.5 * faces.abs().mean()
     shift = made.shift_B2HW

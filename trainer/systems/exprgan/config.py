@@ -56,6 +56,9 @@ class NetworkConfig:
     max_light: float = knob(
         0.6, bounds=(0.0, 2.0), doc="of output movement: most light added or taken, in [-1, 1]"
     )
+    source_reading: bool = knob(
+        False, doc="the decoder is told what the critic reads in the source face (ours)"
+    )
     symmetric: bool = knob(True, doc="output movement is the same on both sides of the face")
 
 

@@ -35,11 +35,13 @@ class Draft:
     """What a step draws and makes once, without gradients, for the turns of all players.
 
     `code_BE` is the code of the made faces, `class_B` their class and `intensity_B` the mean of
-    their magnitudes; `own_code_BE` is a code of the faces' own class. `made_BCHW` and `latent_BZ`
-    are empty where no critic wants them.
+    their magnitudes; `own_code_BE` is a code of the faces' own class; `read_BK` is what the critic
+    reads in the source faces, where the decoder is told. `made_BCHW` and `latent_BZ` are empty if
+    no critic wants them.
     """
 
     class_B: Tensor
+    read_BK: Tensor
     intensity_B: Tensor
     code_BE: Tensor
     own_code_BE: Tensor

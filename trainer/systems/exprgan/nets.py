@@ -105,7 +105,9 @@ class Decoder(nn.Module):
                 f"widths; {len(config.encoder_channels)} encoder_channels and output "
                 f"{config.output} need at least {max(self.num_doublings, 2) + 1}"
             )
-        self.dense = nn.Linear(config.latent_dims + num_code * self.repeats, first * self.side**2)
+        num_read = len(info.classes) if config.source_reading else 0
+        num_in = config.latent_dims + num_read + num_code * self.repeats
+        self.dense = nn.Linear(num_in, first * self.side**2)
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         for num_in, num_out in pairwise(config.decoder_channels):
             self.convs.append(CodeConv(num_in, num_code, num_out, bias=config.normalise))
@@ -117,7 +119,10 @@ class Decoder(nn.Module):
             self.output = Picture(widths[-1], num_code, info.channels)
 
     def forward(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Made:
-        """The made faces; the source's pixels are looked at by output movement only."""
+        """The made faces; the source's pixels are looked at by output movement only.
+
+        With `source_reading`, the K shares that the critic reads stand behind the identity code.
+        """
         joined = torch.cat([latent_BZ, code_BE.repeat(1, self.repeats)], dim=1)
         x = functional.relu(self.dense(joined)).view(len(joined), -1, self.side, self.side)
         maps: list[Tensor] = []
@@ -214,9 +219,10 @@ class Generator(nn.Module):
         self.encoder = Encoder(config, info)
         self.decoder = Decoder(config, info, num_code)
 
-    def forward(self, faces_BCHW: Tensor, code_BE: Tensor) -> Made:
-        """The faces with the expressions that the codes say."""
-        return self.decoder(self.encoder(faces_BCHW), code_BE, faces_BCHW)
+    def forward(self, faces_BCHW: Tensor, read_BK: Tensor, code_BE: Tensor) -> Made:
+        """The faces with the expressions that the codes say; `read_BK` as `decoder` has it."""
+        latent_BZ = self.encoder(faces_BCHW)
+        return self.decoder(torch.cat([latent_BZ, read_BK], dim=1), code_BE, faces_BCHW)
 
 
 class Reading(nn.Module):

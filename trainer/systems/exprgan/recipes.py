@@ -41,6 +41,7 @@ def small() -> RunConfig:
         code_features=(64, 16),
         normalise=True,
         output="movement",
+        source_reading=True,
     )
     system = _moving(network, controller_images=131_072, refinement_images=65_536)
     data = DataConfig(image_size=64, global_batch_images=16)
@@ -60,6 +61,7 @@ def tiny() -> RunConfig:
         code_features=(64, 16),
         normalise=True,
         output="movement",
+        source_reading=True,
     )
     system = _moving(network, controller_images=65_536, refinement_images=16_384)
     data = DataConfig(image_size=48, global_batch_images=16)

@@ -143,11 +143,19 @@ class Exprgan(System):
         faces_BCHW = ctx.batch.faces_BCHW
         made_class_B = self._made_class(ctx.batch)
         drawn = self._drawn(ctx, made_class_B)
+        read_BK = self._source_reading(faces_BCHW)
         made_BCHW, latent_BZ = faces_BCHW[:0], faces_BCHW.new_empty(0)
         if ctx.wanted.intersection(("critic", "expression_code_critic", "latent_critic")):
             latent_BZ = self.generator.encoder(faces_BCHW)
-            made_BCHW = self.generator.decoder(latent_BZ, drawn["code_BE"], faces_BCHW).faces_BCHW
-        return Draft(class_B=made_class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
+            told_B = torch.cat([latent_BZ, read_BK], dim=1)
+            made_BCHW = self.generator.decoder(told_B, drawn["code_BE"], faces_BCHW).faces_BCHW
+        return Draft(
+            class_B=made_class_B,
+            read_BK=read_BK,
+            made_BCHW=made_BCHW,
+            latent_BZ=latent_BZ,
+            **drawn,
+        )
 
     def _controller_draft(self, ctx: StepContext) -> Draft:
         faces_BCHW, class_B = ctx.batch.faces_BCHW, ctx.batch.expression_B
@@ -157,7 +165,13 @@ class Exprgan(System):
         made_BCHW = faces_BCHW[:0]
         if ctx.wanted.intersection(("critic", "expression_code_critic")):
             made_BCHW = self._from_prior(latent_BZ, drawn["code_BE"], faces_BCHW)
-        return Draft(class_B=class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
+        return Draft(
+            class_B=class_B,
+            read_BK=self._source_reading(faces_BCHW),
+            made_BCHW=made_BCHW,
+            latent_BZ=latent_BZ,
+            **drawn,
+        )
 
     def _drawn(self, ctx: StepContext, made_class_B: Tensor) -> dict[str, Tensor]:
         """The codes of a step: |z|, z uniform in [-1, 1), anew for every face (section 3.1)."""
@@ -180,7 +194,17 @@ class Exprgan(System):
     def _from_prior(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Tensor:
         """A face of nobody; output movement moves the pixels of a grey picture."""
         grey_BCHW = torch.zeros_like(faces_BCHW)
-        return self.generator.decoder(latent_BZ, code_BE, grey_BCHW).faces_BCHW
+        told_B = torch.cat([latent_BZ, self._source_reading(grey_BCHW)], dim=1)
+        return self.generator.decoder(told_B, code_BE, grey_BCHW).faces_BCHW
+
+    def _source_reading(self, faces_BCHW: Tensor) -> Tensor:
+        """What the critic, looking straight, reads in faces [B, K]; of width 0 if not asked for."""
+        if not self.config.network.source_reading:
+            return faces_BCHW.new_empty(len(faces_BCHW), 0)
+        assert self.critic.reading.classes is not None
+        none_BK = faces_BCHW.new_zeros(len(faces_BCHW), self.num_classes)
+        features_BF = self.critic.reading(seen(self.config.view, faces_BCHW, None), none_BK)
+        return self.critic.reading.classes(features_BF).softmax(1).detach()
 
     def _read(self, ctx: StepContext, faces_BCHW: Tensor, class_BK: Tensor, name: str) -> Tensor:
         """The critic's features of faces, as it sees them in this turn."""
@@ -204,12 +228,13 @@ class Exprgan(System):
         draft: Draft = ctx.shared
         faces_BCHW = ctx.batch.faces_BCHW
         latent_BZ = self.generator.encoder(faces_BCHW)
-        made = self.generator.decoder(latent_BZ, draft.code_BE, faces_BCHW)
+        told_B = torch.cat([latent_BZ, draft.read_BK], dim=1)
+        made = self.generator.decoder(told_B, draft.code_BE, faces_BCHW)
         terms = self._judged(ctx, draft, made.faces_BCHW) | self._compared(ctx, made)
         if "pixel" in ctx.wanted:
             again = made
             if self.config.edit_faces:
-                again = self.generator.decoder(latent_BZ, draft.own_code_BE, faces_BCHW)
+                again = self.generator.decoder(told_B, draft.own_code_BE, faces_BCHW)
             terms["pixel"] = losses.pixel_error(again.faces_BCHW, faces_BCHW)
         if "adversarial_latent" in ctx.wanted:
             terms["adversarial_latent"] = logistic(self.latent_critic(latent_BZ), 1.0)
@@ -330,7 +355,8 @@ class Exprgan(System):
                 intensity_B = batch.faces_BCHW.new_ones(len(batch))
             magnitude_Bd = intensity_B.to(batch.faces_BCHW.dtype).unsqueeze(1).expand(-1, dims)
             code_BE = self._code(batch.target_expression_B, magnitude_Bd)
-        made = self.generator(batch.faces_BCHW, code_BE)
+        read_BK = self._source_reading(batch.faces_BCHW)
+        made = self.generator(batch.faces_BCHW, read_BK, code_BE)
         return Prediction(images_BCHW=made.faces_BCHW.clamp(-1, 1))
 
 
@@ -367,6 +393,11 @@ def build(config: ExprganConfig, info: DatasetInfo) -> Exprgan:
         raise ValueError(
             f"system.weights.{min(reads)} needs system.network.critic_condition project: a critic "
             "that is given the class cannot read it"
+        )
+    if config.network.source_reading and not reads:
+        raise ValueError(
+            "system.network.source_reading needs a critic that reads classes: "
+            "system.weights.critic_class above 0"
         )
     moving = wanted(_settings(config.weights)).intersection(("shift", "light"))
     if moving and config.network.output != "movement":
