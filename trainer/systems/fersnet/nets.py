@@ -15,7 +15,7 @@ from torch.nn import functional
 MAX_MOVE = 0.2
 """The farthest that a pixel moves, in halves of the face's side."""
 
-MAX_SHADE = 0.6
+MAX_SHADE = 0.4
 """The most that a pixel brightens or darkens: a factor of e to that power."""
 
 _SMOOTHING = 7
@@ -46,10 +46,10 @@ def rendered(output: str, faces_BCHW: Tensor, drawn_BCHW: Tensor) -> Tensor:
 
 
 def _without_checks(map_B1HW: Tensor) -> Tensor:
-    """Smoothed by (1, 2, 1) / 4 both ways, which takes out what alternates from pixel to pixel."""
-    line_3 = map_B1HW.new_tensor([0.25, 0.5, 0.25])
-    padded_B1HW = functional.pad(map_B1HW, (1, 1, 1, 1), mode="replicate")
-    return functional.conv2d(padded_B1HW, torch.outer(line_3, line_3)[None, None])
+    """Smoothed both ways, so that nothing is left that alternates over four pixels or fewer."""
+    line_5 = map_B1HW.new_tensor([1, 2, 2, 2, 1]) / 8
+    padded_B1HW = functional.pad(map_B1HW, (2, 2, 2, 2), mode="replicate")
+    return functional.conv2d(padded_B1HW, torch.outer(line_5, line_5)[None, None])
 
 
 def _moved(faces_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
