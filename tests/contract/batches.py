@@ -252,7 +252,7 @@ def with_sgd(world: World, name: str, zero: int | None) -> dict[str, dict[str, t
     before = weights_of(made)
     after = _trained(made)
     return {
-        "gradients": _moved(_sgd_training(world, name, zero, rate=1.0, steps=1)),
+        "gradients": _gradients(world, name, zero),
         "weights": after,
         "movement": {key: after[key].float() - before[key] for key in after},
     }
@@ -275,16 +275,23 @@ def _sgd_training(
     return made
 
 
-def _moved(made: Training) -> dict[str, torch.Tensor]:
-    """What the first step at rate 1 takes off the parameters: their gradients."""
-    before = {
-        f"{name}/{key}": value.detach().clone()
-        for name, player in made.players.items()
-        for key, value in player.module.named_parameters()
-    }
-    next(loop.fit(made, batches(made)))
-    after = weights_of(made)
-    return {key: value - after[key] for key, value in before.items()}
+def _gradients(world: World, name: str, zero: int | None) -> dict[str, torch.Tensor]:
+    """What the first step at rate 1 takes off each player's parameters while the others stand."""
+    found: dict[str, torch.Tensor] = {}
+    for moving in training(tiny(name), World.alone(), steps_per_stage=1).players:
+        made = _sgd_training(world, name, zero, rate=1.0, steps=1)
+        made.players = {
+            key: player
+            if key == moving
+            else replace(player, optimizer=replace(player.optimizer, learning_rate=0.0))
+            for key, player in made.players.items()
+        }
+        module = made.players[moving].module
+        before = {key: value.detach().clone() for key, value in module.named_parameters()}
+        next(loop.fit(made, batches(made)))
+        after = dict(module.named_parameters())
+        found |= {f"{moving}/{key}": before[key] - after[key].detach() for key in before}
+    return found
 
 
 def _trained(made: Training) -> dict[str, torch.Tensor]:
