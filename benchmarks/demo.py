@@ -23,8 +23,8 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 SUBJECTS, FACES_PER_SUBJECT, SIZE = 100, 40, 56
 IDENTITY_IMAGES, SEARCH_IMAGES = 8192, 768
 SHORTER = {
-    "fersnet.tiny": {"system.images": 6144},
-    "exprgan.tiny": {"system.controller_images": 12288, "system.refinement_images": 6144},
+    "fersnet.tiny": {"system.images": 5120},
+    "exprgan.tiny": {"system.controller_images": 12288, "system.refinement_images": 3072},
 }
 """The demo trains less than the recipes do, to end in minutes."""
 SEARCH = (
@@ -102,7 +102,7 @@ def _walk() -> None:
         catalog.recipe("fersnet.tiny"), {**teacher, "system.images": SEARCH_IMAGES}
     )
     found = step(
-        "tune fersnet.tiny --lake lake --trials 6 --parallel 2 --search lambda_1=0.2:5:log ...",
+        "tune fersnet.tiny --lake lake --trials 6 --parallel 2 --search lambda_cls=0.3:3:log ...",
         lambda: search(
             short,
             lake,
