@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 
 import trainer.systems
 from trainer.config import RunConfig
@@ -21,6 +22,12 @@ def load(name: str) -> SystemSpec:
     if name not in names():
         raise ValueError(f"unknown system '{name}'; valid: {', '.join(names())}")
     return importlib.import_module(f"trainer.systems.{name}").SPEC
+
+
+def spec_of(run: RunConfig) -> SystemSpec:
+    """The spec of the run's system, with the capabilities that it has in the run's variant."""
+    spec = load(run.system_name)
+    return replace(spec, capabilities=spec.capabilities - spec.lacks(run.system))
 
 
 def recipe(text: str) -> RunConfig:

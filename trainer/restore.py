@@ -37,7 +37,7 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
         raise ValueError(f"run {directory.name} has no finished weights; is it still training?")
     settings = job.load(directory).run
     info = job.read_info(directory)
-    spec = catalog.load(settings.system_name)
+    spec = catalog.spec_of(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         system = spec.build(settings.system, info)

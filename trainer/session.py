@@ -84,7 +84,7 @@ def _set_threads(job: Job, world: World) -> None:
 
 
 def _open(job: Job, world: World, started: float, on_validation: OnValidation | None) -> Session:
-    spec = catalog.load(job.run.system_name)
+    spec = catalog.spec_of(job.run)
     lake = Lake.open(job.lake)
     data = feed.prepare(job.run, spec, lake, job.fold)
     with torch.random.fork_rng(devices=[]):

@@ -207,7 +207,7 @@ class SystemSpec:
 
     `config` is the frozen dataclass of the system's settings; it has a field `weights` (a frozen
     dataclass of `trainer.config.weight` fields, one per term). `recipes` has at least `paper`,
-    `small` and `tiny`.
+    `small` and `tiny`. `lacks` says which capabilities a variant is without.
     """
 
     name: str
@@ -217,3 +217,4 @@ class SystemSpec:
     recipes: Mapping[str, Callable[[], RunConfig]]
     data: Callable[[Any], DataNeeds]
     capabilities: frozenset[str]
+    lacks: Callable[[Any], frozenset[str]] = lambda config: frozenset()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data_service.schema import DatasetInfo, Expression, FaceBatch
+from trainer import catalog
 from trainer.config import RunConfig, wanted, weights_of
 from trainer.nets.convflu import GateConfig
 from trainer.overrides import with_overrides
@@ -147,6 +148,11 @@ def test_single_task_neither_edits_nor_needs_partners():
     found = system.predict(batch())
     assert found.images_BCHW is None
     assert not system.gates()
+
+
+def test_single_task_lacks_a_capability():
+    assert "synthesise" not in catalog.spec_of(run_of("small_single_task")).capabilities
+    assert "synthesise" in catalog.spec_of(run_of("small")).capabilities
 
 
 def test_single_task_with_editing_weights_is_refused():

@@ -3,7 +3,7 @@
 from trainer.system import SystemSpec
 from trainer.systems.fersnet import recipes
 from trainer.systems.fersnet.config import FersnetConfig
-from trainer.systems.fersnet.system import build, data_needs
+from trainer.systems.fersnet.system import build, data_needs, lacks
 
 SPEC = SystemSpec(
     name="fersnet",
@@ -24,4 +24,5 @@ SPEC = SystemSpec(
     },
     data=data_needs,
     capabilities=frozenset({"recognise", "synthesise"}),
+    lacks=lacks,
 )

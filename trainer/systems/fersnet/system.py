@@ -245,6 +245,11 @@ def data_needs(config: FersnetConfig) -> DataNeeds:
     return DataNeeds(partner=RULE, target="partner", balance=config.balance)
 
 
+def lacks(config: FersnetConfig) -> frozenset[str]:
+    """The single task has nothing to edit with."""
+    return frozenset({"synthesise"} if config.sharing == "single" else ())
+
+
 def build(config: FersnetConfig, info: DatasetInfo) -> Fersnet:
     """The system; ValueError for settings that do not fit each other or the data."""
     return Fersnet(config, info)
