@@ -1,4 +1,4 @@
-"""A worker dies in mid-run: the run goes on by itself and ends with the same weights, bit for bit."""
+"""A worker dies in mid-run: the run goes on by itself and ends with the same weights."""
 
 from __future__ import annotations
 

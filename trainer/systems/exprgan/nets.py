@@ -168,6 +168,7 @@ class Movement(nn.Module):
         self.light = nn.Conv2d(num_light_in, 1, 3, padding=1)
         for layer in (self.shift, self.light):
             nn.init.normal_(layer.weight, std=_MOVEMENT_STD)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         self.max_shift, self.max_light = config.max_shift, config.max_light
         self.symmetric = config.symmetric
