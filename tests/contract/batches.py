@@ -22,6 +22,7 @@ from trainer.system import DataNeeds, System
 from trainer.world import World
 
 BATCH_IMAGES = 8
+GRAIN = 0.15
 INFO = DatasetInfo(
     classes=(Expression.ANGER, Expression.HAPPINESS, Expression.NEUTRAL),
     image_size=48,
@@ -122,9 +123,13 @@ def make(needs: DataNeeds, info: DatasetInfo, count: int, step: int) -> FaceBatc
 
 
 def _faces(key_B: torch.Tensor, label: str, info: DatasetInfo) -> torch.Tensor:
-    coarse = keyed_uniform(key_B, label, info.channels * 36).view(len(key_B), info.channels, 6, 6)
+    """Coarse blobs under grain: flat maps would blow up rounding in instance norms."""
     size = (info.image_size, info.image_size)
-    return torch.nn.functional.interpolate(coarse * 2 - 1, size, mode="bilinear")
+    shape = (len(key_B), info.channels)
+    coarse = keyed_uniform(key_B, label, info.channels * 36).view(*shape, 6, 6) * 2 - 1
+    grain = keyed_uniform(key_B, f"{label} grain", info.channels * size[0] * size[1]) * 2 - 1
+    blobs = torch.nn.functional.interpolate(coarse, size, mode="bilinear")
+    return (1 - GRAIN) * blobs + GRAIN * grain.view(*shape, *size)
 
 
 def _landmarks(key_B: torch.Tensor, info: DatasetInfo) -> torch.Tensor:
@@ -286,12 +291,27 @@ def _gradients(world: World, name: str, zero: int | None) -> dict[str, torch.Ten
             else replace(player, optimizer=replace(player.optimizer, learning_rate=0.0))
             for key, player in made.players.items()
         }
+        _leave_the_start(made)
         module = made.players[moving].module
         before = {key: value.detach().clone() for key, value in module.named_parameters()}
         next(loop.fit(made, batches(made)))
         after = dict(module.named_parameters())
         found |= {f"{moving}/{key}": before[key] - after[key].detach() for key in before}
     return found
+
+
+def _leave_the_start(made: Training) -> None:
+    """Shift all parameters a little, the same on every rank.
+
+    Many networks start on a kink, where the last bit decides between two slopes: an edit that moves
+    nothing yet samples exactly between pixels.
+    """
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for player in made.players.values():
+            for parameter in player.module.parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.03 * noise)
 
 
 def _trained(made: Training) -> dict[str, torch.Tensor]:
