@@ -92,7 +92,7 @@ def small() -> RunConfig:
         optimizer=_annealed(2e-3, weight_decay=0.02),
         critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
         ema_halflife_images=4000,
-        images=30_720,
+        images=20_480,
         label_smoothing=0.1,
         vary_views=True,
         edit_every=4,
