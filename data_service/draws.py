@@ -21,9 +21,10 @@ from data_service.schema import Expression
 
 
 class LakeRows:
-    """What a plan must know of the lake: class, subject and group of every training row.
+    """What a plan must know of the lake: class, subject, group and sitting of every training row.
 
-    Subjects are numbered by name; a row without one has subject -1 and is a group of its own.
+    Subjects are numbered by name; a row without one has subject -1 and is a group of its own, and
+    so is a row whose sitting is not known.
     """
 
     def __init__(self, table: pa.Table, fold: Fold, classes: Sequence[Expression]) -> None:
@@ -40,6 +41,17 @@ class LakeRows:
         self.subject_of_row[known] = codes
         alone = len(subjects) + np.arange(self.count)
         self.group_of_row = np.where(known, self.subject_of_row, alone)
+        self.sitting_of_row = _sittings(table["sitting"], self.subject_of_row)
+
+
+def _sittings(sittings: pa.ChunkedArray, subject_of_row: np.ndarray) -> np.ndarray:
+    """A number for every sitting of every subject; -1 - row where it is not known."""
+    names = sittings.to_pylist()
+    known = np.array([name is not None for name in names]) & (subject_of_row >= 0)
+    number_of_row = -1 - np.arange(len(names))
+    _, codes = np.unique(np.array([name or "" for name in names], "U")[known], return_inverse=True)
+    number_of_row[known] = subject_of_row[known] * (codes.max(initial=0) + 1) + codes
+    return number_of_row
 
 
 class PoolRows:
@@ -88,7 +100,13 @@ class StageDraws:
         rows_B[synthetic_B] = self._synthetic_rows(before_B[synthetic_B])
         class_B, source_B = self._class_and_source(rows_B, synthetic_B)
         group_B = self._lake.group_of_row[source_B]
-        samples = Samples(key_B=key_B, row_B=rows_B, class_B=class_B, group_B=group_B)
+        samples = Samples(
+            key_B=key_B,
+            row_B=rows_B,
+            class_B=class_B,
+            group_B=group_B,
+            sitting_B=self._lake.sitting_of_row[source_B],
+        )
         partner_rows, partner_class, partner_valid = {}, {}, {}
         for rule in self._needs.partners:
             partner_rows[rule], partner_valid[rule] = self._candidates.draw(rule, samples)
@@ -108,7 +126,10 @@ class StageDraws:
     @cached_property
     def _candidates(self) -> Candidates:
         rows = self._rows
-        return Candidates(rows, self._lake.class_of_row[rows], self._lake.group_of_row[rows])
+        lake = self._lake
+        return Candidates(
+            rows, lake.class_of_row[rows], lake.group_of_row[rows], lake.sitting_of_row[rows]
+        )
 
     def _stage_classes(self) -> np.ndarray:
         wanted = self._needs.classes or self._lake.classes

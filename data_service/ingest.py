@@ -115,8 +115,8 @@ def source_hash(scan: Scan, recipe: Recipe) -> str:
     digest = hashlib.blake2b(json.dumps(asdict(recipe), sort_keys=True).encode(), digest_size=16)
     for face in sorted(scan.faces, key=lambda face: face.name):
         size = face.path.stat().st_size if face.path and face.path.is_file() else 0
-        told = (face.name, face.subject, face.sequence, face.frame, face.expression, size)
-        digest.update(json.dumps(told).encode())
+        told = (face.name, face.subject, face.sitting, face.sequence, face.frame)
+        digest.update(json.dumps((*told, face.expression, size)).encode())
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 PARTS = ".parts"
 IMAGE = "image"
@@ -63,19 +63,24 @@ class Manifest:
             values = json.loads(path.read_text())
             version = values["format_version"]
             if version > FORMAT_VERSION:
-                raise _NewerVersionError(
+                raise _OtherVersionError(
                     f"the lake at {folder} was made by a newer version (format {version}; this "
                     f"version reads up to {FORMAT_VERSION}): update mien or ingest again"
                 )
+            if version < FORMAT_VERSION:
+                raise _OtherVersionError(
+                    f"the lake at {folder} was made by an older version (format {version}; this "
+                    f"version reads {FORMAT_VERSION}): ingest again"
+                )
             files = tuple(LakeFile(**file) for file in values.pop("files"))
             return cls(**values, files=files)
-        except _NewerVersionError:
+        except _OtherVersionError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"damaged lake: {path} cannot be read: {error}") from None
 
 
-class _NewerVersionError(ValueError):
+class _OtherVersionError(ValueError):
     pass
 
 

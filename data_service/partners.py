@@ -23,29 +23,44 @@ class Samples:
     row_B: np.ndarray
     class_B: np.ndarray
     group_B: np.ndarray
+    sitting_B: np.ndarray
 
 
 class Candidates:
     """The training faces of a stage, sorted so that what a rule allows lies side by side.
 
-    `groups` number the subjects; faces without a subject are groups of their own.
+    `groups` number the subjects and `sittings` the sittings of all subjects; faces without a
+    subject or a sitting are groups and sittings of their own.
     """
 
-    def __init__(self, rows_N: np.ndarray, classes_N: np.ndarray, groups_N: np.ndarray) -> None:
+    def __init__(
+        self,
+        rows_N: np.ndarray,
+        classes_N: np.ndarray,
+        groups_N: np.ndarray,
+        sittings_N: np.ndarray,
+    ) -> None:
         self._num_classes = int(classes_N.max()) + 1
         by_class = np.lexsort((rows_N, classes_N))
         self._class_rows, self._class_sorted = rows_N[by_class], classes_N[by_class]
         self._row_order = np.argsort(self._class_rows, kind="stable")
-        by_group = np.lexsort((rows_N, classes_N, groups_N))
-        self._group_rows = rows_N[by_group]
-        self._group_sorted = (groups_N * self._num_classes + classes_N)[by_group]
+        self._group_rows, self._group_sorted = self._grouped(rows_N, classes_N, groups_N)
+        self._sitting_rows, self._sitting_sorted = self._grouped(rows_N, classes_N, sittings_N)
+
+    def _grouped(
+        self, rows_N: np.ndarray, classes_N: np.ndarray, groups_N: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows sorted by group and class, and the number that each group's class sorts by."""
+        order = np.lexsort((rows_N, classes_N, groups_N))
+        return rows_N[order], (groups_N * self._num_classes + classes_N)[order]
 
     def draw(self, rule: str, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
         """Partner rows [B], and whether the rule could be kept [B].
 
-        `same_subject` is another expression of the same subject; where there is none it falls back
-        on a face of another class, hence of another subject. Where a rule finds nobody at all, the
-        partner is the sample itself.
+        `same_subject` is another expression of the same subject, of the same sitting where there is
+        one, so that a pair differs in the expression before all else; where the subject has none it
+        falls back on a face of another class, hence of another subject. Where a rule finds nobody
+        at all, the partner is the sample itself.
         """
         rows_B, valid_B = getattr(self, f"_{rule}")(samples)
         if rule == "same_subject" and not valid_B.all():
@@ -54,11 +69,36 @@ class Candidates:
         return rows_B, valid_B
 
     def _same_subject(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-        first_B, last_B = self._group_span(samples)
-        own_B = samples.group_B * self._num_classes + samples.class_B
-        skip_B = np.searchsorted(self._group_sorted, own_B)
-        end_B = np.searchsorted(self._group_sorted, own_B + 1)
-        return _pick("same_subject", samples, self._group_rows, (first_B, last_B), (skip_B, end_B))
+        anytime = self._another_class(
+            "same_subject", samples, samples.group_B, self._group_rows, self._group_sorted
+        )
+        sitting = self._another_class(
+            "same_sitting", samples, samples.sitting_B, self._sitting_rows, self._sitting_sorted
+        )
+        rows_B = np.where(sitting[1], sitting[0], anytime[0])
+        return rows_B, sitting[1] | anytime[1]
+
+    def _another_class(
+        self,
+        draw: str,
+        samples: Samples,
+        group_B: np.ndarray,
+        rows: np.ndarray,
+        in_order: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A face of the same group and another class."""
+        first_B = group_B * self._num_classes
+        span, hole = (
+            (
+                np.searchsorted(in_order, first_B + start_B),
+                np.searchsorted(in_order, first_B + stop_B),
+            )
+            for start_B, stop_B in (
+                (0, self._num_classes),
+                (samples.class_B, samples.class_B + 1),
+            )
+        )
+        return _pick(draw, samples, rows, span, hole)
 
     def _other_subject(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
         span = (np.zeros_like(samples.row_B), np.full_like(samples.row_B, len(self._group_rows)))

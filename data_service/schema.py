@@ -56,13 +56,15 @@ class SourceFace:
 
     `name` is the path below the source with forward slashes (or a generated name); with the pixels'
     content it determines `sample_id`. `landmarks_L3` are x, y, confidence in pixels of the original
-    image, L = 5 or 68. `box` is x, y, width, height of the face in the original image.
+    image, L = 5 or 68. `box` is x, y, width, height of the face in the original image. Faces of one
+    `sitting` share subject, light, camera and place; those of one `sequence` are frames of one clip.
     """
 
     name: str
     subject: str | None
     expression: Expression | None
     path: Path | None = None
+    sitting: str | None = None
     sequence: str | None = None
     frame: int | None = None
     intensity: float | None = None
@@ -102,6 +104,7 @@ def face_schema(image_size: int, channels: int) -> pa.Schema:
             pa.field("corpus", pa.string(), nullable=False),
             pa.field("name", pa.string(), nullable=False),
             pa.field("subject", pa.string()),
+            pa.field("sitting", pa.string()),
             pa.field("sequence", pa.string()),
             pa.field("frame", pa.int32()),
             pa.field("expression", pa.string()),

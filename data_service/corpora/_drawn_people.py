@@ -1,6 +1,6 @@
 """Who is drawn, and in what sitting: columns of numbers.
 
-B faces. All randomness is a hash of (seed, subject, take, name of the number), so a face depends on
+B faces. All randomness is a hash of (seed, subject, take, frame, name of the number), so a face depends on
 nothing but its own key: not on its batch, and not on which numbers were drawn before it.
 Lengths are in half eye distances: the eyes stand at (-1, 0) and (1, 0), y points down.
 """
@@ -160,13 +160,41 @@ def _hair(chance: Chance) -> Columns:
     }
 
 
-def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: float) -> Columns:
-    """What changes between pictures of a subject; `difficulty` 0 is a studio, 1 the street."""
+def moments(
+    seed: int, subject_B: np.ndarray, take_B: np.ndarray, frame_B: np.ndarray, difficulty: float
+) -> Columns:
+    """A frame of a sitting: the sitting's numbers, and what changes from frame to frame.
+
+    The head moves a little, the gaze wanders, and the camera's noise is new.
+    """
+    sitting = _sittings(seed, subject_B, take_B, difficulty)
+    chance = Chance(keys(seed, subject_B, take_B, frame_B))
+    bell, wild = chance.bell, np.float32(difficulty)
+    moved = {
+        "yaw": bell("yaw", 0.0, 0.08),
+        "pitch": bell("pitch", 0.0, 0.06),
+        "roll": bell("roll", 0.0, 0.04),
+        "scale": bell("scale", 0.0, 0.02),
+        "shift_x": bell("shift_x", 0.0, 0.01),
+        "shift_y": bell("shift_y", 0.0, 0.01),
+    }
+    return (
+        sitting
+        | {name: sitting[name] + value * wild for name, value in moved.items()}
+        | {
+            "key": chance.key_B,
+            "gaze_x": bell("gaze_x", 0.0, 0.14),
+            "gaze_y": bell("gaze_y", 0.02, 0.06),
+        }
+    )
+
+
+def _sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: float) -> Columns:
+    """What changes between sittings of a subject; `difficulty` 0 is a studio, 1 the street."""
     chance = Chance(keys(seed, subject_B, take_B))
     u, bell, happens = chance.uniform, chance.bell, chance.happens
     wild = np.float32(difficulty)
     return {
-        "key": chance.key_B,
         "yaw": bell("yaw", 0.0, 0.6) * wild,
         "pitch": bell("pitch", 0.0, 0.38) * wild,
         "roll": bell("roll", 0.0, 0.3) * wild,
@@ -188,8 +216,6 @@ def sittings(seed: int, subject_B: np.ndarray, take_B: np.ndarray, difficulty: f
             name: happens(name, 0.2 * difficulty) * u(f"{name}/much", 0.2, 0.55)
             for name in ("rosy", "rage", "queasy", "pale", "weep")
         },
-        "gaze_x": bell("gaze_x", 0.0, 0.14),
-        "gaze_y": bell("gaze_y", 0.02, 0.06),
         "backdrop_r": u("backdrop_r", 0.15, 0.9),
         "backdrop_g": u("backdrop_g", 0.15, 0.9),
         "backdrop_b": u("backdrop_b", 0.15, 0.9),

@@ -1,7 +1,9 @@
 """The corpus `drawn`: faces that the program draws, for demos, tests and studies of intensity.
 
-B faces. A subject's looks and a sitting's pose and light are hashes of (seed, subject, take), so a
-face is the same, bit for bit, in whatever batch and order it is drawn.
+B faces. A subject comes to several sittings (takes), and each gives eight frames, one of every
+expression: they share pose, light and backdrop but for small movements. All of it is hashed from
+(seed, subject, take, frame), so a face is the same, bit for bit, in whatever batch and order it is
+drawn.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from data_service.corpora._drawn_people import (
     Chance,
     Columns,
     keys,
+    moments,
     people,
-    sittings,
 )
 from data_service.corpora._drawn_shape import landmarks, shape
 from data_service.schema import Expression, Scan, SourceFace
@@ -32,8 +34,8 @@ DESCRIPTION = (
 LAYOUT = """\
 No source is needed. Options: subjects (60), faces_per_subject (40), seed (0), size in pixels (128),
 difficulty (1.0; 0 is a studio: frontal, even light, no noise, nothing in front of the face).
-Every subject has all eight expressions, equally often up to one face; neutral has intensity 0, the
-others 0.55 to 1. The same options draw the same faces, bit for bit."""
+A subject's faces come from sittings of eight, one for each expression, that share light and pose;
+neutral has intensity 0, the others 0.55 to 1. The same options draw the same faces, bit for bit."""
 EXPECTED: Mapping[str, int] = {}
 
 INTENSITY_RANGE = (0.55, 1.0)
@@ -65,26 +67,37 @@ def scan(
         raise ValueError(f"corpus 'drawn' takes no source, got '{source}'")
     _check(subjects=subjects, faces_per_subject=faces_per_subject, size=size, difficulty=difficulty)
     subject_B = np.repeat(np.arange(subjects), faces_per_subject)
-    take_B = np.tile(np.arange(faces_per_subject), subjects)
-    expression_B = (take_B + subject_B) % len(EXPRESSIONS)
+    take_B, frame_B = np.divmod(
+        np.tile(np.arange(faces_per_subject), subjects), len(EXPRESSIONS)
+    )
+    expression_B = (frame_B + subject_B) % len(EXPRESSIONS)
     low, high = INTENSITY_RANGE
-    intensity_B = Chance(keys(seed, subject_B, take_B)).uniform("intensity", low, high)
+    intensity_B = Chance(keys(seed, subject_B, take_B, frame_B)).uniform("intensity", low, high)
     intensity_B[expression_B == EXPRESSIONS.index(Expression.NEUTRAL)] = 0.0
-    form = _form(seed, subject_B, take_B, expression_B, intensity_B, difficulty, {})
+    moment = moments(seed, subject_B, take_B, frame_B, difficulty)
+    form = _form(people(seed, subject_B), moment, expression_B, intensity_B, {})
     points_BL2 = landmarks(form, size)
     faces = []
-    for index, (subject, take) in enumerate(zip(subject_B.tolist(), take_B.tolist())):
+    for index, place in enumerate(np.stack([subject_B, take_B, frame_B], axis=1).tolist()):
+        subject, take, frame = place
         expression, intensity = EXPRESSIONS[expression_B[index]], float(intensity_B[index])
-        drawing = {"seed": seed, "subject": subject, "take": take, "expression": expression.value}
+        drawing = {"seed": seed, "subject": subject, "take": take, "frame": frame}
         faces.append(
             SourceFace(
-                name=f"drawn/s{subject:04d}/{take:04d}",
+                name=f"drawn/s{subject:04d}/{take:04d}/{frame}",
                 subject=f"s{subject:04d}",
+                sitting=f"{take:04d}",
                 expression=expression,
                 intensity=intensity,
                 landmarks_L3=np.pad(points_BL2[index], ((0, 0), (0, 1)), constant_values=1.0),
                 attributes=_attributes(form, index),
-                options={**drawing, "intensity": intensity, "size": size, "difficulty": difficulty},
+                options={
+                    **drawing,
+                    "expression": expression.value,
+                    "intensity": intensity,
+                    "size": size,
+                    "difficulty": difficulty,
+                },
             )
         )
     return Scan(faces=tuple(faces), expected=EXPECTED)
@@ -98,6 +111,7 @@ def images(faces: Sequence[SourceFace]) -> np.ndarray:
     return draw(
         subjects=[face.options["subject"] for face in faces],
         takes=[face.options["take"] for face in faces],
+        frames=[face.options["frame"] for face in faces],
         expressions=[Expression(face.options["expression"]) for face in faces],
         intensities=[face.options["intensity"] for face in faces],
         seed=seed,
@@ -112,6 +126,7 @@ def draw(
     expressions: Sequence[Expression],
     intensities: Sequence[float],
     takes: Sequence[int] | int = 0,
+    frames: Sequence[int] | int = 0,
     seed: int = 0,
     size: int = 128,
     difficulty: float = 1.0,
@@ -119,14 +134,18 @@ def draw(
 ) -> Drawing:
     """Draws subjects with an expression at an intensity: the ground truth of editing and intensity.
 
-    A take is one sitting: pose, light, mouth more or less open. The same subject and take with
-    other intensities differ in the expression alone. `fixed` sets numbers of the sitting or the
-    subject for all faces (`{"yaw": 0.0, "glasses": 1.0}`; radians, half eye distances, shares).
+    A take is one sitting: pose, light, mouth more or less open; its frames differ by small
+    movements and noise. The same subject, take and frame with other intensities differ in the
+    expression alone. `fixed` sets numbers of the sitting or the subject for all faces
+    (`{"yaw": 0.0, "glasses": 1.0}`; radians, half eye distances, shares).
     """
     expression_B = np.array([EXPRESSIONS.index(expression) for expression in expressions])
-    subject_B, take_B = np.broadcast_arrays(np.asarray(subjects), np.asarray(takes))
+    subject_B, take_B, frame_B = np.broadcast_arrays(
+        np.asarray(subjects), np.asarray(takes), np.asarray(frames)
+    )
     intensity_B = np.asarray(intensities, np.float32)
-    form = _form(seed, subject_B, take_B, expression_B, intensity_B, difficulty, fixed or {})
+    moment = moments(seed, subject_B, take_B, frame_B, difficulty)
+    form = _form(people(seed, subject_B), moment, expression_B, intensity_B, fixed or {})
     pictures = np.empty((len(subject_B), size, size, 3), np.uint8)
     # Freed at once and never touched: from then on glibc reuses blocks up to this size instead of
     # returning them to the system, which otherwise costs a third of the time in page faults.
@@ -138,23 +157,19 @@ def draw(
 
 
 def _form(
-    seed: int,
-    subject_B: np.ndarray,
-    take_B: np.ndarray,
+    person: Columns,
+    moment: Columns,
     expression_B: np.ndarray,
     intensity_B: np.ndarray,
-    difficulty: float,
     fixed: Mapping[str, float],
 ) -> Columns:
-    person = people(seed, subject_B)
-    sitting = sittings(seed, subject_B, take_B, difficulty)
     for name, value in fixed.items():
-        home = person if name in person else sitting
+        home = person if name in person else moment
         if name not in home or home[name].ndim != 1 or name == "key":
-            valid = ", ".join(sorted(set(person) | set(sitting) - {"key"}))
+            valid = ", ".join(sorted(set(person) | set(moment) - {"key"}))
             raise ValueError(f"fixed: no number '{name}' in a drawn face; valid: {valid}")
-        home[name] = np.full(len(subject_B), value, np.float32)
-    return shape(person, sitting, muscles(expression_B, intensity_B, sitting))
+        home[name] = np.full(len(expression_B), value, np.float32)
+    return shape(person, moment, muscles(expression_B, intensity_B, moment))
 
 
 def _develop(picture_BCHW: np.ndarray, form: Columns) -> np.ndarray:

@@ -45,6 +45,21 @@ def test_a_face_does_not_depend_on_how_many_are_planned():
     assert np.array_equal(drawn.images(few), drawn.images(same))
 
 
+def test_a_sitting_differs_by_expression_and_small_movements():
+    faces = drawn.scan(None, subjects=3, faces_per_subject=24, size=64).faces
+    sittings = [faces[start : start + 8] for start in range(0, len(faces), 8)]
+    assert all({face.expression for face in sitting} == set(Expression) for sitting in sittings)
+    assert all(len({(face.subject, face.sitting) for face in each}) == 1 for each in sittings)
+    assert len({(face.subject, face.sitting) for face in faces}) == len(sittings)
+
+    def spread(name: str, groups: list) -> float:
+        return np.mean([np.std([face.attributes[name] for face in group]) for group in groups])
+
+    for name in ("yaw", "pitch", "roll"):
+        strangers = [[sitting[0] for sitting in sittings]]
+        assert 0 < spread(name, sittings) < 0.3 * spread(name, strangers)
+
+
 def test_seeds_differ():
     faces = [drawn.scan(None, subjects=1, seed=seed, size=48).faces for seed in (0, 1)]
     assert not np.array_equal(drawn.images(faces[0]), drawn.images(faces[1]))

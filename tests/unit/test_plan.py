@@ -23,10 +23,12 @@ def table(num_rows, seed=0, num_subjects=9):
     rng = np.random.default_rng(seed)
     subjects = [f"p{who}" if who else None for who in rng.integers(0, num_subjects, num_rows)]
     expressions = [*CLASSES, *rng.choice(["anger", "fear", "happiness", "neutral"], num_rows)]
+    sittings = [f"t{day}" if day else None for day in rng.integers(0, 4, num_rows)]
     return pa.table(
         {
             "sample_id": [f"{row:04d}" for row in range(num_rows)],
             "subject": pa.array(subjects, pa.string()),
+            "sitting": pa.array(sittings, pa.string()),
             "expression": pa.array(map(str, expressions[:num_rows]), pa.string()),
         }
     )
@@ -209,6 +211,20 @@ def test_partners_keep_their_rule(num_rows, seed, synthetic):
                         "same_class": same_class,
                         "other_class": not same_class,
                     }[rule]
+                if rule == "same_subject" and valid[slot]:
+                    alike = sittings_alike(source, own, members, num_rows)
+                    assert partner in alike or not alike
+
+
+def sittings_alike(source, own, members, num_rows):
+    """The faces of another class in the sitting of a source."""
+    subjects, expressions = facts(num_rows)
+    sittings = table(num_rows)["sitting"].to_pylist()
+    if sittings[source] is None:
+        return set()
+    place = (subjects[source], sittings[source])
+    here = {row for row in members if (subjects[row], sittings[row]) == place}
+    return {row for row in here if expressions[row] != own}
 
 
 def no_candidate(rule, row, source, own, members, subjects, expressions):
@@ -289,7 +305,7 @@ def test_plans_that_cannot_be():
         plan_of(classes=(Expression.FEAR,), target="other_expression")
     with pytest.raises(ValueError, match="no sealed pool"):
         plan_of(synthetic_share=0.5).step(0)
-    lake = table(60).set_column(2, "expression", [["fear"] * 60])
+    lake = table(60).set_column(3, "expression", [["fear"] * 60])
     stages = [StagePlan(images=9, needs=DataNeeds(balance=True))]
     with pytest.raises(ValueError, match="no training face of anger, happiness"):
         Plan(lake, fold_of(60), CLASSES, stages, 8, 0)
