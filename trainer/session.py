@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cluster.interrupt import on_interrupt
+from cluster.memory import keep_freed_blocks
 from data_service.lake import Lake
 from data_service.pool import SealedPool
 from trainer import catalog, checkpoint, feed
@@ -67,6 +68,7 @@ def work(job: Job, world: World, on_validation: OnValidation | None = None) -> d
     Goes on from the newest whole checkpoint of the run's directory, where there is one.
     """
     started = time.monotonic()
+    keep_freed_blocks()
     _set_threads(job, world)
     session = _open(job, world, started, on_validation)
     try:

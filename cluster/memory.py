@@ -1,0 +1,30 @@
+"""Freed memory stays with the process: training asks for the same blocks in every step."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_KEPT_BYTES = 1 << 30
+_GROWTH_BYTES = 64 << 20
+
+
+def keep_freed_blocks() -> bool:
+    """Tells glibc to reuse blocks up to 1 GiB instead of returning them; False where it is not
+    glibc.
+
+    Its default unmaps every large block that is freed and faults it in again, page by page, at the
+    next step: a fifth of the time of a small network's step on a CPU.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = (
+        (_M_MMAP_THRESHOLD, _KEPT_BYTES),
+        (_M_TRIM_THRESHOLD, _KEPT_BYTES),
+        (_M_TOP_PAD, _GROWTH_BYTES),
+    )
+    return all([mallopt(name, value) for name, value in settings])
