@@ -27,4 +27,4 @@ def keep_freed_blocks() -> bool:
         (_M_TRIM_THRESHOLD, _KEPT_BYTES),
         (_M_TOP_PAD, _GROWTH_BYTES),
     )
-    return all([mallopt(name, value) for name, value in settings])
+    return min(mallopt(name, value) for name, value in settings) == 1

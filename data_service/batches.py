@@ -50,6 +50,7 @@ def to_batch(
         partners={rule: _like(first, to_float(partners[rule], grey=grey)) for rule in partners},
         partner_expression=_by_rule(tensors, "expression"),
         partner_valid=_by_rule(tensors, "valid"),
+        partner_intensity=_by_rule(tensors, "intensity"),
         views=shown,
         intensity_B=tensors.get("intensity"),
         landmarks_BL3=landmarks_BL3,

@@ -57,7 +57,7 @@ class SourceFace:
     `name` is the path below the source with forward slashes (or a generated name); with the pixels'
     content it determines `sample_id`. `landmarks_L3` are x, y, confidence in pixels of the original
     image, L = 5 or 68. `box` is x, y, width, height of the face in the original image. Faces of one
-    `sitting` share subject, light, camera and place; those of one `sequence` are frames of one clip.
+    `sitting` share subject, light, camera and place, those of one `sequence` are frames of a clip.
     """
 
     name: str
@@ -152,9 +152,10 @@ class FaceBatch:
     classes. `subject_B` indexes the training subjects (-1: unknown). `partners` holds one further
     face per sample for each partner rule that the system asked for, and `partner_expression` and
     `partner_valid` the class of it and whether a candidate existed (else the partner is the sample
-    itself). `key_B` (int64) names each sample's slot of the plan; noise is drawn from it. Optional
-    fields are None where the system's DataNeeds did not ask for them; `target_intensity_B` in
-    [0, 1] is given when faces are edited, and None means full intensity.
+    itself); with the field intensity, `partner_intensity` is NaN where nobody knows it. `key_B`
+    (int64) names each sample's slot of the plan; noise is drawn from it. Optional fields are None
+    where the system's DataNeeds did not ask for them; `target_intensity_B` in [0, 1] is given when
+    faces are edited, and None means full intensity.
     """
 
     faces_BCHW: Tensor
@@ -167,6 +168,7 @@ class FaceBatch:
     partners: Mapping[str, Tensor] = field(default_factory=dict)
     partner_expression: Mapping[str, Tensor] = field(default_factory=dict)
     partner_valid: Mapping[str, Tensor] = field(default_factory=dict)
+    partner_intensity: Mapping[str, Tensor] = field(default_factory=dict)
     views: Mapping[str, Tensor] = field(default_factory=dict)
     intensity_B: Tensor | None = None
     target_intensity_B: Tensor | None = None

@@ -41,8 +41,9 @@ class FaceSource:
         """What worker `rank` of `world` sees in a step.
 
         Arrays: `row`, `key`, `synthetic`, `expression`, `target_expression`, `subject`; `view/NAME`
-        for each view; `partner/RULE/faces`, `/expression`, `/valid` for each rule; and the fields
-        that the stage asked for. Faces are uint8 B x S x S x C.
+        for each view; `partner/RULE/faces`, `/expression`, `/valid` for each rule, with the field
+        intensity also `/intensity`; and the fields that the stage asked for. Faces are uint8
+        B x S x S x C.
         """
         return self.block(range(step, step + 1), rank, world).batches[0]
 
@@ -101,6 +102,10 @@ class FaceSource:
         values = {name: _of_rows(self._columns[name], part.rows) for name in wanted}
         if "landmarks" in values:
             values["landmarks"] = crops.move(values["landmarks"])
+        if "intensity" in values:
+            for rule, rows_B in part.partner_rows.items():
+                known_B = _of_rows(self._columns["intensity"], rows_B)
+                values[f"partner/{rule}/intensity"] = known_B
         return values
 
     @cached_property

@@ -1,7 +1,7 @@
 """Who is drawn, and in what sitting: columns of numbers.
 
-B faces. All randomness is a hash of (seed, subject, take, frame, name of the number), so a face depends on
-nothing but its own key: not on its batch, and not on which numbers were drawn before it.
+B faces. All randomness is a hash of (seed, subject, take, frame, name of the number), so a face
+depends on nothing but its own key: not on its batch, nor on which numbers were drawn before it.
 Lengths are in half eye distances: the eyes stand at (-1, 0) and (1, 0), y points down.
 """
 
@@ -171,12 +171,12 @@ def moments(
     chance = Chance(keys(seed, subject_B, take_B, frame_B))
     bell, wild = chance.bell, np.float32(difficulty)
     moved = {
-        "yaw": bell("yaw", 0.0, 0.08),
-        "pitch": bell("pitch", 0.0, 0.06),
-        "roll": bell("roll", 0.0, 0.04),
-        "scale": bell("scale", 0.0, 0.02),
-        "shift_x": bell("shift_x", 0.0, 0.01),
-        "shift_y": bell("shift_y", 0.0, 0.01),
+        "yaw": bell("yaw", 0.0, 0.04),
+        "pitch": bell("pitch", 0.0, 0.03),
+        "roll": bell("roll", 0.0, 0.02),
+        "scale": bell("scale", 0.0, 0.01),
+        "shift_x": bell("shift_x", 0.0, 0.005),
+        "shift_y": bell("shift_y", 0.0, 0.005),
     }
     return (
         sitting

@@ -67,9 +67,7 @@ def scan(
         raise ValueError(f"corpus 'drawn' takes no source, got '{source}'")
     _check(subjects=subjects, faces_per_subject=faces_per_subject, size=size, difficulty=difficulty)
     subject_B = np.repeat(np.arange(subjects), faces_per_subject)
-    take_B, frame_B = np.divmod(
-        np.tile(np.arange(faces_per_subject), subjects), len(EXPRESSIONS)
-    )
+    take_B, frame_B = np.divmod(np.tile(np.arange(faces_per_subject), subjects), len(EXPRESSIONS))
     expression_B = (frame_B + subject_B) % len(EXPRESSIONS)
     low, high = INTENSITY_RANGE
     intensity_B = Chance(keys(seed, subject_B, take_B, frame_B)).uniform("intensity", low, high)

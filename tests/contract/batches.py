@@ -13,11 +13,12 @@ import torch
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from trainer import catalog, loop
 from trainer.config import RunConfig
+from trainer.config import weights_of as schedules_of
 from trainer.engines import TorchEngine, trained_parameters
 from trainer.loop import Training, begin
 from trainer.noise import keyed_uniform
 from trainer.overrides import knobs, with_overrides
-from trainer.schedules import value_at
+from trainer.schedules import Ramp, value_at
 from trainer.system import DataNeeds, System
 from trainer.world import World
 
@@ -34,10 +35,15 @@ INFO = DatasetInfo(
 
 
 def tiny(name: str, **overrides: Any) -> RunConfig:
-    """The system's tiny recipe, four images a step, with a random identity network."""
+    """The system's tiny recipe, with a random identity network; what starts later plays at once."""
     run = catalog.recipe(f"{name}.tiny")
     known = {knob.path for knob in knobs(run)}
     chosen: dict[str, Any] = {
+        **{
+            f"system.weights.{term}": max(schedule.start, schedule.end)
+            for term, schedule in schedules_of(run).items()
+            if isinstance(schedule, Ramp)
+        },
         "data.global_batch_images": BATCH_IMAGES,
         "system.identity_network": "random",
         "system.identity_width": 0.125,
@@ -112,6 +118,10 @@ def make(needs: DataNeeds, info: DatasetInfo, count: int, step: int) -> FaceBatc
         partners={rule: _faces(key_B, rule, info) for rule in rules},
         partner_expression=partner_expression,
         partner_valid={rule: torch.arange(count) % 4 != 3 for rule in rules},
+        partner_intensity={
+            rule: keyed_uniform(key_B, f"{rule} intensity", 1)[:, 0]
+            for rule in (rules if "intensity" in wanted else ())
+        },
         views={view: _faces(key_B, view, info) for view in needs.views},
         intensity_B=uniform[:, 0] if "intensity" in wanted else None,
         landmarks_BL3=_landmarks(key_B, info) if "landmarks" in wanted else None,

@@ -13,6 +13,7 @@ from trainer import catalog
 from trainer.config import wanted, weights_of
 from trainer.noise import keyed_noise
 from trainer.overrides import with_overrides
+from trainer.schedules import value_at
 from trainer.system import Progress, StepContext, System
 from trainer.systems.exprgan import losses, views
 from trainer.systems.exprgan.config import NetworkConfig
@@ -112,13 +113,15 @@ def test_nothing_beyond_the_paper_is_on_in_the_paper_recipe() -> None:
     ours = {name for name, value in weights_of(run).items() if value == 0}
     assert ours == {
         "edit_class",
-        "shift",
-        "light",
+        "pair",
+        "pair_smooth",
         "critic_class",
         "critic_mismatch",
     }
     assert not run.system.edit_faces and run.system.view == views.ViewConfig()
-    assert not run.system.network.normalise and run.system.network.output == "image"
+    network = run.system.network
+    assert network.output == "image"
+    assert not (network.normalise or network.skips or network.place_code or network.critic_pooling)
     needs = catalog.load("exprgan").data(run.system)
     assert needs.target == "own" and needs.partner == "none"
 
@@ -149,6 +152,10 @@ def _batch(count: int = 4) -> FaceBatch:
             rule: _smooth(key, "donor") for rule in ("other_class", "same_subject", "reference")
         },
         partner_expression={"reference": torch.full((count,), 1)},
+        partner_valid={"same_subject": key != 3},
+        partner_intensity={
+            "same_subject": torch.tensor([0.25, 0.5, float("nan"), 0.75]).repeat(2)[:count]
+        },
     )
 
 
@@ -170,6 +177,11 @@ def test_editing_goes_by_intensity_and_transfer_by_the_reference() -> None:
     assert not torch.equal(transferred, transferred_other)
     assert full.shape == batch.faces_BCHW.shape
     assert full.abs().max() <= 1
+
+
+def test_pairs_need_edits() -> None:
+    with pytest.raises(ValueError, match=r"system.weights.pair\w* needs system.edit_faces"):
+        _system(**{"system.edit_faces": False})
 
 
 def test_critic_cannot_read_a_class_that_it_is_given() -> None:
@@ -194,21 +206,46 @@ def test_no_identity_network_says_how_to_get_one() -> None:
         catalog.load("exprgan").build(run.system, OULU)
 
 
-def test_movement_starts_near_the_source_and_is_symmetric() -> None:
+def test_a_residual_starts_near_the_source() -> None:
     torch.manual_seed(0)
     config = NetworkConfig(
-        encoder_channels=(4, 8, 8), decoder_channels=(8, 8, 8), output="movement"
+        encoder_channels=(4, 8, 8), decoder_channels=(8, 8, 8, 8), output="residual", skips=True
     )
-    generator = Generator(config, FEW, 3)
-    faces = _batch().faces_BCHW
-    made = generator(faces, torch.zeros(4, 0), torch.zeros(4, 3))
-    assert made.faces_BCHW.shape == faces.shape
-    assert (made.faces_BCHW - faces).abs().mean() < 0.5 * faces.abs().mean()
-    shift = made.shift_B2HW
-    assert shift is not None
-    assert torch.allclose(shift[:, 0], -shift[:, 0].flip(2), atol=1e-6)
-    assert torch.allclose(shift[:, 1], shift[:, 1].flip(2), atol=1e-6)
-    assert float(shift[:, :, 0].abs().max()) < float(shift.abs().max())
+    generator, faces = Generator(config, FEW, 3), _batch().faces_BCHW
+    made = generator(faces, torch.ones(4, 3))
+    assert made.shape == faces.shape
+    assert (made - faces).abs().mean() < 0.5 * faces.abs().mean()
+
+
+def test_a_code_by_place_is_nothing_where_the_code_is_0() -> None:
+    torch.manual_seed(0)
+    config = NetworkConfig(
+        encoder_channels=(4, 8, 8), decoder_channels=(8, 8, 8, 8), place_code=True
+    )
+    generator, faces = Generator(config, FEW, 3), _batch().faces_BCHW
+    with torch.no_grad():
+        still, moved = generator(faces, torch.zeros(4, 3)), generator(faces, torch.ones(4, 3))
+        for place in generator.decoder.places:
+            place.zero_()
+        assert torch.equal(still, generator(faces, torch.zeros(4, 3)))
+        assert not torch.equal(moved, generator(faces, torch.ones(4, 3)))
+    assert [place.shape[-1] for place in generator.decoder.places] == [12, 24, 48]
+
+
+def test_a_paired_face_takes_its_partners_intensity_as_its_code() -> None:
+    system, batch = _system(), _batch()
+    stage = system.stages()[-1]
+    ctx = StepContext(batch=batch, progress=Progress(), wanted=frozenset({"pair", "pixel"}))
+    assert stage.prepare is not None
+    code_BKd = stage.prepare(ctx).code_BE.view(4, 3, 1)
+    neutral = FEW.classes.index(Expression.NEUTRAL)
+    for face, magnitude in ((0, 0.25), (1, None), (2, 1.0)):
+        target = int(batch.target_expression_B[face])
+        own = float(code_BKd[face, target])
+        if target == neutral:
+            assert not code_BKd[face].any()
+        else:
+            assert own == pytest.approx(magnitude)
 
 
 def test_a_critics_view_is_keyed_and_without_noise_plain() -> None:
@@ -247,13 +284,14 @@ def test_class_error_asks_for_the_class_to_the_degree_of_the_intensity() -> None
     assert float(term.sum) == pytest.approx(float(expected[2] + expected[0]))
 
 
-def test_simultaneous_turns_learn_to_restore() -> None:
-    """A loop of ten lines in place of the house's: pixel error falls, the critic reads classes."""
+def test_simultaneous_turns_learn_pairs() -> None:
+    """A loop of ten lines in place of the house's: pairs come nearer, the critic reads classes."""
     run = with_overrides(catalog.recipe("exprgan.tiny"), {"system.identity_network": "random"})
     torch.manual_seed(0)
     system = catalog.load("exprgan").build(run.system, FEW)
     stage = system.stages()[-1]
-    weights = {**weights_of(run), **stage.weights}
+    schedules = {**weights_of(run), **stage.weights}
+    weights = {name: value_at(schedule, 1.0) for name, schedule in schedules.items()}
     optimizers = {
         player.name: torch.optim.Adam(player.module.parameters(), lr=2e-3)
         for player in system.players()
@@ -275,4 +313,5 @@ def test_simultaneous_turns_learn_to_restore() -> None:
             torch.stack([weights[name] * terms[name] for name in due]).sum().backward()
             optimizers[turn.player].step()
         first = first or {name: float(value.detach()) for name, value in terms.items()}
-    assert float(terms["pixel"].detach()) < first["pixel"]
+    for name in ("pair_smooth", "critic_class"):
+        assert float(terms[name].detach()) < 0.9 * first[name]

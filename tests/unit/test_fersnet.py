@@ -177,6 +177,7 @@ def test_a_face_without_partner_counts_for_adversary_and_cycle_only():
     assert counts == {
         "classification": 4,
         "pixel": 2,
+        "smooth": 2,
         "identity": 2,
         "adversarial": 3,
         "cycle": 3,
@@ -189,7 +190,7 @@ def test_a_face_without_partner_counts_for_adversary_and_cycle_only():
 
 def test_two_halves_make_the_same_terms_as_the_whole():
     """Up to batch norm, which the loop's ranks share."""
-    run = run_of("small", **{"system.edit_every": 2, "system.network.normalise": False})
+    run = run_of("small", **{"system.edit_every": 2, "system.network.recognition_norm": "none"})
     system, whole = built(run), batch(8)
     stage = system.stages()[0]
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from trainer.losses.adversarial import masked_mean
 from trainer.system import Mean
@@ -23,6 +24,15 @@ def absolute_error(images_BCHW: Tensor, targets_BCHW: Tensor, mask_B: Tensor | N
 def squared_error(images_BCHW: Tensor, targets_BCHW: Tensor, mask_B: Tensor | None = None) -> Mean:
     """Mean ((image - target) / 2)² over channels and pixels."""
     return masked_mean(0.25 * (images_BCHW - targets_BCHW).square().flatten(1).mean(1), mask_B)
+
+
+def smooth_error(images_BCHW: Tensor, targets_BCHW: Tensor, mask_B: Tensor | None = None) -> Mean:
+    """Squared error of the means of 3 x 3 pixels (ours).
+
+    Grain and small movements, most of the absolute error of two frames, hardly count there.
+    """
+    apart_BCHW = functional.avg_pool2d(images_BCHW - targets_BCHW, 3, stride=1)
+    return squared_error(apart_BCHW, torch.zeros_like(apart_BCHW), mask_B)
 
 
 def feature_error(

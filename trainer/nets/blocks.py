@@ -57,10 +57,20 @@ class ConditionalTransform(nn.Module):
 
     out = gamma * IN(x + w * noise) + beta, with gamma and beta linear in the condition. FERSNet's
     release starts gamma near 0, and with it the path. `residual` takes 1 + gamma instead; there the
-    condition starts strong, for else a short training never finds it.
+    condition starts strong, for else a short training never finds it. With `side` (ours) beta
+    differs from place to place of a map of that side, as in SPADE (Park et al., CVPR 2019): a beta
+    that is the same everywhere is lost in the next instance norm, and on aligned faces a place has
+    a meaning.
     """
 
-    def __init__(self, num_channels: int, num_conditions: int, *, residual: bool = False) -> None:
+    def __init__(
+        self,
+        num_channels: int,
+        num_conditions: int,
+        *,
+        residual: bool = False,
+        side: int | None = None,
+    ) -> None:
         super().__init__()
         self.residual = residual
         self.noise_strength = nn.Parameter(torch.zeros(1))
@@ -68,12 +78,17 @@ class ConditionalTransform(nn.Module):
         nn.init.xavier_normal_(self.style.weight, gain=3.0 if residual else 0.1)
         nn.init.zeros_(self.style.bias)
         self.norm = nn.InstanceNorm2d(num_channels)
+        self.place = None
+        if side is not None:
+            self.place = nn.Parameter(0.5 * torch.randn(num_conditions, num_channels, side, side))
 
     def forward(self, x: Tensor, condition_BK: Tensor, noise_B1HW: Tensor | None) -> Tensor:
         """`x` [B, C, H, W] under the condition; without noise it is deterministic."""
         if noise_B1HW is not None:
             x = x + self.noise_strength * noise_B1HW
         gamma, beta = self.style(condition_BK)[:, :, None, None].chunk(2, dim=1)
+        if self.place is not None:
+            beta = beta + torch.einsum("bk,kchw->bchw", condition_BK, self.place)
         return self.norm(x) * (gamma + 1 if self.residual else gamma) + beta
 
 

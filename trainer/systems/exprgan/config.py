@@ -43,23 +43,18 @@ class NetworkConfig:
         "concatenate", doc="the class is joined to every layer, or (ours) only to D_img's score"
     )
     critic_channels: tuple[int, ...] = knob((16, 32, 64, 128), doc="one halving each")
+    critic_pooling: bool = knob(
+        False, doc="the critic halves by the maximum of 2 x 2, not by strides (ours)"
+    )
     critic_features: int = knob(1024, bounds=(8, 4096), doc="dense features that D and Q share")
     code_features: tuple[int, int] = knob((128, 64), doc="Q's layer for all, then for each class")
     latent_critic_features: tuple[int, ...] = knob((64, 32, 16), doc="layers of D_z")
     normalise: bool = knob(False, doc="batch norm in encoder and decoder (ours)")
-    output: Literal["image", "movement"] = knob(
-        "image", doc="the decoder draws the face, or says how the source's parts move (ours)"
+    output: Literal["image", "residual"] = knob(
+        "image", doc="the decoder draws the face, or what changes in it (ours)"
     )
-    max_shift: float = knob(
-        0.2, bounds=(0.0, 1.0), doc="of output movement: furthest shift, in half face sides"
-    )
-    max_light: float = knob(
-        0.6, bounds=(0.0, 2.0), doc="of output movement: most light added or taken, in [-1, 1]"
-    )
-    source_reading: bool = knob(
-        False, doc="the decoder is told what the critic reads in the source face (ours)"
-    )
-    symmetric: bool = knob(True, doc="output movement is the same on both sides of the face")
+    skips: bool = knob(False, doc="the encoder's maps join the decoder's (ours)")
+    place_code: bool = knob(False, doc="the code enters the decoder place by place too (ours)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +72,10 @@ class Weights:
     adversarial_latent: Schedule = weight(0.01, paper="lambda_4", doc="g(x) fools D_z")
     tv: Schedule = weight(0.001, paper="lambda_5", doc="total variation")
     edit_class: Schedule = weight(0.0, doc="D_img's reading of an edited face (ours)")
-    shift: Schedule = weight(0.0, doc="mean shift of output movement (ours)")
-    light: Schedule = weight(0.0, doc="mean light of output movement (ours)")
+    pair: Schedule = weight(0.0, doc="L1 to the subject's own face of the made class (ours)")
+    pair_smooth: Schedule = weight(
+        0.0, doc="squared error of means of 3 x 3 pixels, else as pair (ours)"
+    )
     critic: Schedule = weight(1.0, doc="D_img tells real faces from made ones")
     expression_code_critic: Schedule = weight(1.0, doc="Q's own part of lambda_2's term")
     critic_class: Schedule = weight(0.0, doc="D_img reads the class of real faces (ours)")

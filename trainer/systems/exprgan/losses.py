@@ -23,11 +23,13 @@ GENERATOR_TERMS = (
     "adversarial_latent",
     "tv",
     "edit_class",
-    "shift",
-    "light",
+    "pair",
+    "pair_smooth",
 )
 CRITIC_TERMS = ("critic", "expression_code_critic", "critic_class", "critic_mismatch")
 LATENT_CRITIC_TERMS = ("latent_critic",)
+PAIRED = frozenset({"pair", "pair_smooth"})
+_WHOLE_FROM = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -35,13 +37,11 @@ class Draft:
     """What a step draws and makes once, without gradients, for the turns of all players.
 
     `code_BE` is the code of the made faces, `class_B` their class and `intensity_B` the mean of
-    their magnitudes; `own_code_BE` is a code of the faces' own class; `read_BK` is what the critic
-    reads in the source faces, where the decoder is told. `made_BCHW` and `latent_BZ` are empty if
-    no critic wants them.
+    their magnitudes; `own_code_BE` is a code of the faces' own class. `made_BCHW` and `latent_BZ`
+    are empty if no critic wants them.
     """
 
     class_B: Tensor
-    read_BK: Tensor
     intensity_B: Tensor
     code_BE: Tensor
     own_code_BE: Tensor
@@ -71,10 +71,10 @@ def told_apart(real_B: Tensor, made_B: Tensor) -> Mean:
 def class_error(
     logits_BK: Tensor, class_B: Tensor, intensity_B: Tensor, zero_class: int | None
 ) -> Mean:
-    """Cross-entropy of a reading with a class that is there to the degree of its intensity.
+    """Cross-entropy of a reading with a class that grows with its intensity.
 
-    The target is `intensity` for the class and the rest for neutral, or, without a neutral class,
-    for all classes alike. So half an intensity is what is read as the class half of the time.
+    The class is wholly there from half the intensity on; below, the target is shared with neutral
+    or, without a neutral class, with all classes alike.
     """
     num_classes = logits_BK.shape[1]
     own_BK = functional.one_hot(class_B, num_classes).to(logits_BK.dtype)
@@ -83,6 +83,6 @@ def class_error(
     else:
         zero_B = torch.full_like(class_B, zero_class)
         rest_BK = functional.one_hot(zero_B, num_classes).to(logits_BK.dtype)
-    share_B1 = intensity_B.unsqueeze(1)
+    share_B1 = (intensity_B / _WHOLE_FROM).clamp(max=1).unsqueeze(1)
     target_BK = share_B1 * own_BK + (1 - share_B1) * rest_BK
     return masked_mean(-(target_BK * functional.log_softmax(logits_BK, dim=1)).sum(1))

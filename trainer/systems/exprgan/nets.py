@@ -7,7 +7,6 @@ the expression code per class, E = K d the whole code, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -19,8 +18,8 @@ from trainer.nets.norm import BatchNorm1d, BatchNorm2d
 from trainer.systems.exprgan.config import NetworkConfig
 
 _SLOPE = 0.2
-_MARGIN = 0.12
-_MOVEMENT_STD = 0.02
+_RESIDUAL_STD = 0.02
+_PLACE_STD = 0.2
 
 
 def expression_code(
@@ -81,135 +80,69 @@ class Encoder(nn.Module):
         side = lowest_side(config, info.image_size)
         self.latent = nn.Linear(num_in * side * side, config.latent_dims)
 
-    def forward(self, faces_BCHW: Tensor) -> Tensor:
-        """The code g(x) [B, Z]."""
-        x = faces_BCHW
+    def forward(self, faces_BCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The code g(x) [B, Z], and the maps on the way to it, from fine to coarse."""
+        x, maps = faces_BCHW, []
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = functional.relu(norm(conv(x)))
-        return torch.tanh(self.latent(x.flatten(1)))
+            maps.append(x)
+        return torch.tanh(self.latent(x.flatten(1))), tuple(maps)
 
 
 class Decoder(nn.Module):
-    """Identity code and expression code through all layers; the expression code joins each."""
+    """Identity code and expression code through all layers; the expression code joins each.
+
+    With `skips` (ours) the encoder's map of the same side joins too, and at last the face itself.
+    With `place_code` (ours) the code also adds a map of its own, linear in the code: on aligned
+    faces a place has a meaning, as in SPADE (Park et al., CVPR 2019).
+    """
 
     def __init__(self, config: NetworkConfig, info: DatasetInfo, num_code: int) -> None:
         super().__init__()
         self.side = lowest_side(config, info.image_size)
         self.repeats = max(config.latent_dims // len(info.classes), 1)
         first, *widths = config.decoder_channels
-        moves = config.output == "movement"
-        self.num_doublings = len(config.encoder_channels) - (1 if moves else 0)
-        if len(widths) < max(self.num_doublings, 2):
+        self.num_doublings = len(config.encoder_channels)
+        if len(widths) < self.num_doublings:
             raise ValueError(
                 f"exprgan: system.network.decoder_channels has {len(config.decoder_channels)} "
-                f"widths; {len(config.encoder_channels)} encoder_channels and output "
-                f"{config.output} need at least {max(self.num_doublings, 2) + 1}"
+                f"widths; {self.num_doublings} encoder_channels need at least "
+                f"{self.num_doublings + 1}"
             )
-        num_read = len(info.classes) if config.source_reading else 0
-        num_in = config.latent_dims + num_read + num_code * self.repeats
-        self.dense = nn.Linear(num_in, first * self.side**2)
+        self.skips, self.residual = config.skips, config.output == "residual"
+        beside = [*config.encoder_channels[-2::-1], info.channels] if config.skips else []
+        beside += [0] * (len(widths) - len(beside))
+        self.dense = nn.Linear(config.latent_dims + num_code * self.repeats, first * self.side**2)
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        for num_in, num_out in pairwise(config.decoder_channels):
-            self.convs.append(CodeConv(num_in, num_code, num_out, bias=config.normalise))
+        for (num_in, num_out), skip in zip(pairwise(config.decoder_channels), beside, strict=True):
+            self.convs.append(CodeConv(num_in + skip, num_code, num_out, bias=self.residual))
             self.norms.append(BatchNorm2d(num_out) if config.normalise else nn.Identity())
-        self.output: Picture | Movement
-        if moves:
-            self.output = Movement(config, widths[-2], widths[-1])
-        else:
-            self.output = Picture(widths[-1], num_code, info.channels)
+        self.places = nn.ParameterList()
+        for level, width in enumerate(widths[: self.num_doublings] if config.place_code else ()):
+            side = self.side * 2 ** (level + 1)
+            start = _PLACE_STD * torch.randn(num_code, width, side, side)
+            self.places.append(nn.Parameter(start))
+        self.draw = CodeConv(widths[-1], num_code, info.channels)
+        if self.residual:
+            nn.init.normal_(self.draw.conv.weight, std=_RESIDUAL_STD)
 
-    def forward(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Made:
-        """The made faces; the source's pixels are looked at by output movement only.
-
-        With `source_reading`, the K shares that the critic reads stand behind the identity code.
-        """
+    def forward(
+        self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor, maps: Sequence[Tensor]
+    ) -> Tensor:
+        """The made faces; output residual looks at the source's pixels, skips at its maps."""
         joined = torch.cat([latent_BZ, code_BE.repeat(1, self.repeats)], dim=1)
         x = functional.relu(self.dense(joined)).view(len(joined), -1, self.side, self.side)
-        maps: list[Tensor] = []
+        beside = [*maps[-2::-1], faces_BCHW]
         for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             if level < self.num_doublings:
                 x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = functional.relu(norm(conv(x, code_BE)))
-            maps.append(x)
-        return self.output(maps, code_BE, faces_BCHW)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Made:
-    """Made faces in [-1, 1] (movement: nearly), and the movement, where that is the output."""
-
-    faces_BCHW: Tensor
-    shift_B2HW: Tensor | None = None
-    light_B1HW: Tensor | None = None
-
-
-class Picture(nn.Module):
-    """The paper's output: every pixel is drawn."""
-
-    def __init__(self, num_in: int, num_code: int, channels: int) -> None:
-        super().__init__()
-        self.draw = CodeConv(num_in, num_code, channels)
-
-    def forward(self, maps: Sequence[Tensor], code_BE: Tensor, faces_BCHW: Tensor) -> Made:
-        """The drawn faces."""
-        return Made(faces_BCHW=torch.tanh(self.draw(maps[-1], code_BE)))
-
-
-class Movement(nn.Module):
-    """An output for small data: how parts of the source move, and where light is added or taken.
-
-    A face keeps its own pixels, so that it stays sharp and stays who it is; the movement is drawn
-    coarsely, on a quarter of the face's resolution, the light on half of it.
-    """
-
-    def __init__(self, config: NetworkConfig, num_shift_in: int, num_light_in: int) -> None:
-        super().__init__()
-        self.shift = nn.Conv2d(num_shift_in, 2, 3, padding=1)
-        self.light = nn.Conv2d(num_light_in, 1, 3, padding=1)
-        for layer in (self.shift, self.light):
-            nn.init.normal_(layer.weight, std=_MOVEMENT_STD)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-        self.max_shift, self.max_light = config.max_shift, config.max_light
-        self.symmetric = config.symmetric
-
-    def forward(self, maps: Sequence[Tensor], code_BE: Tensor, faces_BCHW: Tensor) -> Made:
-        """The source faces, moved and lit."""
-        shift, light = self.shift(maps[-2]), self.light(maps[-1])
-        if self.symmetric:
-            mirrored = shift.flip(3) * shift.new_tensor([-1.0, 1.0]).view(1, 2, 1, 1)
-            shift, light = 0.5 * (shift + mirrored), 0.5 * (light + light.flip(3))
-        size = tuple(faces_BCHW.shape[2:])
-        inner_11HW = _inner(faces_BCHW)
-        shift_B2HW = inner_11HW * functional.interpolate(
-            torch.tanh(shift) * self.max_shift, size=size, mode="bicubic", align_corners=False
-        )
-        light_B1HW = inner_11HW * functional.interpolate(
-            torch.tanh(light) * self.max_light, size=size, mode="bilinear", align_corners=False
-        )
-        same_B23 = torch.eye(2, 3, device=shift.device, dtype=shift.dtype).expand(len(shift), 2, 3)
-        grid = functional.affine_grid(same_B23, list(faces_BCHW.shape), align_corners=False)
-        moved_BCHW = functional.grid_sample(
-            faces_BCHW,
-            grid + shift_B2HW.permute(0, 2, 3, 1),
-            padding_mode="border",
-            align_corners=False,
-        )
-        return Made(
-            faces_BCHW=moved_BCHW + light_B1HW, shift_B2HW=shift_B2HW, light_B1HW=light_B1HW
-        )
-
-
-def _inner(like_BCHW: Tensor) -> Tensor:
-    """1 inside, falling to 0 at the border: [1, 1, H, W]."""
-    height, width = like_BCHW.shape[2:]
-    down_H, across_W = (
-        (torch.arange(side, device=like_BCHW.device, dtype=like_BCHW.dtype) + 0.5) / side
-        for side in (height, width)
-    )
-    down_H = (torch.minimum(down_H, 1 - down_H) / _MARGIN).clamp(max=1)
-    across_W = (torch.minimum(across_W, 1 - across_W) / _MARGIN).clamp(max=1)
-    return (down_H[:, None] * across_W[None, :])[None, None]
+                x = torch.cat([x, beside[level]], dim=1) if self.skips else x
+            x = conv(x, code_BE)
+            if level < len(self.places):
+                x = x + torch.einsum("be,echw->bchw", code_BE, self.places[level])
+            x = functional.relu(norm(x))
+        drawn_BCHW = self.draw(x, code_BE)
+        return faces_BCHW + drawn_BCHW if self.residual else torch.tanh(drawn_BCHW)
 
 
 class Generator(nn.Module):
@@ -220,10 +153,10 @@ class Generator(nn.Module):
         self.encoder = Encoder(config, info)
         self.decoder = Decoder(config, info, num_code)
 
-    def forward(self, faces_BCHW: Tensor, read_BK: Tensor, code_BE: Tensor) -> Made:
-        """The faces with the expressions that the codes say; `read_BK` as `decoder` has it."""
-        latent_BZ = self.encoder(faces_BCHW)
-        return self.decoder(torch.cat([latent_BZ, read_BK], dim=1), code_BE, faces_BCHW)
+    def forward(self, faces_BCHW: Tensor, code_BE: Tensor) -> Tensor:
+        """The faces [B, C, H, W] with the expressions that the codes say."""
+        latent_BZ, maps = self.encoder(faces_BCHW)
+        return self.decoder(latent_BZ, code_BE, faces_BCHW, maps)
 
 
 class Reading(nn.Module):
@@ -234,16 +167,15 @@ class Reading(nn.Module):
     ) -> None:
         super().__init__()
         kernel, num_classes = config.kernel_size, len(info.classes)
-        self.joins = config.critic_condition == "concatenate"
+        self.joins, self.pools = config.critic_condition == "concatenate", config.critic_pooling
         num_joined = num_classes if self.joins else 0
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         num_in, side = channels, info.image_size
         for num_out in config.critic_channels:
-            padding = kernel // 2
+            width, padding = num_in + num_joined, kernel // 2
+            stride = 1 if config.critic_pooling else 2
             self.convs.append(
-                nn.Conv2d(
-                    num_in + num_joined, num_out, kernel, stride=2, padding=padding, bias=False
-                )
+                nn.Conv2d(width, num_out, kernel, stride=stride, padding=padding, bias=False)
             )
             self.norms.append(BatchNorm2d(num_out))
             num_in, side = num_out, (side + 1) // 2
@@ -257,7 +189,9 @@ class Reading(nn.Module):
         """Features [B, F]; `class_BK` (one-hot) joins every layer, or is not looked at."""
         x = self._join(faces_BCHW, class_BK)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = self._join(functional.relu(norm(conv(x))), class_BK)
+            x = functional.relu(norm(conv(x)))
+            x = functional.max_pool2d(x, 2, ceil_mode=True) if self.pools else x
+            x = self._join(x, class_BK)
         features_BF = functional.leaky_relu(self.norm(self.dense(x.flatten(1))), _SLOPE)
         return self._join(features_BF, class_BK)
 

@@ -18,7 +18,7 @@ from data_service.schema import Expression
 from trainer.config import wanted
 from trainer.losses.adversarial import joined, logistic, masked_mean
 from trainer.losses.perceptual import embedding_distance, feature_distance
-from trainer.losses.reconstruction import total_variation
+from trainer.losses.reconstruction import absolute_error, smooth_error, total_variation
 from trainer.nets.identity_source import FrozenIdentity, load_identity
 from trainer.schedules import Schedule
 from trainer.system import (
@@ -36,10 +36,12 @@ from trainer.system import (
 from trainer.systems.exprgan import losses
 from trainer.systems.exprgan.config import ExprganConfig
 from trainer.systems.exprgan.losses import Draft
-from trainer.systems.exprgan.nets import Critic, Generator, LatentCritic, Made, expression_code
+from trainer.systems.exprgan.nets import Critic, Generator, LatentCritic, expression_code
 from trainer.systems.exprgan.views import num_channels, seen
 
 Terms = Mapping[str, Tensor | Mean]
+
+_PAIR = "same_subject"
 
 
 class Exprgan(System):
@@ -143,19 +145,11 @@ class Exprgan(System):
         faces_BCHW = ctx.batch.faces_BCHW
         made_class_B = self._made_class(ctx.batch)
         drawn = self._drawn(ctx, made_class_B)
-        read_BK = self._source_reading(faces_BCHW)
         made_BCHW, latent_BZ = faces_BCHW[:0], faces_BCHW.new_empty(0)
         if ctx.wanted.intersection(("critic", "expression_code_critic", "latent_critic")):
-            latent_BZ = self.generator.encoder(faces_BCHW)
-            told_B = torch.cat([latent_BZ, read_BK], dim=1)
-            made_BCHW = self.generator.decoder(told_B, drawn["code_BE"], faces_BCHW).faces_BCHW
-        return Draft(
-            class_B=made_class_B,
-            read_BK=read_BK,
-            made_BCHW=made_BCHW,
-            latent_BZ=latent_BZ,
-            **drawn,
-        )
+            latent_BZ, maps = self.generator.encoder(faces_BCHW)
+            made_BCHW = self.generator.decoder(latent_BZ, drawn["code_BE"], faces_BCHW, maps)
+        return Draft(class_B=made_class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
 
     def _controller_draft(self, ctx: StepContext) -> Draft:
         faces_BCHW, class_B = ctx.batch.faces_BCHW, ctx.batch.expression_B
@@ -165,22 +159,22 @@ class Exprgan(System):
         made_BCHW = faces_BCHW[:0]
         if ctx.wanted.intersection(("critic", "expression_code_critic")):
             made_BCHW = self._from_prior(latent_BZ, drawn["code_BE"], faces_BCHW)
-        return Draft(
-            class_B=class_B,
-            read_BK=self._source_reading(faces_BCHW),
-            made_BCHW=made_BCHW,
-            latent_BZ=latent_BZ,
-            **drawn,
-        )
+        return Draft(class_B=class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
 
     def _drawn(self, ctx: StepContext, made_class_B: Tensor) -> dict[str, Tensor]:
-        """The codes of a step: |z|, z uniform in [-1, 1), anew for every face (section 3.1)."""
+        """The codes of a step: |z|, z uniform in [-1, 1), anew for every face (section 3.1).
+
+        A face that is compared with its partner takes the partner's intensity: 1 if nobody told.
+        """
         shape = (len(ctx.batch), self.config.code.dims_per_class)
         least = self.config.code.least_magnitude
         made_Bd, own_Bd = (
             least + (1 - least) * ctx.noise(name, shape, uniform=True).abs()
             for name in ("magnitude", "own_magnitude")
         )
+        if ctx.wanted & losses.PAIRED:
+            told_B1 = ctx.batch.partner_intensity[_PAIR].nan_to_num(1.0).unsqueeze(1)
+            made_Bd = torch.where(_paired(ctx.batch).unsqueeze(1), told_B1, made_Bd)
         intensity_B = made_Bd.mean(1)
         if self.zero_class is not None:
             intensity_B = intensity_B * (made_class_B != self.zero_class)
@@ -192,19 +186,10 @@ class Exprgan(System):
         return batch.target_expression_B if self.config.edit_faces else batch.expression_B
 
     def _from_prior(self, latent_BZ: Tensor, code_BE: Tensor, faces_BCHW: Tensor) -> Tensor:
-        """A face of nobody; output movement moves the pixels of a grey picture."""
-        grey_BCHW = torch.zeros_like(faces_BCHW)
-        told_B = torch.cat([latent_BZ, self._source_reading(grey_BCHW)], dim=1)
-        return self.generator.decoder(told_B, code_BE, grey_BCHW).faces_BCHW
-
-    def _source_reading(self, faces_BCHW: Tensor) -> Tensor:
-        """What the critic, looking straight, reads in faces [B, K]; of width 0 if not asked for."""
-        if not self.config.network.source_reading:
-            return faces_BCHW.new_empty(len(faces_BCHW), 0)
-        assert self.critic.reading.classes is not None
-        none_BK = faces_BCHW.new_zeros(len(faces_BCHW), self.num_classes)
-        features_BF = self.critic.reading(seen(self.config.view, faces_BCHW, None), none_BK)
-        return self.critic.reading.classes(features_BF).softmax(1).detach()
+        """A face of nobody, who has neither pixels nor maps."""
+        nobody_BCHW = torch.zeros_like(faces_BCHW)
+        _, maps = self.generator.encoder(nobody_BCHW) if self.generator.decoder.skips else ((), ())
+        return self.generator.decoder(latent_BZ, code_BE, nobody_BCHW, maps)
 
     def _read(self, ctx: StepContext, faces_BCHW: Tensor, class_BK: Tensor, name: str) -> Tensor:
         """The critic's features of faces, as it sees them in this turn."""
@@ -227,32 +212,32 @@ class Exprgan(System):
     def _generator_loss(self, ctx: StepContext) -> Terms:
         draft: Draft = ctx.shared
         faces_BCHW = ctx.batch.faces_BCHW
-        latent_BZ = self.generator.encoder(faces_BCHW)
-        told_B = torch.cat([latent_BZ, draft.read_BK], dim=1)
-        made = self.generator.decoder(told_B, draft.code_BE, faces_BCHW)
-        terms = self._judged(ctx, draft, made.faces_BCHW) | self._compared(ctx, made)
+        latent_BZ, maps = self.generator.encoder(faces_BCHW)
+        made_BCHW = self.generator.decoder(latent_BZ, draft.code_BE, faces_BCHW, maps)
+        terms = self._judged(ctx, draft, made_BCHW) | self._compared(ctx, made_BCHW)
         if "pixel" in ctx.wanted:
-            again = made
+            again_BCHW = made_BCHW
             if self.config.edit_faces:
-                again = self.generator.decoder(told_B, draft.own_code_BE, faces_BCHW)
-            terms["pixel"] = losses.pixel_error(again.faces_BCHW, faces_BCHW)
+                again_BCHW = self.generator.decoder(latent_BZ, draft.own_code_BE, faces_BCHW, maps)
+            terms["pixel"] = losses.pixel_error(again_BCHW, faces_BCHW)
         if "adversarial_latent" in ctx.wanted:
             terms["adversarial_latent"] = logistic(self.latent_critic(latent_BZ), 1.0)
         return terms
 
-    def _compared(self, ctx: StepContext, made: Made) -> dict[str, Tensor | Mean]:
+    def _compared(self, ctx: StepContext, made_BCHW: Tensor) -> dict[str, Tensor | Mean]:
         """What is asked of made faces whatever the critics say."""
+        batch = ctx.batch
         terms: dict[str, Tensor | Mean] = {}
         if "identity" in ctx.wanted:
-            terms["identity"] = self._identity_distance(made.faces_BCHW, ctx.batch.faces_BCHW)
+            terms["identity"] = self._identity_distance(made_BCHW, batch.faces_BCHW)
         if "tv" in ctx.wanted:
-            terms["tv"] = total_variation(made.faces_BCHW)
-        if "shift" in ctx.wanted:
-            assert made.shift_B2HW is not None
-            terms["shift"] = masked_mean(made.shift_B2HW.abs().flatten(1).mean(1))
-        if "light" in ctx.wanted:
-            assert made.light_B1HW is not None
-            terms["light"] = masked_mean(made.light_B1HW.abs().flatten(1).mean(1))
+            terms["tv"] = total_variation(made_BCHW)
+        if "pair" in ctx.wanted:
+            mask_B = _paired(batch)
+            terms["pair"] = absolute_error(made_BCHW, batch.partners[_PAIR], mask_B)
+        if "pair_smooth" in ctx.wanted:
+            mask_B = _paired(batch)
+            terms["pair_smooth"] = smooth_error(made_BCHW, batch.partners[_PAIR], mask_B)
         return terms
 
     def _identity_distance(self, made_BCHW: Tensor, faces_BCHW: Tensor) -> Mean:
@@ -280,7 +265,12 @@ class Exprgan(System):
             return terms
         reading, judging = self.critic.reading, self.critic.judging
         class_BK = self._one_hot(draft.class_B, made_BCHW)
+        training = reading.training
+        reading.train(
+            training and reading.classes is None
+        )  # to read is to know what faces are like
         features_BF = self._read(ctx, made_BCHW, class_BK, "made")
+        reading.train(training)
         if "expression_code" in ctx.wanted:
             read_BE = judging.code(features_BF)
             terms["expression_code"] = losses.code_error(read_BE, draft.code_BE, self.num_classes)
@@ -355,9 +345,13 @@ class Exprgan(System):
                 intensity_B = batch.faces_BCHW.new_ones(len(batch))
             magnitude_Bd = intensity_B.to(batch.faces_BCHW.dtype).unsqueeze(1).expand(-1, dims)
             code_BE = self._code(batch.target_expression_B, magnitude_Bd)
-        read_BK = self._source_reading(batch.faces_BCHW)
-        made = self.generator(batch.faces_BCHW, read_BK, code_BE)
-        return Prediction(images_BCHW=made.faces_BCHW.clamp(-1, 1))
+        made_BCHW = self.generator(batch.faces_BCHW, code_BE)
+        return Prediction(images_BCHW=made_BCHW.clamp(-1, 1))
+
+
+def _paired(batch: FaceBatch) -> Tensor:
+    """Where the partner is the same subject: [B], bool."""
+    return batch.partner_valid[_PAIR] & ~batch.synthetic_B
 
 
 def _settings(section: object) -> dict[str, Schedule]:
@@ -394,18 +388,19 @@ def build(config: ExprganConfig, info: DatasetInfo) -> Exprgan:
             f"system.weights.{min(reads)} needs system.network.critic_condition project: a critic "
             "that is given the class cannot read it"
         )
-    if config.network.source_reading and not reads:
-        raise ValueError(
-            "system.network.source_reading needs a critic that reads classes: "
-            "system.weights.critic_class above 0"
-        )
-    moving = wanted(_settings(config.weights)).intersection(("shift", "light"))
-    if moving and config.network.output != "movement":
-        raise ValueError(f"system.weights.{min(moving)} needs system.network.output movement")
+    paired = wanted(_settings(config.weights)) & losses.PAIRED
+    if paired and not config.edit_faces:
+        raise ValueError(f"system.weights.{min(paired)} needs system.edit_faces true")
     return Exprgan(config, info)
 
 
 def data_needs(config: ExprganConfig) -> DataNeeds:
-    """Faces with their class, and another class to edit to or to mistake them for."""
-    uses_target = config.edit_faces or "critic_mismatch" in wanted(_settings(config.weights))
+    """Faces with their class, and another class to edit to or to mistake them for.
+
+    Where pairs are compared it is the class of another face of the subject.
+    """
+    plays = wanted(_settings(config.weights))
+    if plays & losses.PAIRED:
+        return DataNeeds(partner=_PAIR, target="partner", fields=("intensity",))
+    uses_target = config.edit_faces or "critic_mismatch" in plays
     return DataNeeds(target="other_expression" if uses_target else "own")

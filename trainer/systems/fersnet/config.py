@@ -29,8 +29,14 @@ class NetworkConfig:
     critic_channels: tuple[int, ...] = knob((64, 128, 256, 512), doc="one halving per width")
     num_blocks: int = knob(1, bounds=(1, 8), doc="blocks (form release) or layers (figure) a stage")
     joint_pool: bool = knob(True, doc="halve once more after the joint block (form release)")
-    normalise: bool = knob(True, doc="batch norm to recognise, instance norm to synthesise")
+    recognition_norm: Literal["batch", "none"] = knob("batch", doc="of the recognition branch")
+    synthesis_norm: Literal["instance", "none"] = knob(
+        "instance", doc="of the synthesis branch and the decoder; it takes offsets away"
+    )
     residual_modulation: bool = knob(False, doc="scale by 1 + gamma instead of the release's gamma")
+    place_condition: bool = knob(
+        False, doc="the target expression enters place by place (form release; ours)"
+    )
     output: Literal["image", "residual", "warp"] = knob(
         "image",
         doc="the decoder draws the face, what changes in it, or how it moves and is shaded",
@@ -43,6 +49,9 @@ class Weights:
 
     classification: Schedule = weight(1.0, paper="lambda_cls", doc="cross-entropy of real faces")
     pixel: Schedule = weight(1.0, paper="lambda_pix", doc="L1 to the subject's own target face")
+    smooth: Schedule = weight(
+        0.0, paper="lambda_smo", doc="squared error of means of 3 x 3 pixels, else as pixel (ours)"
+    )
     identity: Schedule = weight(0.05, paper="lambda_idn", doc="identity features, as pixel")
     adversarial: Schedule = weight(0.3, paper="lambda_adv", doc="the edited face fools the critic")
     cycle: Schedule = weight(0.5, paper="lambda_cyc", doc="edited back, the face is the source")

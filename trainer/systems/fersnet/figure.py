@@ -68,8 +68,7 @@ class FigureNetwork(Network):
         self.noise_sides = ()
         self.output = net.output
         own, other = net.recognition_channels, net.synthesis_channels
-        norm: Norm = "batch" if net.normalise else "none"
-        plain: Norm = "instance" if net.normalise else "none"
+        norm, plain = net.recognition_norm, net.synthesis_norm
         self.pool = nn.MaxPool2d(2)
         self.recognition = _stages(info.channels, (*own, own[-1]), net.num_blocks, norm)
         self.classifier = nn.Linear(own[-1], len(info.classes))

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.losses.adversarial import joined, least_squares, masked_mean
-from trainer.losses.reconstruction import absolute_error, feature_error, squared_error
+from trainer.losses.reconstruction import absolute_error, feature_error, smooth_error, squared_error
 from trainer.nets.lightcnn import grey_from_faces
 from trainer.system import FaceBatch, Mean
 
-EDITING = frozenset({"pixel", "identity", "adversarial", "cycle", "expression", "keep"})
+EDITING = frozenset({"pixel", "smooth", "identity", "adversarial", "cycle", "expression", "keep"})
 JUDGING = frozenset({"critic", "mismatch"})
 RULE = "same_subject"
 
@@ -45,21 +45,23 @@ def paired_terms(
     *,
     in_colour: bool,
 ) -> dict[str, Mean]:
-    """`pixel` and `identity`, for real faces whose partner shows the same subject.
+    """`pixel`, `smooth` and `identity`, for real faces whose partner shows the same subject.
 
     pixel = |grey(G) - grey(I_t)|; identity = (phi(G) - phi(I_t))², phi the last pooled map of the
     frozen identity network. The release compares grey, so that colour is left to the critic and
-    the cycle.
+    the cycle. smooth is ours.
     """
     mask_B = batch.partner_valid[RULE] & ~batch.synthetic_B
     partner_BCHW = batch.partners[RULE]
     terms: dict[str, Mean] = {}
+    faces, targets = images_BCHW, partner_BCHW
+    if not in_colour:
+        # doubled, because the errors expect faces in [-1, 1]
+        faces, targets = 2 * grey_from_faces(images_BCHW), 2 * grey_from_faces(partner_BCHW)
     if "pixel" in wanted:
-        faces, targets = images_BCHW, partner_BCHW
-        if not in_colour:
-            # doubled, because absolute_error expects faces in [-1, 1]
-            faces, targets = 2 * grey_from_faces(images_BCHW), 2 * grey_from_faces(partner_BCHW)
         terms["pixel"] = absolute_error(faces, targets, mask_B)
+    if "smooth" in wanted:
+        terms["smooth"] = smooth_error(faces, targets, mask_B)
     if "identity" in wanted:
         assert features is not None
         with torch.no_grad():

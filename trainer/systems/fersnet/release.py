@@ -23,7 +23,7 @@ class Upwards(nn.Module):
     """Twice the side, then the conditioned skip beside it (a U-Net's step up)."""
 
     def __init__(
-        self, num_in: int, num_out: int, skip: int, num_classes: int, *, grows: bool, residual: bool
+        self, num_in: int, num_out: int, *, transform: ConditionalTransform, grows: bool
     ) -> None:
         super().__init__()
         if grows:
@@ -31,7 +31,7 @@ class Upwards(nn.Module):
         else:
             self.up = nn.Conv2d(num_in, num_out, 3, padding=1, bias=False)
         self.norm = nn.InstanceNorm2d(num_out)
-        self.transform = ConditionalTransform(skip, num_classes, residual=residual)
+        self.transform = transform
 
     def forward(
         self, x: Tensor, skip_BCHW: Tensor, target_BK: Tensor, noise_B1HW: Tensor | None
@@ -55,16 +55,26 @@ class Decoder(nn.Module):
         super().__init__()
         net = config.network
         stem, (fine, middle, coarse) = net.stem_channels, net.synthesis_channels
-        norm: Norm = "instance" if net.normalise else "none"
-        residual = net.residual_modulation
-        self.transform = ConditionalTransform(deepest, num_classes, residual=residual)
+        norm: Norm = net.synthesis_norm
+        transforms = [
+            ConditionalTransform(
+                width,
+                num_classes,
+                residual=net.residual_modulation,
+                side=side if net.place_condition else None,
+            )
+            for width, side in zip(
+                (deepest, *skips), _noise_sides(info.image_size, net.joint_pool), strict=True
+            )
+        ]
+        self.transform = transforms[0]
         rises = [coarse, middle, fine, stem]
         inner = [coarse, 2 * middle, 2 * fine, 2 * stem]
         outs = [coarse, middle, fine, 2 * stem]
         ups, mixes, before = [], [], deepest
         for index, (rise, skip) in enumerate(zip(rises, skips, strict=True)):
             grows = index > 0 or net.joint_pool
-            ups.append(Upwards(before, rise, skip, num_classes, grows=grows, residual=residual))
+            ups.append(Upwards(before, rise, transform=transforms[index + 1], grows=grows))
             first = ConvNorm(rise + skip, inner[index], norm, slope=_SLOPE)
             second = ConvNorm(inner[index], outs[index], norm, slope=_SLOPE)
             mixes.append(nn.Sequential(first, second))
@@ -104,15 +114,14 @@ class ReleaseNetwork(Network):
         self.joint_pool = net.joint_pool
         self.noise_sides = _noise_sides(info.image_size, net.joint_pool)
         self.pool = nn.MaxPool2d(2)
-        norm: Norm = "batch" if net.normalise else "none"
+        norm: Norm = net.recognition_norm
         self.stem = ConvNorm(info.channels, net.stem_channels, norm)
         own, other = net.recognition_channels, net.synthesis_channels
         self.recognition = _branch(net.stem_channels, own, net.num_blocks, norm)
         joint = own[-1]
         self.synthesis = None
         if config.sharing == "convflu":
-            plain: Norm = "instance" if net.normalise else "none"
-            self.synthesis = _branch(net.stem_channels, other, net.num_blocks, plain)
+            self.synthesis = _branch(net.stem_channels, other, net.num_blocks, net.synthesis_norm)
             self.exchanges = exchanges(list(zip(own, other, strict=True)), config.gates)
             joint += other[-1]
         else:
