@@ -20,13 +20,8 @@ os.environ["MIEN_HOME"] = str(FOLDER / "mien-home")
 os.environ["MIEN_CACHE"] = str(FOLDER / "cache")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-SUBJECTS, FACES_PER_SUBJECT, SIZE = 100, 40, 56
+SUBJECTS, FACES_PER_SUBJECT, SIZE = 100, 80, 56
 IDENTITY_IMAGES, SEARCH_IMAGES = 8192, 768
-SHORTER = {
-    "fersnet.tiny": {"system.images": 5120},
-    "exprgan.tiny": {"system.controller_images": 12288, "system.refinement_images": 3072},
-}
-"""The demo trains less than the recipes do, to end in minutes."""
 SEARCH = (
     "lambda_cls=0.3:3:log",
     "lambda_pix=0.3:3:log",
@@ -75,7 +70,8 @@ def _walk() -> None:
     lake = FOLDER / "lake"
     options = {"subjects": SUBJECTS, "faces_per_subject": FACES_PER_SUBJECT}
     report = step(
-        f"ingest drawn --lake lake --size {SIZE} --option subjects={SUBJECTS}",
+        f"ingest drawn --lake lake --size {SIZE} --option subjects={SUBJECTS} "
+        f"--option faces_per_subject={FACES_PER_SUBJECT}",
         lambda: ingest("drawn", None, lake, image_size=SIZE, options=options),
     )
     print(f"  {report.faces} faces, {report.rejected} rejected")
@@ -95,7 +91,7 @@ def _walk() -> None:
         trained[recipe] = step(
             f"train {recipe} --lake lake --fold 1/5 --workers 2 "
             f"--set system.identity_network={identity.run_id}",
-            lambda recipe=recipe: run(recipe, 2, **teacher, **SHORTER[recipe]),
+            lambda recipe=recipe: run(recipe, 2, **teacher),
         )
         _say(trained[recipe])
     short = with_overrides(

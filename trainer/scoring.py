@@ -24,7 +24,7 @@ from trainer.world import World
 
 METRICS = ("accuracy", "macro_recall", "reconstruction", "edit_accuracy", "verification_auc")
 _EDITED_FACES = 64
-_JUDGE_IMAGES = 6144
+_JUDGE_IMAGES = 9216
 
 
 def validation_metrics(

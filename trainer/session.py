@@ -52,6 +52,8 @@ class Session:
     best: float = -math.inf
     best_images: int = 0
     validation: dict[str, float] = field(default_factory=dict)
+    latest: dict[str, tuple[torch.Tensor, float]] = field(default_factory=dict)
+    """Every term as it was when its turn last came, with its weight: not all play in each step."""
     first_step_seconds: float = 0.0
     steps_here: int = 0
     steady_since: float = 0.0
@@ -181,6 +183,8 @@ def _after_step(session: Session, result: StepResult) -> None:
     if session.steps_here == 3:
         session.steady_since, session.steady_images = now, result.progress.images
     images, config = result.progress.images, session.job.run
+    for name, value in result.terms.items():
+        session.latest[name] = value, result.weights[name]
     if _crossed(images, result.step_images, config.logging.every_images):
         _log(session, result)
     if _crossed(images, result.step_images, config.evaluation.every_images):
@@ -215,8 +219,9 @@ def _images_per_second(session: Session) -> float:
 
 
 def _log(session: Session, result: StepResult) -> None:
-    names = sorted(result.terms)
-    values = torch.stack([result.terms[name].float() for name in names]) if names else None
+    terms, session.latest = session.latest, {}
+    names = sorted(terms)
+    values = torch.stack([terms[name][0].float() for name in names]) if names else None
     if values is not None:
         session.world.all_reduce_sum(values).div_(session.world.size)
     gates = {name: float(value) for name, value in session.training.system.gates().items()}
@@ -225,7 +230,7 @@ def _log(session: Session, result: StepResult) -> None:
     metrics = {"images_per_second": _images_per_second(session)}
     for name, value in zip(names, values.tolist() if values is not None else [], strict=True):
         metrics[f"train/{name}"] = value
-        metrics[f"train_weighted/{name}"] = value * result.weights[name]
+        metrics[f"train_weighted/{name}"] = value * terms[name][1]
     metrics |= {f"gate/{name}": value for name, value in gates.items()}
     session.tracker.metrics(metrics, result.progress.images)
     jobs.set_status(
