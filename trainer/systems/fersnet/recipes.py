@@ -98,7 +98,7 @@ def small() -> RunConfig:
         vary_views=True,
         edit_every=4,
         critic_turns=1,
-        critic_every=2,
+        critic_every=4,
         balance=True,
     )
     augment = AugmentConfig(
@@ -111,7 +111,7 @@ def small() -> RunConfig:
     )
     data = DataConfig(
         image_size=48,
-        global_batch_images=32,
+        global_batch_images=16,
         classes=PHOTO_CLASSES,
         grey=True,
         augment=augment,
