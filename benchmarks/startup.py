@@ -34,8 +34,8 @@ def step(config):
     from torch import nn
     torch.set_num_threads(1)
     table = pq.read_table(sorted(glob.glob(config["lake"] + "/*.parquet"))[0]).slice(0, 32)
-    faces = table["image"].combine_chunks().to_numpy_ndarray().astype(np.float32)
-    x = torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1
+    faces = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).astype(np.float32)
+    x = torch.from_numpy(faces).view(len(table), 1, config["side"], -1) / 127.5 - 1
     layers, before = [], x.shape[1]
     for width in (32, 64, 128):
         layers += [nn.Conv2d(before, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()]
@@ -48,8 +48,8 @@ def step(config):
     net(x).square().mean().backward()
     optimizer.step()
     open(config["told"], "a").write(f"{time.time()}\\n")
-lake, told, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
-config = {"lake": lake, "told": told, "workers": workers}
+lake, told, workers, side = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+config = {"lake": lake, "told": told, "workers": workers, "side": side}
 if workers == 1:
     step(config)
 else:
@@ -57,7 +57,8 @@ else:
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
     ray.init(address="auto", log_to_driver=False)
-    TorchTrainer(step, train_loop_config=config, scaling_config=ScalingConfig(workers)).fit()
+    scaling = ScalingConfig(num_workers=workers)
+    TorchTrainer(step, train_loop_config=config, scaling_config=scaling).fit()
 """
 
 
@@ -69,7 +70,10 @@ def mien_seconds(lake: Path, workers: int, folder: Path, address: str | None) ->
     command += ["--fold", "1/5", "--workers", str(workers), "--set", f"system.images={IMAGES}"]
     started = time.time()
     process = subprocess.Popen(
-        command, env=os.environ | {"MIEN_HOME": str(home)}, stdout=subprocess.DEVNULL
+        command,
+        env=os.environ | {"MIEN_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     found = None
     while process.poll() is None and found is None:
@@ -90,11 +94,12 @@ def _first_step(home: Path) -> float | None:
 
 def bare_seconds(lake: Path, workers: int, folder: Path, address: str | None) -> float:
     """From the command to the first step of the slowest worker of a script without mien."""
+    side = json.loads((lake / "manifest.json").read_text())["image_size"]
     script, told = folder / "bare.py", Path(tempfile.mkdtemp(dir=folder)) / "told"
     script.write_text(_BARE)
     started = time.time()
     subprocess.run(
-        [sys.executable, str(script), str(lake), str(told), str(workers)],
+        [sys.executable, str(script), str(lake), str(told), str(workers), str(side)],
         env=os.environ | ({"RAY_ADDRESS": address} if address else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

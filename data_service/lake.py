@@ -16,6 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,8 @@ from data_service.schema import Rejection, face_schema
 from data_service.unpacked import unpack_once
 
 _FILE_BYTES = 64 << 20
+_WRITERS = 2
+"""Files under way at once: compression and hashing leave the interpreter's lock."""
 
 
 class LakeWriter:
@@ -110,18 +113,23 @@ class LakeWriter:
         Pixels are stored as one binary value per face: Parquet has no bytes type for numbers and
         would keep every pixel as a 32-bit integer, ten times slower to read.
         """
-        pixels, labels, files = blake(), blake(repr((self._corpus, self._shape)).encode()), []
+        pixels, labels = blake(), blake(repr((self._corpus, self._shape)).encode())
         step = max(1, _FILE_BYTES // int(np.prod(self._shape)))
-        for start in range(0, rows.count, step):
-            table, pixels_NP = rows.read(start, start + step)
-            pixels.update(pixels_NP.data)
-            labels.update("\n".join(map(json.dumps, table.to_pylist())).encode() + b"\n")
-            packed = pa.Array.from_buffers(
-                pa.binary(pixels_NP.shape[1]), len(pixels_NP), [None, pa.py_buffer(pixels_NP)]
-            )
-            files.append(self._write_file(len(files), table.append_column(IMAGE, packed)))
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            written: list[Future[LakeFile]] = []
+            for start in range(0, rows.count, step):
+                table, pixels_NP = rows.read(start, start + step)
+                packed = pa.Array.from_buffers(
+                    pa.binary(pixels_NP.shape[1]), len(pixels_NP), [None, pa.py_buffer(pixels_NP)]
+                )
+                whole = table.append_column(IMAGE, packed)
+                written.append(writers.submit(self._write_file, len(written), whole))
+                pixels.update(pixels_NP.data)
+                labels.update("\n".join(map(json.dumps, table.to_pylist())).encode() + b"\n")
+                wait(written[:-_WRITERS])
+            files = tuple(file.result() for file in written)
         labels.update(pixels.digest())
-        return tuple(files), labels.hexdigest()
+        return files, labels.hexdigest()
 
     def _write_file(self, index: int, table: pa.Table) -> LakeFile:
         sink = io.BytesIO()

@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,9 +294,29 @@ def _small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
 
-def test_a_disk_that_is_full_leaves_no_lake(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk; the write fails in the same place."""
-    lake = tmp_path / "lake"
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
+    made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"a small disk cannot be mounted (that takes root): {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_leaves_no_lake(small_disk: Path) -> None:
+    _fills_up(small_disk / "lake", "No space left on device", limit=None)
+
+
+def test_a_file_that_may_not_grow_leaves_no_lake(tmp_path: Path) -> None:
+    """As on a full disk, where no disk can be mounted: the write fails in the same place."""
+    _fills_up(tmp_path / "lake", "File too large", limit=_small_files)
+
+
+def _fills_up(lake: Path, says: str, *, limit: Callable[[], None] | None) -> None:
     words = ("ingest", "drawn", "--lake", str(lake), "--size", "64", "--workers", "1")
     words += ("--option", "subjects=2", "--option", "faces_per_subject=16")
     found = subprocess.run(
@@ -305,12 +325,12 @@ def test_a_disk_that_is_full_leaves_no_lake(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        preexec_fn=_small_files,
+        preexec_fn=limit,
         check=False,
     )
     assert found.returncode == terminal.FAILED
     assert found.stderr.startswith("mien: failed: ")
-    assert "File too large" in found.stderr and "Traceback" not in found.stderr
+    assert says in found.stderr and "Traceback" not in found.stderr
     assert not (lake / "manifest.json").exists()
 
 
