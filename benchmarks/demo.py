@@ -23,11 +23,11 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 SUBJECTS, FACES_PER_SUBJECT, SIZE = 100, 80, 56
 IDENTITY_IMAGES, SEARCH_IMAGES = 8192, 768
 SEARCH = (
-    "lambda_cls=0.3:3:log",
-    "lambda_pix=0.3:3:log",
-    "lambda_idn=0.005:0.5:log",
-    "lambda_adv=0.01:0.5:log",
-    "lambda_exp=0.01:1:log",
+    "lambda_cls=0.5:8:log",
+    "lambda_pix=0.05:2:log",
+    "lambda_idn=0.001:0.1:log",
+    "lambda_adv=0.001:0.1:log",
+    "lambda_exp=0.002:0.2:log",
     "system.gates.granularity=pixel,channel,scalar",
     "system.gates.leak_bias=-2:2",
 )
@@ -98,7 +98,7 @@ def _walk() -> None:
         catalog.recipe("fersnet.tiny"), {**teacher, "system.images": SEARCH_IMAGES}
     )
     found = step(
-        "tune fersnet.tiny --lake lake --trials 6 --parallel 2 --search lambda_cls=0.3:3:log ...",
+        "tune fersnet.tiny --lake lake --trials 6 --parallel 2 --search lambda_cls=0.5:8:log ...",
         lambda: search(
             short,
             lake,

@@ -33,7 +33,7 @@ def step(config):
     import numpy as np, pyarrow.parquet as pq, torch
     from torch import nn
     torch.set_num_threads(1)
-    table = pq.read_table(sorted(glob.glob(config["lake"] + "/*.parquet"))[0]).slice(0, 32)
+    table = pq.read_table(sorted(glob.glob(config["lake"] + "/*.parquet"))[0]).slice(0, 16)
     faces = np.frombuffer(b"".join(table["image"].to_pylist()), np.uint8).astype(np.float32)
     x = torch.from_numpy(faces).view(len(table), 1, config["side"], -1) / 127.5 - 1
     layers, before = [], x.shape[1]

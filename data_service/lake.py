@@ -16,7 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +126,8 @@ class LakeWriter:
                 written.append(writers.submit(self._write_file, len(written), whole))
                 pixels.update(pixels_NP.data)
                 labels.update("\n".join(map(json.dumps, table.to_pylist())).encode() + b"\n")
-                wait(written[:-_WRITERS])
+                for done in written[:-_WRITERS]:
+                    done.result()
             files = tuple(file.result() for file in written)
         labels.update(pixels.digest())
         return files, labels.hexdigest()
@@ -151,7 +152,7 @@ class LakeWriter:
     def _refuse_other_lake(self) -> None:
         if not (self._path / MANIFEST).is_file():
             return
-        there = Manifest.read(self._path)
+        there = Manifest.read(self._path, older=True)
         shape = (there.image_size, there.image_size, there.channels)
         if (there.corpus, shape) != (self._corpus, self._shape):
             raise ValueError(
@@ -226,7 +227,7 @@ class Lake:
         """The lake in the folder `path`.
 
         ValueError where there is none, where it is half-written or damaged (files are checked by
-        size; `verify` checks their content), or where a newer version made it.
+        size; `verify` checks their content), or where another version made it.
         """
         path = Path(path)
         lake = cls(path=path, manifest=Manifest.read(path))

@@ -54,8 +54,11 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of the lake in `folder`; ValueError says why there is none."""
+    def read(cls, folder: Path, *, older: bool = False) -> Manifest:
+        """The manifest of the lake in `folder`; ValueError says why there is none.
+
+        With `older`, also of a lake that only an earlier version can read: enough to replace it.
+        """
         path = folder / MANIFEST
         if not path.is_file():
             raise ValueError(_why_no_lake(folder))
@@ -67,7 +70,7 @@ class Manifest:
                     f"the lake at {folder} was made by a newer version (format {version}; this "
                     f"version reads up to {FORMAT_VERSION}): update mien or ingest again"
                 )
-            if version < FORMAT_VERSION:
+            if version < FORMAT_VERSION and not older:
                 raise _OtherVersionError(
                     f"the lake at {folder} was made by an older version (format {version}; this "
                     f"version reads {FORMAT_VERSION}): ingest again"

@@ -53,7 +53,8 @@ class Session:
     best_images: int = 0
     validation: dict[str, float] = field(default_factory=dict)
     latest: dict[str, tuple[torch.Tensor, float]] = field(default_factory=dict)
-    """Every term as it was when its turn last came, with its weight: not all play in each step."""
+    """Every term since the last log as its turn last gave it, with its weight: not all play in each
+    step. A checkpoint does not hold it."""
     first_step_seconds: float = 0.0
     steps_here: int = 0
     steady_since: float = 0.0

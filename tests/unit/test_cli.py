@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -256,6 +257,22 @@ def test_a_lake_made_by_a_newer_version(call: Mien, drawn: Path, tmp_path: Path)
     said = call("lake", lake)
     assert said.code == terminal.WRONG_INPUT
     assert "made by a newer version (format 99" in said.line
+
+
+def test_a_lake_made_by_an_older_version(call: Mien, drawn: Path, tmp_path: Path) -> None:
+    """It says so, and can be ingested anew in its place."""
+    lake = tmp_path / "lake"
+    shutil.copytree(drawn, lake)
+    manifest = json.loads((lake / "manifest.json").read_text())
+    (lake / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
+    said = call("lake", lake)
+    assert said.code == terminal.WRONG_INPUT
+    assert "made by an older version (format 1" in said.line and "ingest again" in said.line
+    size = manifest["image_size"]
+    words = ("--option", "subjects=2", "--option", "faces_per_subject=8", "--workers", 1)
+    said = call("ingest", "drawn", "--lake", lake, "--size", size, *words)
+    assert said.code == terminal.DONE
+    assert call("lake", lake).code == terminal.DONE
 
 
 def test_a_lake_that_was_half_written(call: Mien, drawn: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_nothing_beyond_the_paper_is_on_in_the_paper_recipe() -> None:
     assert not run.system.edit_faces and run.system.view == views.ViewConfig()
     network = run.system.network
     assert network.output == "image"
-    assert not (network.normalise or network.skips or network.place_code or network.critic_pooling)
+    assert not (network.skips or network.place_code or network.critic_pooling)
     needs = catalog.load("exprgan").data(run.system)
     assert needs.target == "own" and needs.partner == "none"
 
@@ -246,6 +246,8 @@ def test_a_paired_face_takes_its_partners_intensity_as_its_code() -> None:
             assert not code_BKd[face].any()
         else:
             assert own == pytest.approx(magnitude)
+    alone = system.stages()[-1].prepare(replace(ctx, batch=_batch(8))).code_BE.view(8, 3)[3]
+    assert 0 < float(alone.abs().max()) != pytest.approx(0.75)
 
 
 def test_a_critics_view_is_keyed_and_without_noise_plain() -> None:

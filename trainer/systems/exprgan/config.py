@@ -17,9 +17,6 @@ class CodeConfig:
     """The expression controller: how a class and an intensity become the code c."""
 
     dims_per_class: int = knob(5, bounds=(1, 16), doc="d: numbers of the code for each class")
-    least_magnitude: float = knob(
-        0.0, bounds=(0.0, 0.95), doc="|z| is drawn from here to 1 in training (paper: from 0)"
-    )
     neutral_is_zero: bool = knob(
         False, doc="neutral faces have the code 0, so that intensity starts there (ours)"
     )
@@ -49,7 +46,6 @@ class NetworkConfig:
     critic_features: int = knob(1024, bounds=(8, 4096), doc="dense features that D and Q share")
     code_features: tuple[int, int] = knob((128, 64), doc="Q's layer for all, then for each class")
     latent_critic_features: tuple[int, ...] = knob((64, 32, 16), doc="layers of D_z")
-    normalise: bool = knob(False, doc="batch norm in encoder and decoder (ours)")
     output: Literal["image", "residual"] = knob(
         "image", doc="the decoder draws the face, or what changes in it (ours)"
     )

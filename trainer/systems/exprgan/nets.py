@@ -71,11 +71,9 @@ class Encoder(nn.Module):
     def __init__(self, config: NetworkConfig, info: DatasetInfo) -> None:
         super().__init__()
         kernel, num_in = config.kernel_size, info.channels
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        for level, num_out in enumerate(config.encoder_channels):
+        self.convs = nn.ModuleList()
+        for num_out in config.encoder_channels:
             self.convs.append(nn.Conv2d(num_in, num_out, kernel, stride=2, padding=kernel // 2))
-            normalised = config.normalise and level > 0
-            self.norms.append(BatchNorm2d(num_out) if normalised else nn.Identity())
             num_in = num_out
         side = lowest_side(config, info.image_size)
         self.latent = nn.Linear(num_in * side * side, config.latent_dims)
@@ -83,8 +81,8 @@ class Encoder(nn.Module):
     def forward(self, faces_BCHW: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The code g(x) [B, Z], and the maps on the way to it, from fine to coarse."""
         x, maps = faces_BCHW, []
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = functional.relu(norm(conv(x)))
+        for conv in self.convs:
+            x = functional.relu(conv(x))
             maps.append(x)
         return torch.tanh(self.latent(x.flatten(1))), tuple(maps)
 
@@ -113,10 +111,9 @@ class Decoder(nn.Module):
         beside = [*config.encoder_channels[-2::-1], info.channels] if config.skips else []
         beside += [0] * (len(widths) - len(beside))
         self.dense = nn.Linear(config.latent_dims + num_code * self.repeats, first * self.side**2)
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.convs = nn.ModuleList()
         for (num_in, num_out), skip in zip(pairwise(config.decoder_channels), beside, strict=True):
             self.convs.append(CodeConv(num_in + skip, num_code, num_out, bias=self.residual))
-            self.norms.append(BatchNorm2d(num_out) if config.normalise else nn.Identity())
         self.places = nn.ParameterList()
         for level, width in enumerate(widths[: self.num_doublings] if config.place_code else ()):
             side = self.side * 2 ** (level + 1)
@@ -133,14 +130,14 @@ class Decoder(nn.Module):
         joined = torch.cat([latent_BZ, code_BE.repeat(1, self.repeats)], dim=1)
         x = functional.relu(self.dense(joined)).view(len(joined), -1, self.side, self.side)
         beside = [*maps[-2::-1], faces_BCHW]
-        for level, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+        for level, conv in enumerate(self.convs):
             if level < self.num_doublings:
                 x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
                 x = torch.cat([x, beside[level]], dim=1) if self.skips else x
             x = conv(x, code_BE)
             if level < len(self.places):
                 x = x + torch.einsum("be,echw->bchw", code_BE, self.places[level])
-            x = functional.relu(norm(x))
+            x = functional.relu(x)
         drawn_BCHW = self.draw(x, code_BE)
         return faces_BCHW + drawn_BCHW if self.residual else torch.tanh(drawn_BCHW)
 

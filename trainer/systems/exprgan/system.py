@@ -51,11 +51,9 @@ class Exprgan(System):
         self.config, self.info = config, info
         self.num_classes = len(info.classes)
         dims = config.code.dims_per_class
-        self.zero_class = (
-            info.classes.index(Expression.NEUTRAL)
-            if config.code.neutral_is_zero and Expression.NEUTRAL in info.classes
-            else None
-        )
+        known = Expression.NEUTRAL in info.classes
+        self.neutral = info.classes.index(Expression.NEUTRAL) if known else None
+        self.zero_class = self.neutral if config.code.neutral_is_zero else None
         self.generator = Generator(config.network, info, self.num_classes * dims)
         self.critic = Critic(
             config.network,
@@ -126,7 +124,7 @@ class Exprgan(System):
             loss=self._controller_loss,
         )
         critic = Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self._critic_loss)
-        judges = plays.intersection(("critic", "expression_code_critic"))
+        judges = plays.intersection(("critic", "expression_code_critic", "critic_mismatch"))
         makes = plays.intersection(generator.terms)
         return Stage(
             name="controller",
@@ -144,7 +142,7 @@ class Exprgan(System):
     def _draft(self, ctx: StepContext) -> Draft:
         faces_BCHW = ctx.batch.faces_BCHW
         made_class_B = self._made_class(ctx.batch)
-        drawn = self._drawn(ctx, made_class_B)
+        drawn = self._drawn(ctx, made_class_B, paired=bool(ctx.wanted & losses.PAIRED))
         made_BCHW, latent_BZ = faces_BCHW[:0], faces_BCHW.new_empty(0)
         if ctx.wanted.intersection(("critic", "expression_code_critic", "latent_critic")):
             latent_BZ, maps = self.generator.encoder(faces_BCHW)
@@ -155,26 +153,27 @@ class Exprgan(System):
         faces_BCHW, class_B = ctx.batch.faces_BCHW, ctx.batch.expression_B
         shape = (len(ctx.batch), self.config.network.latent_dims)
         latent_BZ = ctx.noise("latent", shape, uniform=True)
-        drawn = self._drawn(ctx, class_B)
+        drawn = self._drawn(ctx, class_B, paired=False)
         made_BCHW = faces_BCHW[:0]
         if ctx.wanted.intersection(("critic", "expression_code_critic")):
             made_BCHW = self._from_prior(latent_BZ, drawn["code_BE"], faces_BCHW)
         return Draft(class_B=class_B, made_BCHW=made_BCHW, latent_BZ=latent_BZ, **drawn)
 
-    def _drawn(self, ctx: StepContext, made_class_B: Tensor) -> dict[str, Tensor]:
+    def _drawn(self, ctx: StepContext, made_class_B: Tensor, *, paired: bool) -> dict[str, Tensor]:
         """The codes of a step: |z|, z uniform in [-1, 1), anew for every face (section 3.1).
 
-        A face that is compared with its partner takes the partner's intensity: 1 if nobody told.
+        A face that is compared with its partner takes the partner's intensity: 1 if nobody told,
+        and 1 for neutral faces, whose corpora call it 0.
         """
         shape = (len(ctx.batch), self.config.code.dims_per_class)
-        least = self.config.code.least_magnitude
         made_Bd, own_Bd = (
-            least + (1 - least) * ctx.noise(name, shape, uniform=True).abs()
-            for name in ("magnitude", "own_magnitude")
+            ctx.noise(name, shape, uniform=True).abs() for name in ("magnitude", "own_magnitude")
         )
-        if ctx.wanted & losses.PAIRED:
-            told_B1 = ctx.batch.partner_intensity[_PAIR].nan_to_num(1.0).unsqueeze(1)
-            made_Bd = torch.where(_paired(ctx.batch).unsqueeze(1), told_B1, made_Bd)
+        if paired:
+            told_B = ctx.batch.partner_intensity[_PAIR].nan_to_num(1.0)
+            if self.neutral is not None:
+                told_B = torch.where(made_class_B == self.neutral, 1.0, told_B)
+            made_Bd = torch.where(_paired(ctx.batch)[:, None], told_B[:, None], made_Bd)
         intensity_B = made_Bd.mean(1)
         if self.zero_class is not None:
             intensity_B = intensity_B * (made_class_B != self.zero_class)

@@ -31,7 +31,7 @@ class NetworkConfig:
     joint_pool: bool = knob(True, doc="halve once more after the joint block (form release)")
     recognition_norm: Literal["batch", "none"] = knob("batch", doc="of the recognition branch")
     synthesis_norm: Literal["instance", "none"] = knob(
-        "instance", doc="of the synthesis branch and the decoder; it takes offsets away"
+        "instance", doc="of the convolutions of the synthesis branch and the decoder's mixes"
     )
     residual_modulation: bool = knob(False, doc="scale by 1 + gamma instead of the release's gamma")
     place_condition: bool = knob(
@@ -92,7 +92,7 @@ class FersnetConfig:
     )
     balance: bool = knob(False, doc="draw every class equally often")
     label_smoothing: float = knob(0.0, bounds=(0.0, 0.5), doc="of the classification term")
-    pixel_in_colour: bool = knob(False, doc="compare colours in the term pixel; release: grey")
+    pixel_in_colour: bool = knob(False, doc="compare colours in pixel and smooth; release: grey")
     vary_views: bool = knob(
         False, doc="critic and classifier see faces moved and lit at random (ours)"
     )
