@@ -20,20 +20,28 @@ def _own(world: World, whole: torch.Tensor) -> torch.Tensor:
     return whole[world.rank * size : (world.rank + 1) * size]
 
 
-def _normalised(world: World) -> tuple[torch.Tensor, ...]:
+def _normalised(world: World, offset: float) -> tuple[torch.Tensor, ...]:
     torch.manual_seed(0)
-    whole = torch.randn(8, 3, 4, 4) * 3 + 1
+    whole = torch.randn(8, 3, 4, 4) * 3 + offset
     layer, x = BatchNorm2d(3), _own(world, whole).clone().requires_grad_()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.5, 1.5, -2.0]))
+        layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
     layer(x).pow(3).mean().div(world.size).backward()
-    return x.grad, layer.running_mean, layer.running_var
+    gradients = torch.stack([layer.weight.grad, layer.bias.grad])
+    world.all_reduce_sum(gradients)
+    return x.grad, layer.running_mean, layer.running_var, gradients
 
 
-def test_batch_norm_sees_the_global_batch(ranks) -> None:
-    whole = _normalised(World.alone())
-    halves = ranks.run(_normalised)
-    torch.testing.assert_close(torch.cat([half[0] for half in halves]), whole[0])
+@pytest.mark.parametrize("offset", [1.0, 300.0])
+def test_batch_norm_sees_the_global_batch(ranks, offset: float) -> None:
+    """Output, gradients and running statistics, also far from 0."""
+    whole = _normalised(World.alone(), offset)
+    halves = ranks.run(_normalised, offset)
+    close = {"rtol": 2e-4, "atol": 2e-5} if offset > 1 else {}
+    torch.testing.assert_close(torch.cat([half[0] for half in halves]), whole[0], **close)
     for half in halves:
-        torch.testing.assert_close(half[1:], whole[1:])
+        torch.testing.assert_close(half[1:], whole[1:], **close)
 
 
 def _masked(world: World) -> torch.Tensor:
