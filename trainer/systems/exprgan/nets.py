@@ -117,7 +117,9 @@ class Decoder(nn.Module):
         self.places = nn.ParameterList()
         for level, width in enumerate(widths[: self.num_doublings] if config.place_code else ()):
             side = self.side * 2 ** (level + 1)
-            start = _PLACE_STD * torch.randn(num_code, width, side, side)
+            # noise on the finest maps would stay in the faces as grain
+            std = _PLACE_STD if side < info.image_size // 2 else 0.0
+            start = std * torch.randn(num_code, width, side, side)
             self.places.append(nn.Parameter(start))
         self.draw = CodeConv(widths[-1], num_code, info.channels)
         if self.residual:

@@ -82,7 +82,7 @@ def _paired(
             expression_code=_after_pairs(0.0005),
             adversarial_image=_after_pairs(0.001),
             adversarial_latent=0.0001,
-            tv=0.00001,
+            tv=0.0001,
             edit_class=_after_pairs(0.01),
             pair=0.25,
             pair_smooth=10.0,
