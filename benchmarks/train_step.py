@@ -4,7 +4,7 @@ Method. Both train the same network from the same weights with the same number o
 process. The house: stream, plan, augmentation, checks, averages, logging of a run of its own. The
 bare loop: batches that lie in memory, the system's loss functions, torch optimisers, nothing else.
 Blocks of steps alternate, the order of each pair alternates too; the figure is the median over the
-blocks of house time over bare time.
+blocks of house time over bare time. Weights that rise in training have their last value.
 
     python -m benchmarks.train_step LAKE --recipe fersnet.small
 """
@@ -29,7 +29,7 @@ from trainer.config import RunConfig, weights_of
 from trainer.engines import _optimizer, trained_parameters
 from trainer.loop import Training, begin, fit
 from trainer.overrides import with_overrides
-from trainer.schedules import value_at
+from trainer.schedules import Ramp, value_at
 from trainer.system import FaceBatch, Mean, StepContext
 from trainer.world import World
 
@@ -54,15 +54,16 @@ def bare_steps(training: Training, batches: list[FaceBatch]) -> Iterator[None]:
     wanted = frozenset(name for name, value in weights.items() if value > 0)
     for player in training.players.values():
         player.module.train()
-    for batch in cycle(batches):
-        context = StepContext(batch=batch, progress=training.progress, wanted=wanted)
+    for step, batch in enumerate(cycle(batches)):
+        progress = replace(training.progress, step=step)
+        context = StepContext(batch=batch, progress=progress, wanted=wanted)
         if stage.prepare is not None:
             with torch.no_grad():
                 context = replace(context, shared=stage.prepare(context))
         for group in stage.groups():
             for turn in group:
                 due = wanted.intersection(turn.terms)
-                if not due:
+                if not due or step % turn.every:
                     continue
                 for name, player in training.players.items():
                     player.module.requires_grad_(name == turn.player)
@@ -94,11 +95,17 @@ def main() -> None:
     parser.add_argument("lake", type=Path)
     parser.add_argument("--recipe", default="fersnet.small")
     parser.add_argument("--blocks", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/train_step.json"))
     arguments = parser.parse_args()
     lake = Lake.open(arguments.lake)
-    run = with_overrides(catalog.recipe(arguments.recipe), {"data.stream": "local"})
+    run = catalog.recipe(arguments.recipe)
+    ends = {
+        f"system.weights.{name}": weight.end
+        for name, weight in weights_of(run).items()
+        if isinstance(weight, Ramp)
+    }
+    run = with_overrides(run, {"data.stream": "local", **ends})
     house, data = build(run, lake, "1/5")
     bare, _ = build(run, lake, "1/5")
     with feed.open_batches(data, lake, None, house, None) as stream:

@@ -12,24 +12,23 @@ import time
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-PAUSE_SECONDS = 0.02
-"""Where a finished block waits, there is nothing to hurry for."""
-
-TURN_SECONDS = 0.005
-"""No turn of the loop is shorter; a block comes that much later at the most."""
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.001, 0.02
+"""A pause, and how long it grows while a finished block waits: its consumer is in no hurry."""
 
 
 class Pause(ExecutionCallback):
     """Sleeps, without the interpreter's lock, after a turn of the scheduler's loop."""
 
     def __init__(self) -> None:
-        self._turned = time.monotonic()
+        self._turned, self._pause = time.monotonic(), SHORTEST_SECONDS
 
     def on_execution_step(self, executor: StreamingExecutor) -> None:
-        """After each turn: pause while a finished block waits, and after turns that did nothing."""
+        """After each turn: a longer pause each time while a block waits, else the rest of 1 ms."""
         assert executor._output_node is not None, "the loop runs after the topology is built"
-        waits = executor._output_node[1].output_queue.has_next()
-        rest = self._turned + TURN_SECONDS - time.monotonic()
-        if waits or rest > 0:
-            time.sleep(PAUSE_SECONDS if waits else rest)
+        if executor._output_node[1].output_queue.has_next():
+            time.sleep(self._pause)
+            self._pause = min(2 * self._pause, LONGEST_SECONDS)
+        else:
+            self._pause = SHORTEST_SECONDS
+            time.sleep(max(0.0, self._turned + SHORTEST_SECONDS - time.monotonic()))
         self._turned = time.monotonic()
