@@ -23,9 +23,9 @@ os.environ["MIEN_CACHE"] = str(FOLDER / "cache")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 SUBJECTS, FACES_PER_SUBJECT, SIZE = 100, 80, 56
-IDENTITY_IMAGES, SEARCH_IMAGES = 8192, 768
+IDENTITY_IMAGES, SEARCH_IMAGES = 8192, 512
 SHORTER = {
-    "fersnet.tiny": {"system.images": 8192},
+    "fersnet.tiny": {"system.images": 7168},
     "exprgan.tiny": {"system.controller_images": 4096, "system.refinement_images": 8192},
 }
 """The demo trains less than the recipes do, to end in minutes."""
