@@ -1,11 +1,11 @@
 """How long a user waits: from the command to the first optimiser step, and for a bare script.
 
-Method. `mien train RECIPE --lake LAKE` runs as a process of its own, by turns in one process
-and on a running Ray with two; a round that does not count fills the caches. The
-clock starts before the process does and stops when the run's status tells of its first step. The
-peers are scripts without mien, timed alike: torch alone, a network of the same kind and one step of
-Adam on a batch from the lake's Parquet file; and the same in Ray Train's TorchTrainer with two
-workers. They neither check, plan, track nor save.
+Method. `mien train RECIPE --lake LAKE` runs as a process of its own: with one worker, and on a
+running Ray with two; a round that does not count fills the caches. The clock starts before the
+process does and stops when the run's status tells of its first step. The peers are scripts without
+mien, timed alike: torch alone, a small plain network and one step of Adam on a batch from the
+lake's Parquet file; and the same in Ray Train's TorchTrainer with two workers. They neither check,
+plan, track nor save.
 
     python -m benchmarks.startup LAKE [--rounds 3] [--out benchmarks/results/startup.json]
 """
@@ -113,14 +113,10 @@ def running_ray() -> Iterator[str]:
     """A Ray of its own, as a user would have running."""
     from cluster.session import connect
 
-    with connect() as session:
+    with connect():
         import ray
 
-        yield (
-            session.address
-            if session.address != "local"
-            else (ray.get_runtime_context().gcs_address)
-        )
+        yield ray.get_runtime_context().gcs_address
 
 
 def measured(lake: Path, workers: int, rounds: int, folder: Path, address: str | None) -> dict:

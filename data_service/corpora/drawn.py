@@ -76,8 +76,8 @@ def scan(
     form = _form(people(seed, subject_B), moment, expression_B, intensity_B, {})
     points_BL2 = landmarks(form, size)
     faces = []
-    for index, place in enumerate(np.stack([subject_B, take_B, frame_B], axis=1).tolist()):
-        subject, take, frame = place
+    places = np.stack([subject_B, take_B, frame_B], axis=1).tolist()
+    for index, (subject, take, frame) in enumerate(places):
         expression, intensity = EXPRESSIONS[expression_B[index]], float(intensity_B[index])
         drawing = {"seed": seed, "subject": subject, "take": take, "frame": frame}
         faces.append(

@@ -34,15 +34,18 @@ INFO = DatasetInfo(
 )
 
 
-def tiny(name: str, **overrides: Any) -> RunConfig:
-    """The system's tiny recipe, with a random identity network; what starts later plays at once."""
+def tiny(name: str, *, ramps: bool = False, **overrides: Any) -> RunConfig:
+    """The system's tiny recipe, with a random identity network.
+
+    What starts later plays at once, unless `ramps` are to be left as they are.
+    """
     run = catalog.recipe(f"{name}.tiny")
     known = {knob.path for knob in knobs(run)}
     chosen: dict[str, Any] = {
         **{
             f"system.weights.{term}": max(schedule.start, schedule.end)
             for term, schedule in schedules_of(run).items()
-            if isinstance(schedule, Ramp)
+            if isinstance(schedule, Ramp) and not ramps
         },
         "data.global_batch_images": BATCH_IMAGES,
         "system.identity_network": "random",

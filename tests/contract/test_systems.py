@@ -70,6 +70,12 @@ def test_a_turn_moves_its_own_player_only(name: str, zero: int | None, monkeypat
         }
 
 
+def test_first_steps_train_without_what_starts_later(name: str) -> None:
+    """Terms whose weight is still 0 are not computed, and nothing else needs them."""
+    training = made_of.training(made_of.tiny(name, ramps=True), World.alone(), steps_per_stage=2)
+    train(training)
+
+
 def test_every_trained_parameter_gets_a_gradient(name: str, monkeypatch) -> None:
     """4. In some turn of the stage that trains it."""
     training = made_of.training(made_of.tiny(name), World.alone(), steps_per_stage=2)

@@ -226,10 +226,10 @@ def test_a_code_by_place_is_nothing_where_the_code_is_0() -> None:
     with torch.no_grad():
         still, moved = generator(faces, torch.zeros(4, 3)), generator(faces, torch.ones(4, 3))
         for place in generator.decoder.places:
-            place.zero_()
+            place.weight.zero_()
         assert torch.equal(still, generator(faces, torch.zeros(4, 3)))
         assert not torch.equal(moved, generator(faces, torch.ones(4, 3)))
-    assert [place.shape[-1] for place in generator.decoder.places] == [12, 24, 48]
+    assert [place.weight.shape[-1] for place in generator.decoder.places] == [12, 24, 48]
 
 
 def test_a_paired_face_takes_its_partners_intensity_as_its_code() -> None:

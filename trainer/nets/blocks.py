@@ -52,15 +52,29 @@ class BasicBlock(nn.Module):
         return functional.relu(self.norm_2(self.conv_2(inner)) + self.skip(x))
 
 
+class ConditionMap(nn.Module):
+    """A map for a condition, linear in it: what a condition means at each place of an aligned face.
+
+    Source: SPADE (Park et al., CVPR 2019), with a learnt map in place of a layout.
+    """
+
+    def __init__(self, num_conditions: int, num_channels: int, side: int, *, std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(std * torch.randn(num_conditions, num_channels, side, side))
+
+    def forward(self, condition_BK: Tensor) -> Tensor:
+        """[B, num_channels, side, side]; 0 for the condition 0."""
+        return torch.einsum("bk,kchw->bchw", condition_BK, self.weight)
+
+
 class ConditionalTransform(nn.Module):
     """Adaptive instance norm: a condition sets every channel's scale and offset, after some noise.
 
     out = gamma * IN(x + w * noise) + beta, with gamma and beta linear in the condition. FERSNet's
     release starts gamma near 0, and with it the path. `residual` takes 1 + gamma instead; there the
     condition starts strong, for else a short training never finds it. With `side` (ours) beta
-    differs from place to place of a map of that side, as in SPADE (Park et al., CVPR 2019): a beta
-    that is the same everywhere is lost in the next instance norm, and on aligned faces a place has
-    a meaning.
+    differs from place to place of a map of that side: a beta that is the same everywhere is lost in
+    the next instance norm.
     """
 
     def __init__(
@@ -80,7 +94,7 @@ class ConditionalTransform(nn.Module):
         self.norm = nn.InstanceNorm2d(num_channels)
         self.place = None
         if side is not None:
-            self.place = nn.Parameter(0.5 * torch.randn(num_conditions, num_channels, side, side))
+            self.place = ConditionMap(num_conditions, num_channels, side, std=0.5)
 
     def forward(self, x: Tensor, condition_BK: Tensor, noise_B1HW: Tensor | None) -> Tensor:
         """`x` [B, C, H, W] under the condition; without noise it is deterministic."""
@@ -88,7 +102,7 @@ class ConditionalTransform(nn.Module):
             x = x + self.noise_strength * noise_B1HW
         gamma, beta = self.style(condition_BK)[:, :, None, None].chunk(2, dim=1)
         if self.place is not None:
-            beta = beta + torch.einsum("bk,kchw->bchw", condition_BK, self.place)
+            beta = beta + self.place(condition_BK)
         return self.norm(x) * (gamma + 1 if self.residual else gamma) + beta
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_service.schema import DatasetInfo
+from trainer.nets.blocks import ConditionMap
 from trainer.nets.norm import BatchNorm1d, BatchNorm2d
 from trainer.systems.exprgan.config import NetworkConfig
 
@@ -91,8 +92,7 @@ class Decoder(nn.Module):
     """Identity code and expression code through all layers; the expression code joins each.
 
     With `skips` (ours) the encoder's map of the same side joins too, and at last the face itself.
-    With `place_code` (ours) the code also adds a map of its own, linear in the code: on aligned
-    faces a place has a meaning, as in SPADE (Park et al., CVPR 2019).
+    With `place_code` (ours) the code also adds a map of its own (`ConditionMap`).
     """
 
     def __init__(self, config: NetworkConfig, info: DatasetInfo, num_code: int) -> None:
@@ -114,13 +114,12 @@ class Decoder(nn.Module):
         self.convs = nn.ModuleList()
         for (num_in, num_out), skip in zip(pairwise(config.decoder_channels), beside, strict=True):
             self.convs.append(CodeConv(num_in + skip, num_code, num_out, bias=self.residual))
-        self.places = nn.ParameterList()
+        self.places = nn.ModuleList()
         for level, width in enumerate(widths[: self.num_doublings] if config.place_code else ()):
             side = self.side * 2 ** (level + 1)
             # noise on the finest maps would stay in the faces as grain
             std = _PLACE_STD if side < info.image_size // 2 else 0.0
-            start = std * torch.randn(num_code, width, side, side)
-            self.places.append(nn.Parameter(start))
+            self.places.append(ConditionMap(num_code, width, side, std=std))
         self.draw = CodeConv(widths[-1], num_code, info.channels)
         if self.residual:
             nn.init.normal_(self.draw.conv.weight, std=_RESIDUAL_STD)
@@ -138,7 +137,7 @@ class Decoder(nn.Module):
                 x = torch.cat([x, beside[level]], dim=1) if self.skips else x
             x = conv(x, code_BE)
             if level < len(self.places):
-                x = x + torch.einsum("be,echw->bchw", code_BE, self.places[level])
+                x = x + self.places[level](code_BE)
             x = functional.relu(x)
         drawn_BCHW = self.draw(x, code_BE)
         return faces_BCHW + drawn_BCHW if self.residual else torch.tanh(drawn_BCHW)

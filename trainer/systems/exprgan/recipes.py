@@ -87,7 +87,6 @@ def _paired(
             pair=0.25,
             pair_smooth=10.0,
             critic_class=1.0,
-            critic_mismatch=0.0,
             critic=0.2,
             latent_critic=0.1,
         ),
