@@ -58,6 +58,11 @@ class SourceFace:
     content it determines `sample_id`. `landmarks_L3` are x, y, confidence in pixels of the original
     image, L = 5 or 68. `box` is x, y, width, height of the face in the original image. Faces of one
     `sitting` share subject, light, camera and place, those of one `sequence` are frames of a clip.
+
+    `attributes` are numbers by name; one that a face lacks is not known of it. A trait of a corpus
+    keeps that corpus' name and is 1 where it is there and 0 where not. The pose of the head has one
+    name in all corpora: `yaw`, `pitch`, `roll`, in degrees, 0 when upright and facing the camera;
+    positive when turned to the right of the picture, downwards, and clockwise.
     """
 
     name: str

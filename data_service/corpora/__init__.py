@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from data_service.corpora._files import inside
 from data_service.schema import Scan, SourceFace
 
 
@@ -68,6 +69,7 @@ def scan(
     """Scans a source as the corpus `name`; ValueError for an unknown option or a wrong source.
 
     A corpus that makes its pictures makes them in `image_size`, unless the options tell a `size`.
+    Faces whose files lie outside of the source, by links, are rejected.
     """
     corpus = load(name)
     valid = option_names(corpus)
@@ -77,7 +79,12 @@ def scan(
     if image_size is not None and isinstance(corpus, PictureMaker):
         options = {"size": image_size, **options}
     # absolute, because a worker that reads the files stands in another folder
-    return corpus.scan(source.absolute() if source else None, **options)
+    source = source.absolute() if source else None
+    try:
+        found = corpus.scan(source, **options)
+        return inside(source, found) if source else found
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def counts(faces: Sequence[SourceFace]) -> dict[str, int]:

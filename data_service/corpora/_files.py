@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data_service.schema import Expression, Rejection, Scan, SourceFace
@@ -70,14 +71,44 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
 def path_below(source: Path, text: str) -> tuple[str, Path | None]:
     """The tidy name of a listed file and its path, or None where it leads out of the source.
 
-    Absolute paths, `..` and links that point outside are outside; `\\` separates as `/` does.
+    Absolute paths and `..` are outside; `\\` separates as `/` does. Links are `inside`'s matter.
     """
     name = PurePosixPath(text.replace("\\", "/"))
     if not text or name.is_absolute() or ".." in name.parts or "\0" in text or ":" in name.parts[0]:
         return text, None
-    path = source / name
-    inside = path.resolve().is_relative_to(source.resolve())
-    return str(name), path if inside else None
+    return str(name), source / name
+
+
+def inside(source: Path, scan: Scan) -> Scan:
+    """The scan with the faces rejected whose files lie outside of the source, by links."""
+    root = Path(os.path.realpath(source if source.is_dir() else source.parent))
+    folders: dict[Path, bool] = {}
+    faces, rejected = [], list(scan.rejected)
+    for face in scan.faces:
+        if face.path is None or _is_inside(root, face.path, folders):
+            faces.append(face)
+        else:
+            rejected.append(Rejection(name=face.name, reason="path outside the source"))
+    return replace(scan, faces=tuple(faces), rejected=tuple(rejected))
+
+
+def _is_inside(root: Path, path: Path, folders: dict[Path, bool]) -> bool:
+    """Whether a file lies below `root`; `folders` remembers that of the folders seen so far."""
+    if path.is_symlink():
+        return Path(os.path.realpath(path)).is_relative_to(root)
+    if path.parent not in folders:
+        folders[path.parent] = Path(os.path.realpath(path.parent)).is_relative_to(root)
+    return folders[path.parent]
+
+
+def why_no_file(path: Path) -> str | None:
+    """Why a listed path is no ordinary file; None where it is one."""
+    try:
+        return None if path.is_file() else "file missing"
+    except PermissionError:
+        return "file not readable"
+    except OSError:  # a name that is too long for any file
+        return "file missing"
 
 
 def visible(folder: Path) -> list[Path]:
@@ -110,37 +141,26 @@ def folders_named(source: Path, name: str) -> list[Path]:
     return found
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Listed:
-    """One row of a table that lists pictures."""
-
-    line: int
-    file: str
-    subject: str | None
-    expression: Expression
-
-
-def listed_faces(folder: Path, rows: Iterable[Listed], expected: Mapping[str, int]) -> Scan:
+def listed_faces(
+    folder: Path, rows: Iterable[tuple[int, SourceFace]], expected: Mapping[str, int]
+) -> Scan:
     """The faces of a table whose files lie below `folder`, in its order.
 
-    Files that are missing, listed before or outside of the folder are rejected, the rest goes on.
+    `rows` are line numbers and faces without a path, each named by the file as it is listed. Files
+    that are missing, listed before or outside of the folder are rejected, the rest goes on.
     """
     faces: dict[str, SourceFace] = {}
     rejected: list[Rejection] = []
-    for row in rows:
-        name, path = path_below(folder, row.file)
+    for line, face in rows:
+        name, path = path_below(folder, face.name)
         if path is None:
             reason = "path outside the source"
-        elif not path.is_file():
-            reason = "file missing"
         elif name in faces:
             reason = "listed twice"
-        else:
-            faces[name] = SourceFace(
-                name=name, subject=row.subject, expression=row.expression, path=path
-            )
+        elif (reason := why_no_file(path)) is None:
+            faces[name] = replace(face, name=name, path=path)
             continue
-        rejected.append(Rejection(name=name, reason=reason, detail=f"line {row.line}"))
+        rejected.append(Rejection(name=name, reason=reason, detail=f"line {line}"))
     return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import Listed, existing_folder, listed_faces, table_text
-from data_service.schema import Expression, Scan
+from data_service.corpora._files import existing_folder, listed_faces, table_text
+from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "muxspace"
 DESCRIPTION = "muxspace/facial_expressions: pictures that students gathered, 8 expressions"
@@ -44,7 +44,7 @@ def scan(source: Path | None) -> Scan:
     return listed_faces(source / "images", _rows(legend), EXPECTED)
 
 
-def _rows(legend: Path) -> Iterator[Listed]:
+def _rows(legend: Path) -> Iterator[tuple[int, SourceFace]]:
     """The rows of the legend. Some are separated by tabs and not by commas."""
     for line, text in enumerate(table_text(legend).splitlines(), start=1):
         cells = [cell.strip().strip('"') for cell in re.split(r"[,\t]", text)]
@@ -63,4 +63,4 @@ def _rows(legend: Path) -> Iterator[Listed]:
             raise ValueError(f"{legend}, line {line}: unknown emotion '{emotion}'; valid: {valid}")
         match = LFW_NAME.fullmatch(file)
         subject = match["subject"] if match else None
-        yield Listed(line=line, file=file, subject=subject, expression=expression)
+        yield line, SourceFace(name=file, subject=subject, expression=expression)

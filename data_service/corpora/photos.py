@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import Listed, existing_folder, listed_faces, table_rows
-from data_service.schema import Expression, Scan
+from data_service.corpora._files import existing_folder, listed_faces, table_rows
+from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "photos"
 DESCRIPTION = "Photographs of your own, listed in labels.csv"
@@ -33,11 +33,11 @@ def scan(source: Path | None) -> Scan:
     return listed_faces(source, _rows(table), EXPECTED)
 
 
-def _rows(table: Path) -> Iterator[Listed]:
+def _rows(table: Path) -> Iterator[tuple[int, SourceFace]]:
     for line, row in table_rows(table, COLUMNS):
         try:
             expression = Expression.parse(row["expression"])
         except ValueError as error:
             raise ValueError(f"{table}, line {line}: {error}") from None
         subject = row["subject"] or None
-        yield Listed(line=line, file=row["file"], subject=subject, expression=expression)
+        yield line, SourceFace(name=row["file"], subject=subject, expression=expression)

@@ -98,16 +98,21 @@ def test_photos_goes_on_past_files_it_cannot_take(tmp_path):
     (source / "link.jpg").symlink_to(outside)
     (source / "inner.jpg").symlink_to(source / "a.jpg")
     (source / "folder").symlink_to(tmp_path)
+    (source / "circle.jpg").symlink_to(source / "circle.jpg")
     names = ["a.jpg", "./a.jpg", "none.jpg", str(outside), "../secret.jpg", "link.jpg"]
-    names += ["folder/secret.jpg", "c:/x.jpg", "", "inner.jpg", "\\a.jpg", "folder"]
+    names += ["folder/secret.jpg", "c:/x.jpg", "", "inner.jpg", "\\a.jpg", "folder", "circle.jpg"]
     rows = "".join(f"{name},s,fear\n" for name in names)
-    scan = photos.scan(photo_table(source, "file,subject,expression\n" + rows))
+    rows += f"{'n' * 300}.jpg,s,fear\n"
+    scan = corpora.scan("photos", photo_table(source, "file,subject,expression\n" + rows), {})
     assert [face.name for face in scan.faces] == ["a.jpg", "inner.jpg"]
     outside_names = [str(outside), "../secret.jpg", "link.jpg", "folder/secret.jpg", "c:/x.jpg"]
     assert reasons(scan) == {
         "a.jpg": "listed twice",
         "none.jpg": "file missing",
-        **dict.fromkeys([*outside_names, "", "\\a.jpg", "folder"], "path outside the source"),
+        "n" * 300 + ".jpg": "file missing",
+        "circle.jpg": "file missing",
+        "folder": "file missing",
+        **dict.fromkeys([*outside_names, "", "\\a.jpg"], "path outside the source"),
     }
     assert scan.rejected[0].detail == "line 3"
 
