@@ -183,7 +183,8 @@ def _on_rank_0(training: Training, change: Callable[[], None] | None) -> None:
             change()
         for player in training.players.values():
             training.world.broadcast(player.module.state_dict().values())
-        own = training.system.state_dict()
+        device = training.world.device
+        own = {name: value.to(device) for name, value in training.system.state_dict().items()}
         training.world.broadcast(own.values())
         if own and not training.world.leads:
             training.system.load_state_dict(own)

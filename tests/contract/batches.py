@@ -151,12 +151,14 @@ def _landmarks(key_B: torch.Tensor, info: DatasetInfo) -> torch.Tensor:
 
 
 def weights_of(made: Training) -> dict[str, torch.Tensor]:
-    """A copy of all players' parameters and buffers."""
-    return {
+    """A copy of all players' parameters and buffers, and of the system's own state."""
+    found = {
         f"{name}/{key}": value.detach().clone()
         for name, player in made.players.items()
         for key, value in player.module.state_dict().items()
     }
+    own = made.system.state_dict()
+    return found | {f"system/{key}": value.detach().clone() for key, value in own.items()}
 
 
 def zero_weight(run: RunConfig, name: str) -> RunConfig:
@@ -254,7 +256,10 @@ def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool
 
 
 def distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
-    """The largest difference of a tensor, relative to the norm of all."""
+    """The norm of the difference, relative to the norm of all; 0 where nothing is compared."""
+    assert left.keys() == right.keys()
+    if not left:
+        return 0.0
     scale = torch.sqrt(sum((value.double() ** 2).sum() for value in left.values()))
     gap = torch.sqrt(sum(((left[k] - right[k]).double() ** 2).sum() for k in left))
     return float(gap / scale.clamp(min=1e-12))
