@@ -6,16 +6,19 @@ Shapes: N faces, B faces of a batch, C channels, H height, W width, S subjects, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
+from data_service import columns
+from data_service.crops import flipped_landmarks
 from data_service.lake import Lake
 from data_service.schema import DatasetInfo, FaceBatch
 from data_service.transforms import centre_crop
@@ -62,19 +65,23 @@ def predict_rows(
     run: RunConfig,
     info: DatasetInfo,
     world: World,
+    *,
+    change: Callable[[FaceBatch], FaceBatch] | None = None,
 ) -> Predictions:
     """The logits of the given rows of the lake, in their order, on every rank.
 
     Faces are cut out centrally at `run.data.image_size`; with `run.evaluation.flip` the logits are
-    the mean of those of the face and of its mirror image. Each rank predicts its part of the rows,
-    so all ranks must call. ValueError where a row's expression is none of the run's classes.
+    the mean of those of the face and of its mirror image. `change` is done to every batch first: an
+    occlusion. Each rank predicts its part of the rows, so all ranks must call. ValueError where a
+    row's expression is none of the run's classes.
     """
     rows_N = np.asarray(rows, dtype=np.int64)
     labels_N = labels_of(lake, rows_N, info)
     parts = [np.empty((0, len(info.classes)), np.float32)]
     with evaluating(system), torch.inference_mode():
         for own in _batches(np.arange(world.rank, len(rows_N), world.size)):
-            batch = evaluation_batch(lake, rows_N[own], labels_N[own], run).to(world.device)
+            batch = evaluation_batch(lake, rows_N[own], labels_N[own], run, info).to(world.device)
+            batch = batch if change is None else change(batch)
             parts.append(_logits(system, batch, run.evaluation.flip).float().cpu().numpy())
     logits_NK = np.empty((len(rows_N), len(info.classes)), np.float32)
     for rank, logits in enumerate(world.gather_objects(np.concatenate(parts))):
@@ -85,13 +92,17 @@ def predict_rows(
 
 
 def evaluation_batch(
-    lake: Lake, rows_B: np.ndarray, labels_B: np.ndarray, run: RunConfig
+    lake: Lake, rows_B: np.ndarray, labels_B: np.ndarray, run: RunConfig, info: DatasetInfo
 ) -> FaceBatch:
-    """Faces as they are tested: cut out centrally, not augmented, each aiming at its own label."""
+    """Faces as they are tested: cut out centrally, not augmented, each aiming at its own label.
+
+    With landmarks and attributes where the system was built for some.
+    """
     faces_BHWC = lake.faces[rows_B]
     faces_BCHW = torch.from_numpy(np.ascontiguousarray(faces_BHWC)).permute(0, 3, 1, 2)
     rows = torch.from_numpy(rows_B)
     expression_B = torch.from_numpy(labels_B)
+    table = lake.table.take(rows_B) if info.landmarks or info.attributes else None
     return FaceBatch(
         faces_BCHW=centre_crop(faces_BCHW, run.data.image_size, grey=run.data.grey),
         expression_B=expression_B,
@@ -100,7 +111,18 @@ def evaluation_batch(
         row_B=rows,
         key_B=rows,
         synthetic_B=torch.zeros(len(rows), dtype=torch.bool),
+        landmarks_BL3=_landmarks(table, lake, run) if info.landmarks else None,
+        attributes_BA=torch.from_numpy(columns.attributes(table, info.attributes))
+        if info.attributes
+        else None,
     )
+
+
+def _landmarks(table: pa.Table, lake: Lake, run: RunConfig) -> Tensor:
+    """Landmarks [B, L, 3] in the pixels of the central crop."""
+    landmarks_BL3 = torch.from_numpy(columns.landmarks(table))
+    landmarks_BL3[..., :2] -= (lake.faces.shape[1] - run.data.image_size) // 2
+    return landmarks_BL3
 
 
 @contextmanager
@@ -122,9 +144,19 @@ def _logits(system: System, batch: FaceBatch, flip: bool) -> Tensor:
     assert logits_BK is not None, "only systems that recognise are evaluated for recognition"
     if not flip:
         return logits_BK
-    mirrored_BK = system.predict(replace(batch, faces_BCHW=batch.faces_BCHW.flip(3))).logits_BK
+    mirrored_BK = system.predict(mirrored(batch)).logits_BK
     assert mirrored_BK is not None
     return (logits_BK + mirrored_BK) / 2
+
+
+def mirrored(batch: FaceBatch) -> FaceBatch:
+    """The batch seen in a mirror, its landmarks with it."""
+    landmarks_BL3 = batch.landmarks_BL3
+    if landmarks_BL3 is not None:
+        landmarks_BL3 = landmarks_BL3[:, flipped_landmarks(landmarks_BL3.shape[1])]
+        side = batch.faces_BCHW.shape[3]
+        landmarks_BL3[..., 0] = side - 1 - landmarks_BL3[..., 0]
+    return replace(batch, faces_BCHW=batch.faces_BCHW.flip(3), landmarks_BL3=landmarks_BL3)
 
 
 def _batches(index_N: np.ndarray) -> Iterator[np.ndarray]:

@@ -27,7 +27,6 @@ from trainer.tracking import Tracker
 from trainer.world import World
 
 if TYPE_CHECKING:
-    from trainer.judge import Judge
     from trainer.loop import Training
 
 OFFICIAL = "official"
@@ -41,7 +40,6 @@ class TrainingData:
     fold: Fold
     info: DatasetInfo
     needs: DataNeeds
-    judge: Judge | None = None
 
     @property
     def classes(self) -> tuple[Expression, ...]:

@@ -23,7 +23,7 @@ from trainer.config import RunConfig, SynthesisConfig
 from trainer.evaluate import evaluating
 from trainer.feed import TrainingData
 from trainer.job import Job
-from trainer.judge import Judge, train_judge
+from trainer.judge import Judge, expression_judge
 from trainer.loop import Training
 from trainer.system import FaceBatch, System
 
@@ -120,7 +120,7 @@ class CrossFittedGate:
         rows_N = np.asarray(data.fold.train_rows)
         half_of_row = _halves(lake, rows_N)
         first, second = (
-            train_judge(
+            expression_judge(
                 lake,
                 rows_N[half_of_row[rows_N] != half],
                 training.run,

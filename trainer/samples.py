@@ -62,7 +62,7 @@ def sample_grid(
     """
     rows_N = sample_rows(lake, np.asarray(rows_N))
     labels_N = labels_of(lake, rows_N, info)
-    batch = evaluation_batch(lake, rows_N, labels_N, run).to(device)
+    batch = evaluation_batch(lake, rows_N, labels_N, run, info).to(device)
     columns = [batch.faces_BCHW] + [edited(system, batch, k) for k in range(len(info.classes))]
     grid = [as_pixels(column) for column in columns]
     names = [str(name) for name in subject_names(lake, rows_N)]

@@ -16,7 +16,7 @@ import torch
 from data_service.lake import Lake
 from trainer.evaluate import evaluating, evaluation_batch, labels_of, predict_rows, scorecard
 from trainer.feed import TrainingData
-from trainer.judge import Judge, train_judge
+from trainer.judge import expression_judge
 from trainer.loop import Training
 from trainer.nets.identity_source import verification_auc
 from trainer.system import FaceBatch, SystemSpec
@@ -24,7 +24,6 @@ from trainer.world import World
 
 METRICS = ("accuracy", "macro_recall", "reconstruction", "edit_accuracy", "verification_auc")
 _EDITED_FACES = 64
-_JUDGE_IMAGES = 9216
 
 
 def validation_metrics(
@@ -52,7 +51,8 @@ def _spread(rows_N: np.ndarray, count: int) -> np.ndarray:
 
 def _batch(training: Training, data: TrainingData, lake: Lake, rows_N: np.ndarray) -> FaceBatch:
     labels_N = labels_of(lake, rows_N, data.info)
-    return evaluation_batch(lake, rows_N, labels_N, training.run).to(training.world.device)
+    batch = evaluation_batch(lake, rows_N, labels_N, training.run, data.info)
+    return batch.to(training.world.device)
 
 
 @torch.no_grad()
@@ -62,7 +62,9 @@ def _synthesis(
     rows_N = _spread(np.asarray(data.fold.validation_rows), _EDITED_FACES)
     if not len(rows_N):
         return {}
-    judge = _judge(training, data, lake)
+    judge = expression_judge(
+        lake, data.fold.train_rows, training.run, data.info, seed=training.run.seed + 1
+    )
     batch = _batch(training, data, lake, rows_N)
     read, asked = 0, 0
     with evaluating(training.system):
@@ -80,21 +82,6 @@ def _synthesis(
             asked += len(part)
     error = (own.clamp(-1, 1) - batch.faces_BCHW).abs().mean() / 2
     return {"reconstruction": float(error), "edit_accuracy": read / max(asked, 1)}
-
-
-def _judge(training: Training, data: TrainingData, lake: Lake) -> Judge:
-    """The run's judge: trained once per process, on the training subjects."""
-    if data.judge is None:
-        with torch.enable_grad():
-            data.judge = train_judge(
-                lake,
-                np.asarray(data.fold.train_rows),
-                training.run,
-                data.info,
-                seed=training.run.seed + 1,
-                images=_JUDGE_IMAGES,
-            )
-    return data.judge
 
 
 @torch.no_grad()

@@ -162,3 +162,18 @@ def test_folds_are_pooled_in_the_order_of_the_lake():
     assert np.array_equal(evaluate.pooled(parts).logits, whole.logits)
     with pytest.raises(ValueError, match="overlap"):
         evaluate.pooled([parts[0], parts[0]])
+
+
+def test_landmarks_follow_the_crop_and_the_mirror(lake, info):
+    points = np.arange(300 * 5 * 3, dtype=np.float32).reshape(300, 15) % 6
+    lake.table = lake.table.append_column("landmarks", pa.array(points.tolist()))
+    told = DatasetInfo(classes=CLASSES, image_size=4, channels=3, subjects=20, landmarks=5)
+    rows = np.array([7, 3])
+    batch = evaluate.evaluation_batch(lake, rows, rows % 3, settings(), told)
+    assert batch.landmarks_BL3 is not None
+    assert np.array_equal(batch.landmarks_BL3[..., 0], points[rows].reshape(2, 5, 3)[..., 0] - 1)
+    twice = evaluate.mirrored(evaluate.mirrored(batch))
+    assert torch.equal(twice.landmarks_BL3, batch.landmarks_BL3)
+    left, right = evaluate.mirrored(batch).landmarks_BL3[0, :2]
+    assert torch.equal(left[0], 3 - batch.landmarks_BL3[0, 1, 0])
+    assert torch.equal(right[1:], batch.landmarks_BL3[0, 0, 1:])
