@@ -20,7 +20,8 @@ class DataNeeds:
     `partner`: none, or one or several of same_subject, other_subject, same_class, other_class.
     `views`: the first is the batch's faces, all are in its `views`: augmented, second (augmented
     once more, independently), plain (cut out centrally). `fields`: intensity, landmarks,
-    attributes, votes. `classes` and `batch_images` None mean the run's. `balance` draws every class
+    attributes, votes. `attributes` names those that are wanted; none means all that the lake has.
+    `classes` and `batch_images` None mean the run's. `balance` draws every class
     equally often. `target` is how a target expression is drawn: the face's own, any other class, or
     the first partner's class. `synthetic_share` is the share of synthetic faces in the long run;
     `proportional` shows every synthetic face as often as every real one.
@@ -29,6 +30,7 @@ class DataNeeds:
     partner: str | tuple[str, ...] = "none"
     views: tuple[str, ...] = ("augmented",)
     fields: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     classes: tuple[Expression, ...] | None = None
     aligned: bool = True
     balance: bool = False
@@ -44,6 +46,8 @@ class DataNeeds:
         _check("target", (self.target,), ("own", "other_expression", "partner"))
         if not self.views:
             raise ValueError(f"at least one view is needed; valid: {', '.join(VIEWS)}")
+        if self.attributes and "attributes" not in self.fields:
+            raise ValueError("attributes are named, but the field 'attributes' is not asked for")
         if self.target == "partner" and not self.partners:
             raise ValueError("target 'partner' needs a partner rule")
         if self.frames != 1:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainer.loop import Training
 
 OFFICIAL = "official"
-_BYTES_LANDMARK = 3
+_NUMBERS_LANDMARK = 3
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -70,24 +70,36 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
         image_size=run.data.image_size,
         channels=channels,
         subjects=len(subjects),
-        attributes=_attributes(lake) if "attributes" in needs.fields else (),
+        attributes=_attributes(lake, needs) if "attributes" in needs.fields else (),
         landmarks=_num_landmarks(lake) if "landmarks" in needs.fields else 0,
     )
     return TrainingData(fold=rows, info=info, needs=needs)
 
 
-def _attributes(lake: Lake) -> tuple[str, ...]:
-    """The attribute names of the lake; ValueError when it has none."""
+def _attributes(lake: Lake, needs: DataNeeds) -> tuple[str, ...]:
+    """The attributes that are needed, by default all of the lake; ValueError where one is missing.
+
+    The order is that of the needs, by default the alphabet's.
+    """
     names = {key for row in lake.table["attributes"].to_pylist() for key, _ in row or ()}
     if not names:
         raise ValueError(f"{lake.path} has no attributes, which this system learns")
-    return tuple(sorted(names))
+    if missing := [name for name in needs.attributes if name not in names]:
+        raise ValueError(
+            f"{lake.path} has no attribute {', '.join(missing)}; it has {', '.join(sorted(names))}"
+        )
+    return needs.attributes or tuple(sorted(names))
 
 
 def _num_landmarks(lake: Lake) -> int:
-    counts = {len(row or ()) // _BYTES_LANDMARK for row in lake.table["landmarks"].to_pylist()}
-    if counts - {5, 68} or len(counts) != 1:
-        raise ValueError(f"{lake.path} does not have the same landmarks for every face")
+    """How many landmarks the faces have that have any; ValueError where that differs."""
+    counts = {len(row or ()) // _NUMBERS_LANDMARK for row in lake.table["landmarks"].to_pylist()}
+    counts -= {0}
+    if not counts:
+        raise ValueError(f"{lake.path} has no landmarks, which this system needs")
+    if len(counts) > 1 or counts - {5, 68}:
+        found = ", ".join(map(str, sorted(counts)))
+        raise ValueError(f"{lake.path} has faces with {found} landmarks; valid: 5 or 68, all alike")
     return counts.pop()
 
 

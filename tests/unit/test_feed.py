@@ -1,0 +1,49 @@
+"""What a run's data offer, against what its system asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from trainer import feed
+from trainer.system import DataNeeds
+
+
+def lake(**columns: list[Any]) -> Any:
+    types = {"attributes": pa.map_(pa.string(), pa.float32()), "landmarks": pa.list_(pa.float32())}
+    arrays = {name: pa.array(values, types[name]) for name, values in columns.items()}
+    return SimpleNamespace(path=Path("lakes/some"), table=pa.table(arrays))
+
+
+def test_attributes_are_all_or_those_that_are_named() -> None:
+    some = lake(attributes=[[("hat", 1.0), ("beard", 0.0)], None, [("yaw", 3.0)]])
+    needs = DataNeeds(fields=("attributes",))
+    assert feed._attributes(some, needs) == ("beard", "hat", "yaw")
+    named = DataNeeds(fields=("attributes",), attributes=("yaw", "hat"))
+    assert feed._attributes(some, named) == ("yaw", "hat")
+
+
+def test_attributes_that_are_missing_are_named() -> None:
+    needs = DataNeeds(fields=("attributes",), attributes=("hat", "smile"))
+    with pytest.raises(ValueError, match="no attribute smile; it has beard, hat"):
+        feed._attributes(lake(attributes=[[("hat", 1.0), ("beard", 0.0)]]), needs)
+    with pytest.raises(ValueError, match="has no attributes, which"):
+        feed._attributes(lake(attributes=[None, []]), needs)
+    with pytest.raises(ValueError, match="'attributes' is not asked for"):
+        DataNeeds(attributes=("hat",))
+
+
+def test_landmarks_are_alike_or_unknown() -> None:
+    five, many = [1.0] * 15, [1.0] * 204
+    assert feed._num_landmarks(lake(landmarks=[five, None, five])) == 5
+    assert feed._num_landmarks(lake(landmarks=[many, None])) == 68
+    with pytest.raises(ValueError, match="no landmarks, which"):
+        feed._num_landmarks(lake(landmarks=[None, []]))
+    with pytest.raises(ValueError, match="5, 68 landmarks"):
+        feed._num_landmarks(lake(landmarks=[five, many]))
+    with pytest.raises(ValueError, match="with 21 landmarks"):
+        feed._num_landmarks(lake(landmarks=[[1.0] * 63]))
