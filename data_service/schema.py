@@ -138,7 +138,8 @@ class DatasetInfo:
     """What a system must know of the data to build its networks.
 
     `classes` are the expressions trained on, in the order of the class indices; `subjects` counts
-    the training subjects; `attributes` are the names of the attribute columns of a batch.
+    the training subjects; `attributes` are the names of the attribute columns of a batch;
+    `class_images` counts the training faces of each class, and is empty where nobody counted.
     """
 
     classes: tuple[Expression, ...]
@@ -147,6 +148,7 @@ class DatasetInfo:
     subjects: int
     attributes: tuple[str, ...] = ()
     landmarks: int = 0
+    class_images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data_service.batches import to_batch
-from data_service.folds import Fold, make_folds, official_split, parse_fold
+from data_service.folds import Fold, class_codes, make_folds, official_split, parse_fold
 from data_service.lake import Lake
 from data_service.needs import DataNeeds
 from data_service.plan import Plan, StagePlan
@@ -72,8 +72,14 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
         subjects=len(subjects),
         attributes=_attributes(lake, needs) if "attributes" in needs.fields else (),
         landmarks=_num_landmarks(lake) if "landmarks" in needs.fields else 0,
+        class_images=_class_images(lake, rows, classes),
     )
     return TrainingData(fold=rows, info=info, needs=needs)
+
+
+def _class_images(lake: Lake, fold: Fold, classes: tuple[Expression, ...]) -> tuple[int, ...]:
+    codes = class_codes(lake.table, classes)[np.asarray(fold.train_rows)]
+    return tuple(np.bincount(codes, minlength=len(classes)).tolist())
 
 
 def _attributes(lake: Lake, needs: DataNeeds) -> tuple[str, ...]:

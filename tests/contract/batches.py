@@ -31,6 +31,7 @@ INFO = DatasetInfo(
     subjects=5,
     attributes=("glasses", "beard"),
     landmarks=68,
+    class_images=(40, 90, 160),
 )
 
 

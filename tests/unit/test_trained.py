@@ -205,3 +205,11 @@ def test_the_weights_are_those_of_the_run(run: Path) -> None:
         assert not player.module.training
         assert not any(parameter.requires_grad for parameter in player.module.parameters())
         assert all(torch.isfinite(value).all() for value in player.module.parameters())
+
+
+def test_training_faces_of_each_class_are_counted(lake: Path) -> None:
+    opened = Lake.open(lake)
+    made = feed.prepare(catalog.recipe("fersnet.tiny"), catalog.load("fersnet"), opened, "1/3")
+    names = opened.table["expression"].take(np.asarray(made.fold.train_rows)).to_pylist()
+    assert made.info.class_images == tuple(names.count(str(name)) for name in made.info.classes)
+    assert sum(made.info.class_images) == len(made.fold.train_rows) > 0

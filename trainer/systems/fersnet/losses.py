@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.losses.adversarial import joined, least_squares, masked_mean
+from trainer.losses.adversarial import joined, least_squares
 from trainer.losses.reconstruction import absolute_error, feature_error, smooth_error, squared_error
 from trainer.nets.lightcnn import grey_from_faces
 from trainer.system import FaceBatch, Mean
@@ -25,16 +25,6 @@ RULE = "same_subject"
 def one_hot(expression_B: Tensor, num_classes: int) -> Tensor:
     """[B, K] float32."""
     return functional.one_hot(expression_B, num_classes).float()
-
-
-def classification(
-    logits_BK: Tensor, expression_B: Tensor, smoothing: float, mask_B: Tensor | None = None
-) -> Mean:
-    """Cross-entropy with the true (or the wished) class."""
-    loss_B = functional.cross_entropy(
-        logits_BK, expression_B, reduction="none", label_smoothing=smoothing
-    )
-    return masked_mean(loss_B, mask_B)
 
 
 def paired_terms(

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from trainer.config import wanted
 from trainer.losses.adversarial import least_squares
+from trainer.losses.classification import classification
 from trainer.losses.reconstruction import absolute_error
 from trainer.nets.blocks import PatchCritic
 from trainer.nets.convflu import gates_of, recorded_openings
@@ -185,7 +186,7 @@ class Fersnet(System):
         encoded = self.network.encode(context.batch.faces_BCHW, decodes=edits)
         terms: dict[str, Mean] = {}
         if "classification" in context.wanted:
-            terms["classification"] = losses.classification(
+            terms["classification"] = classification(
                 self.network.classify(encoded),
                 context.batch.expression_B,
                 self.config.label_smoothing,
@@ -209,7 +210,7 @@ class Fersnet(System):
         if "expression" in context.wanted:
             logits_BK = self._read(self._seen(context, "reader", images))
             wish_B = batch.target_expression_B
-            terms["expression"] = losses.classification(logits_BK, wish_B, 0.0, ~batch.synthetic_B)
+            terms["expression"] = classification(logits_BK, wish_B, 0.0, ~batch.synthetic_B)
         if "keep" in context.wanted:
             terms["keep"] = absolute_error(images, batch.faces_BCHW, ~batch.synthetic_B)
         if "cycle" in context.wanted:

@@ -16,6 +16,7 @@ from torch.nn import functional
 from data_service.schema import DatasetInfo, FaceBatch, Prediction
 from trainer.config import knob, weight
 from trainer.losses.adversarial import masked_mean
+from trainer.nets.dropout import dropout
 from trainer.nets.identity_source import Shape, build_identity, num_embedding_features
 from trainer.schedules import Schedule
 from trainer.system import (
@@ -108,9 +109,7 @@ class IdentitySystem(System):
     def _loss(self, ctx: StepContext) -> Mapping[str, Tensor | Mean]:
         batch, config = ctx.batch, self.config
         features_BD = self.network(batch.faces_BCHW)
-        if config.dropout > 0:
-            chance_BD = ctx.noise("dropout", tuple(features_BD.shape), uniform=True) * 0.5 + 0.5
-            features_BD = features_BD * (chance_BD >= config.dropout) / (1 - config.dropout)
+        features_BD = dropout(features_BD, config.dropout, "dropout", ctx.noise)
         known_B = batch.subject_B >= 0
         subject_B = batch.subject_B.clamp(min=0)
         logits_BS = self.network.head(features_BD)
