@@ -36,12 +36,14 @@ MAX_WEAK_RESIDUAL = 0.06
 class PlacedFace:
     """An aligned face: uint8 crop, landmarks in the crop's pixels with confidence, and how it was
     placed (one of `schema.ALIGNMENTS`), with the detector's face probability (given points: 1).
+    `matrix_23` leads from the original image's pixels to the crop's.
     """
 
     image_SS3: np.ndarray
     landmarks_L3: np.ndarray | None
     alignment: str
     confidence: float
+    matrix_23: np.ndarray
 
 
 def five_points(landmarks_L3: np.ndarray) -> np.ndarray:
@@ -175,16 +177,19 @@ def placed_by(
         landmarks_L3=np.concatenate([points_L2, landmarks_L3[:, 2:]], axis=1),
         alignment=alignment,
         confidence=confidence,
+        matrix_23=matrix_23,
     )
 
 
 def centre_crop(image_HW3: np.ndarray, side: int) -> PlacedFace:
     """The largest centred square, for want of any point."""
+    matrix_23 = _centred(image_HW3, side)
     return PlacedFace(
-        image_SS3=warp(image_HW3, _centred(image_HW3, side), side),
+        image_SS3=warp(image_HW3, matrix_23, side),
         landmarks_L3=None,
         alignment="centre",
         confidence=0.0,
+        matrix_23=matrix_23,
     )
 
 
@@ -199,7 +204,11 @@ def as_delivered(
     if image_HW3.shape[:2] != (side, side):
         image_HW3 = warp(image_HW3, matrix_23, side)
     return PlacedFace(
-        image_SS3=image_HW3, landmarks_L3=landmarks_L3, alignment="none", confidence=1.0
+        image_SS3=image_HW3,
+        landmarks_L3=landmarks_L3,
+        alignment="none",
+        confidence=1.0,
+        matrix_23=matrix_23,
     )
 
 

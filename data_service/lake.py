@@ -29,6 +29,7 @@ from data_service.manifest import (
     IMAGE,
     MANIFEST,
     PARTS,
+    THUMBNAIL,
     LakeFile,
     Manifest,
     blake,
@@ -125,7 +126,8 @@ class LakeWriter:
                 whole = table.append_column(IMAGE, packed)
                 written.append(writers.submit(self._write_file, len(written), whole))
                 pixels.update(pixels_NP.data)
-                labels.update("\n".join(map(json.dumps, table.to_pylist())).encode() + b"\n")
+                told = table.drop_columns([THUMBNAIL]).to_pylist()
+                labels.update("\n".join(map(json.dumps, told)).encode() + b"\n")
                 for done in written[:-_WRITERS]:
                     done.result()
             files = tuple(file.result() for file in written)
@@ -217,7 +219,7 @@ def _size_text(shape: tuple[int, int, int]) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lake:
-    """A whole lake, opened: `table` has all columns but the pixels, `faces` has the pixels."""
+    """A whole lake, opened: `table` has what is known of each face, `faces` has the pixels."""
 
     path: Path
     manifest: Manifest
@@ -249,12 +251,14 @@ class Lake:
 
     @cached_property
     def table(self) -> pa.Table:
-        """All rows in their order, without the pixels."""
-        schema = face_schema(self.manifest.image_size, self.manifest.channels)
-        names = [name for name in schema.names if name != IMAGE]
+        """All rows in their order, without pixels and thumbnails."""
+        whole = face_schema(self.manifest.image_size, self.manifest.channels)
+        schema = pa.schema([one for one in whole if one.name not in (IMAGE, THUMBNAIL)])
         files = [self.path / file.name for file in self.manifest.files]
-        tables = [pq.ParquetFile(file).read(columns=names) for file in files]
-        return pa.concat_tables(tables).combine_chunks()
+        tables = [pq.ParquetFile(file).read(columns=schema.names) for file in files]
+        # a lake made before a column came has nothing in it
+        tables = [schema.empty_table(), *tables]
+        return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
     @cached_property
     def faces(self) -> np.ndarray:

@@ -14,6 +14,8 @@ MANIFEST = "manifest.json"
 PARTS = ".parts"
 IMAGE = "image"
 """The column of the pixels."""
+THUMBNAIL = "source_thumbnail"
+"""The column of the small whole pictures, which only the audit reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

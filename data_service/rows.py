@@ -18,7 +18,14 @@ import pyarrow as pa
 from data_service import corpora
 from data_service.align import Aligner, PlacedFace, as_delivered
 from data_service.decode import UnreadableImageError, decode, grey, read_bytes
-from data_service.schema import Expression, Rejection, SourceFace, face_schema, sample_id
+from data_service.schema import (
+    THUMBNAIL_PIXELS,
+    Expression,
+    Rejection,
+    SourceFace,
+    face_schema,
+    sample_id,
+)
 
 HASH_PIXELS = 32
 COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
@@ -57,7 +64,8 @@ class RowMaker:
                 rejected.append(picture)
             else:
                 image_HW3, content = picture
-                made.append(self._row(face, self._place(face, image_HW3), content))
+                placed = self._place(face, image_HW3)
+                made.append(self._row(face, placed, content, image_HW3))
         return self._table(made), rejected
 
     def _pictures(
@@ -83,7 +91,9 @@ class RowMaker:
             self._aligner = Aligner()
         return self._aligner.place(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
 
-    def _row(self, face: SourceFace, placed: PlacedFace, content: bytes) -> dict[str, Any]:
+    def _row(
+        self, face: SourceFace, placed: PlacedFace, content: bytes, image_HW3: np.ndarray
+    ) -> dict[str, Any]:
         grey_SS1 = grey(placed.image_SS3)
         landmarks_L3 = placed.landmarks_L3
         return {
@@ -103,6 +113,10 @@ class RowMaker:
             "alignment": placed.alignment,
             "confidence": placed.confidence,
             "perceptual_hash": perceptual_hash(grey_SS1),
+            "source_height": image_HW3.shape[0],
+            "source_width": image_HW3.shape[1],
+            "crop_matrix": np.float32(placed.matrix_23).ravel(),
+            "source_thumbnail": thumbnail(image_HW3).tobytes(),
             "image": grey_SS1 if self._recipe.channels == 1 else placed.image_SS3,
         }
 
@@ -120,6 +134,12 @@ class RowMaker:
             else:
                 columns.append(pa.array(values, column.type))
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def thumbnail(image_HW3: np.ndarray) -> np.ndarray:
+    """The whole picture in grey, `THUMBNAIL_PIXELS` high and wide, whatever its proportions."""
+    size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
+    return grey(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA))[..., 0]
 
 
 def perceptual_hash(grey_SS1: np.ndarray) -> int:

@@ -100,8 +100,16 @@ class Scan:
     aligned: bool = False
 
 
+THUMBNAIL_PIXELS = 24
+
+
 def face_schema(image_size: int, channels: int) -> pa.Schema:
-    """The Arrow schema of a lake's rows; `image` is uint8 H x W x C, aligned and square."""
+    """The Arrow schema of a lake's rows; `image` is uint8 H x W x C, aligned and square.
+
+    `source_height` and `source_width` are those of the picture as delivered; `crop_matrix` (2 x 3,
+    row by row) leads from its pixels to those of `image`. `source_thumbnail` is the whole picture
+    in grey, brought to `THUMBNAIL_PIXELS` square, by which the audit knows it again.
+    """
     image = pa.fixed_shape_tensor(pa.uint8(), (image_size, image_size, channels))
     return pa.schema(
         [
@@ -121,6 +129,10 @@ def face_schema(image_size: int, channels: int) -> pa.Schema:
             pa.field("alignment", pa.string(), nullable=False),
             pa.field("confidence", pa.float32(), nullable=False),
             pa.field("perceptual_hash", pa.uint64(), nullable=False),
+            pa.field("source_height", pa.int32()),
+            pa.field("source_width", pa.int32()),
+            pa.field("crop_matrix", pa.list_(pa.float32())),
+            pa.field("source_thumbnail", pa.binary(THUMBNAIL_PIXELS**2)),
             pa.field("image", image, nullable=False),
         ]
     )
