@@ -88,10 +88,14 @@ def scan(
 
 
 def counts(faces: Sequence[SourceFace]) -> dict[str, int]:
-    """Faces, subjects and sequences in all and by expression, by the keys that EXPECTED uses."""
+    """Faces and sequences in all and by expression, subjects, faces by part of the official split.
+
+    The keys are those that EXPECTED uses.
+    """
     found = Counter({"faces": len(faces)})
     found["subjects"] = len({face.subject for face in faces if face.subject is not None})
     found.update(f"faces/{face.expression}" for face in faces if face.expression)
+    found.update(f"split/{face.split}" for face in faces if face.split)
     sequences = {(face.subject, face.sequence) for face in faces if face.sequence is not None}
     found["sequences"] = len(sequences)
     labelled = {
