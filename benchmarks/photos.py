@@ -33,7 +33,7 @@ def hog_predictions(lake_path: Path, crop: int) -> dict[str, np.ndarray]:
     from benchmarks.drawn import hog_features
     from data_service.folds import class_codes, make_folds
     from data_service.lake import Lake
-    from trainer.systems.fersnet.recipes import PHOTO_CLASSES
+    from trainer.presets import PHOTO_CLASSES
 
     lake = Lake.open(lake_path)
     classes = sorted(PHOTO_CLASSES)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import safetensors
@@ -32,6 +32,13 @@ _NETWORKS = {
     "lightcnn29v2": lightcnn.LightCNN29v2,
     "vggface": vggface.VggFace,
 }
+
+
+@runtime_checkable
+class HasFaceNetwork(Protocol):
+    """A system that trains a face network: the network, and the side of the faces that it sees."""
+
+    def face_network(self) -> tuple[nn.Module, int]: ...
 
 
 def build_identity(shape: str, *, image_size: int, width: float) -> nn.Module:
@@ -61,33 +68,41 @@ class FrozenIdentity(nn.Module):
 
     def features(self, faces_BCHW: Tensor) -> tuple[Tensor, ...]:
         """The network's feature maps, shallow to deep."""
-        return tuple(self.network.features(self._sized(faces_BCHW)))  # type: ignore[operator]
+        sized_BCHW = resized(faces_BCHW, self.image_size)
+        return tuple(self.network.features(sized_BCHW))  # type: ignore[operator]
+
+    def pooled(self, faces_BCHW: Tensor) -> Tensor:
+        """The network's last pooled map, before its dense layers."""
+        return self.network.pooled(resized(faces_BCHW, self.image_size))  # type: ignore[operator]
 
     def embed(self, faces_BCHW: Tensor) -> Tensor:
         """Unit vectors [B, D]; their cosine says how alike two subjects are."""
-        embedding_BD = self.network.embed(self._sized(faces_BCHW))  # type: ignore[operator]
+        sized_BCHW = resized(faces_BCHW, self.image_size)
+        embedding_BD = self.network.embed(sized_BCHW)  # type: ignore[operator]
         return functional.normalize(embedding_BD, dim=1)
 
     def forward(self, faces_BCHW: Tensor) -> Tensor:
         """The same as `embed`."""
         return self.embed(faces_BCHW)
 
-    def _sized(self, faces_BCHW: Tensor) -> Tensor:
-        side = (self.image_size, self.image_size)
-        if faces_BCHW.shape[-2:] == side:
-            return faces_BCHW
-        shrinks = faces_BCHW.shape[-1] > self.image_size
-        return functional.interpolate(
-            faces_BCHW, size=side, mode="bilinear", align_corners=False, antialias=shrinks
-        )
+
+def resized(faces_BCHW: Tensor, side: int) -> Tensor:
+    """Square faces brought to `side` pixels; shrunk without aliasing."""
+    if faces_BCHW.shape[-1] == side:
+        return faces_BCHW
+    shrinks = faces_BCHW.shape[-1] > side
+    return functional.interpolate(
+        faces_BCHW, size=(side, side), mode="bilinear", align_corners=False, antialias=shrinks
+    )
 
 
 def load_identity(source: str, info: DatasetInfo, *, shape: str, width: float) -> FrozenIdentity:
     """The frozen identity network that `source` names.
 
-    `random` is a seeded random network of the shape and width; a run's id or directory gives what
-    that `identity` run trained, in the run's own shape and width; a file gives published weights of
-    the shape and width. ValueError, in one line, when nothing is named, found, or fits.
+    `random` is a seeded random network of the shape and width; a run's id or directory gives the
+    `face_network` of its system (`identity`, `fn2en.finetuned`), in the run's own shape and width;
+    a file gives published weights of the shape and width. ValueError, in one line, when nothing is
+    named, found, or fits.
     """
     if not source:
         raise ValueError(
@@ -109,12 +124,12 @@ def _from_run(source: str) -> FrozenIdentity:
     from trainer.restore import load_system  # restore knows the systems, and these know this file
 
     loaded = load_system(source)
-    if loaded.spec.name != "identity":
+    if not isinstance(loaded.system, HasFaceNetwork):
         raise ValueError(
-            f"system.identity_network: run {source} trained '{loaded.spec.name}', not 'identity'"
+            f"system.identity_network: run {source} trained '{loaded.spec.name}', which has no "
+            "face network; train one with `mien train identity --lake DIR`"
         )
-    network = loaded.system.network.backbone  # type: ignore[attr-defined]
-    return FrozenIdentity(network, loaded.info.image_size)
+    return FrozenIdentity(*loaded.system.face_network())
 
 
 def _from_file(path: Path, shape: str, width: float) -> FrozenIdentity:

@@ -78,6 +78,10 @@ class _LightCNN(nn.Module):
         """The maps after each of the four poolings, for faces in [-1, 1], grey or RGB."""
         raise NotImplementedError
 
+    def pooled(self, faces_BCHW: Tensor) -> Tensor:
+        """The last pooled map, deepest before the dense layer."""
+        return self.features(faces_BCHW)[-1]
+
     def embed(self, faces_BCHW: Tensor) -> Tensor:
         """Identity features [B, 256]; the faces must have the side it was built for."""
         return self.embed_map(self.features(faces_BCHW)[-1])

@@ -46,9 +46,13 @@ class VggFace(nn.Module):
         """conv1_2, conv2_2, conv3_2, conv4_2, conv5_2 before their ReLU, as in ExprGAN."""
         return self._maps(faces_BCHW)[0]
 
+    def pooled(self, faces_BCHW: Tensor) -> Tensor:
+        """pool5: the last pooled map, deepest before the dense layers."""
+        return self._maps(faces_BCHW)[1]
+
     def embed(self, faces_BCHW: Tensor) -> Tensor:
         """The descriptor [B, 4096 x width]: fc7 after its ReLU."""
-        hidden_BD = functional.relu(self.fc6(self._maps(faces_BCHW)[1].flatten(1)))
+        hidden_BD = functional.relu(self.fc6(self.pooled(faces_BCHW).flatten(1)))
         return functional.relu(self.fc7(hidden_BD))
 
     def forward(self, faces_BCHW: Tensor) -> Tensor:

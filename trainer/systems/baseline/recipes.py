@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data_service.schema import Expression
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, RunConfig
+from trainer.presets import PHOTO_CLASSES, annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.baseline.config import BaselineConfig, NetworkConfig
-
-PHOTO_CLASSES = (
-    Expression.NEUTRAL,
-    Expression.HAPPINESS,
-    Expression.SURPRISE,
-    Expression.SADNESS,
-    Expression.ANGER,
-)
-"""The classes of which the photographs have enough."""
 
 
 def paper() -> RunConfig:
@@ -67,7 +58,7 @@ def small() -> RunConfig:
     """
     network = NetworkConfig(shape="plain", conv_dropout=0.0, dropout=0.3)
     system = BaselineConfig(
-        network=network, optimizer=_annealed(2e-3), class_power=0.5, images=27_008
+        network=network, optimizer=annealed(2e-3), class_power=0.5, images=27_008
     )
     augment = AugmentConfig(
         crop_shift_pixels=4, rotation_degrees=10.0, scale=0.1, brightness=0.2, contrast=0.2
@@ -92,7 +83,7 @@ def small_resnet18() -> RunConfig:
 def tiny() -> RunConfig:
     """The plain CNN at half width on drawn faces, in about half a minute on a core."""
     network = NetworkConfig(shape="plain", width=0.5, plain_channels=(32, 64, 128))
-    system = BaselineConfig(network=network, optimizer=_annealed(3e-3), images=8192)
+    system = BaselineConfig(network=network, optimizer=annealed(3e-3), images=8192)
     augment = AugmentConfig(crop_shift_pixels=2)
     data = DataConfig(image_size=48, global_batch_images=32, augment=augment)
     return RunConfig(system_name="baseline", recipe="tiny", system=system, data=data)
@@ -101,12 +92,3 @@ def tiny() -> RunConfig:
 def _sgd(rate: float, *, weight_decay: float) -> OptimizerConfig:
     learning_rate = Ramp(start=rate, end=0.0, shape="cosine")
     return OptimizerConfig(name="sgd", learning_rate=learning_rate, weight_decay=weight_decay)
-
-
-def _annealed(rate: float) -> OptimizerConfig:
-    return OptimizerConfig(
-        name="adamw",
-        learning_rate=Ramp(start=rate, end=0.0, shape="cosine"),
-        betas=(0.9, 0.99),
-        weight_decay=0.02,
-    )

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from data_service.schema import Expression
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, EvaluationConfig, RunConfig, SynthesisConfig
 from trainer.nets.convflu import GateConfig
+from trainer.presets import PHOTO_CLASSES, annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.fersnet.config import FersnetConfig, NetworkConfig, Weights
-
-PHOTO_CLASSES = (
-    Expression.NEUTRAL,
-    Expression.HAPPINESS,
-    Expression.SURPRISE,
-    Expression.SADNESS,
-    Expression.ANGER,
-)
 
 
 def paper() -> RunConfig:
@@ -90,7 +82,7 @@ def small() -> RunConfig:
     system = FersnetConfig(
         network=_NARROW,
         weights=_after(0.2, replace(_FEW_IMAGES, identity=0.0)),
-        optimizer=_annealed(2e-3, weight_decay=0.02),
+        optimizer=annealed(2e-3),
         critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
         ema_halflife_images=4000,
         images=20_480,
@@ -168,7 +160,7 @@ def tiny() -> RunConfig:
     system = FersnetConfig(
         network=network,
         weights=_PAIRED,
-        optimizer=_annealed(3e-3, weight_decay=0.02),
+        optimizer=annealed(3e-3),
         critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
         ema_halflife_images=100,
         images=16_384,
@@ -192,12 +184,3 @@ def _after(begin: float, weights: Weights) -> Weights:
         if item.name != "classification" and (value := getattr(weights, item.name))
     }
     return replace(weights, **later)
-
-
-def _annealed(rate: float, *, weight_decay: float) -> OptimizerConfig:
-    return OptimizerConfig(
-        name="adamw",
-        learning_rate=Ramp(start=rate, end=0.0, shape="cosine"),
-        betas=(0.9, 0.99),
-        weight_decay=weight_decay,
-    )

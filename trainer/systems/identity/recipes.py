@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainer.config import DataConfig, RunConfig
+from trainer.presets import annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.identity.system import IdentityConfig
@@ -27,22 +28,13 @@ def paper() -> RunConfig:
 
 def small() -> RunConfig:
     """A quarter of LightCNN-9's width with a cosine margin: photographs on two CPU cores."""
-    system = IdentityConfig(width=0.25, head="cosine", optimizer=_annealed(2e-3), images=65_536)
+    system = IdentityConfig(width=0.25, head="cosine", optimizer=annealed(2e-3), images=65_536)
     data = DataConfig(image_size=48, global_batch_images=32)
     return RunConfig(system_name="identity", recipe="small", system=system, data=data)
 
 
 def tiny() -> RunConfig:
     """Drawn subjects at 48 px in about half a minute on two CPU cores."""
-    system = IdentityConfig(width=0.125, head="cosine", optimizer=_annealed(3e-3), images=16_384)
+    system = IdentityConfig(width=0.125, head="cosine", optimizer=annealed(3e-3), images=16_384)
     data = DataConfig(image_size=48, global_batch_images=32)
     return RunConfig(system_name="identity", recipe="tiny", system=system, data=data)
-
-
-def _annealed(rate: float) -> OptimizerConfig:
-    return OptimizerConfig(
-        name="adamw",
-        learning_rate=Ramp(start=rate, end=0.0, shape="cosine"),
-        betas=(0.9, 0.99),
-        weight_decay=0.02,
-    )

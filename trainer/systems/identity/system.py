@@ -97,7 +97,7 @@ class IdentitySystem(System):
                 "are needed"
             )
         self.config = config
-        self.network = IdentityNetwork(config, info)
+        self.network, self.image_size = IdentityNetwork(config, info), info.image_size
 
     def players(self) -> tuple[Player, ...]:
         return (Player(name="network", module=self.network, optimizer=self.config.optimizer),)
@@ -118,6 +118,10 @@ class IdentitySystem(System):
             logits_BS = config.scale * (logits_BS - config.margin * own_BS)
         loss_B = functional.cross_entropy(logits_BS, subject_B, reduction="none")
         return {"subject": masked_mean(loss_B, known_B)}
+
+    def face_network(self) -> tuple[nn.Module, int]:
+        """The backbone and the side of the faces that it sees, for those who need an identity."""
+        return self.network.backbone, self.image_size
 
     def predict(self, batch: FaceBatch) -> Prediction:
         """Unit identity features, summed over the face and its mirror image."""

@@ -1,0 +1,26 @@
+"""Settings that the recipes of several systems share."""
+
+from __future__ import annotations
+
+from data_service.schema import Expression
+from trainer.schedules import Ramp
+from trainer.system import OptimizerConfig
+
+PHOTO_CLASSES = (
+    Expression.NEUTRAL,
+    Expression.HAPPINESS,
+    Expression.SURPRISE,
+    Expression.SADNESS,
+    Expression.ANGER,
+)
+"""The classes of which collections of photographs have enough."""
+
+
+def annealed(rate: float) -> OptimizerConfig:
+    """AdamW whose rate falls to zero along half a cosine: what short trainings do well with."""
+    return OptimizerConfig(
+        name="adamw",
+        learning_rate=Ramp(start=rate, end=0.0, shape="cosine"),
+        betas=(0.9, 0.99),
+        weight_decay=0.02,
+    )
