@@ -51,6 +51,7 @@ def to_batch(
         partner_expression=_by_rule(tensors, "expression"),
         partner_valid=_by_rule(tensors, "valid"),
         partner_intensity=_by_rule(tensors, "intensity"),
+        partner_attributes=_by_rule(tensors, "attributes"),
         views=shown,
         intensity_B=tensors.get("intensity"),
         landmarks_BL3=landmarks_BL3,

@@ -12,6 +12,9 @@ import pyarrow as pa
 
 from data_service.schema import Expression
 
+TURNED_BY_MIRRORS = ("yaw", "roll")
+"""Attributes whose sign a mirror changes."""
+
 
 def intensities(table: pa.Table) -> np.ndarray:
     """Float32 [N]."""
@@ -31,6 +34,14 @@ def landmarks(table: pa.Table) -> np.ndarray:
 def attributes(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     """Float32 [N, A]: the attributes of those names."""
     return _from_maps(table["attributes"], names, np.nan)
+
+
+def mirrored_attributes(
+    values_BA: np.ndarray, names: Sequence[str], flip_B: np.ndarray
+) -> np.ndarray:
+    """The attributes of faces of which some are mirrored: yaw and roll then turn round."""
+    sign_A = np.array([-1.0 if name in TURNED_BY_MIRRORS else 1.0 for name in names], np.float32)
+    return np.where(flip_B[:, None], values_BA * sign_A, values_BA)
 
 
 def votes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:

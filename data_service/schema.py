@@ -171,10 +171,12 @@ class FaceBatch:
     classes. `subject_B` indexes the training subjects (-1: unknown). `partners` holds one further
     face per sample for each partner rule that the system asked for, and `partner_expression` and
     `partner_valid` the class of it and whether a candidate existed (else the partner is the sample
-    itself); with the field intensity, `partner_intensity` is NaN where nobody knows it. `key_B`
+    itself); with the fields intensity and attributes, `partner_intensity` and `partner_attributes`
+    are NaN where nobody knows them. Yaw and roll turn round with a mirrored face. `key_B`
     (int64) names each sample's slot of the plan; noise is drawn from it. Optional fields are None
     where the system's DataNeeds did not ask for them; `target_intensity_B` in [0, 1] is given when
-    faces are edited, and None means full intensity.
+    faces are edited, and None means full intensity; `target_attributes_BA` likewise, and None means
+    their own.
     """
 
     faces_BCHW: Tensor
@@ -188,11 +190,13 @@ class FaceBatch:
     partner_expression: Mapping[str, Tensor] = field(default_factory=dict)
     partner_valid: Mapping[str, Tensor] = field(default_factory=dict)
     partner_intensity: Mapping[str, Tensor] = field(default_factory=dict)
+    partner_attributes: Mapping[str, Tensor] = field(default_factory=dict)
     views: Mapping[str, Tensor] = field(default_factory=dict)
     intensity_B: Tensor | None = None
     target_intensity_B: Tensor | None = None
     landmarks_BL3: Tensor | None = None
     attributes_BA: Tensor | None = None
+    target_attributes_BA: Tensor | None = None
     votes_BK: Tensor | None = None
 
     def __len__(self) -> int:

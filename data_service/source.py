@@ -102,10 +102,13 @@ class FaceSource:
         values = {name: _of_rows(self._columns[name], part.rows) for name in wanted}
         if "landmarks" in values:
             values["landmarks"] = crops.move(values["landmarks"])
-        if "intensity" in values:
+        for name in {"intensity", "attributes"}.intersection(values):
             for rule, rows_B in part.partner_rows.items():
-                known_B = _of_rows(self._columns["intensity"], rows_B)
-                values[f"partner/{rule}/intensity"] = known_B
+                values[f"partner/{rule}/{name}"] = _of_rows(self._columns[name], rows_B)
+        for name in values:
+            if name.endswith("attributes"):
+                known_BA = values[name]
+                values[name] = columns.mirrored_attributes(known_BA, self.attributes, crops.flip_B)
         return values
 
     @cached_property

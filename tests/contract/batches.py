@@ -126,6 +126,10 @@ def make(needs: DataNeeds, info: DatasetInfo, count: int, step: int) -> FaceBatc
             rule: keyed_uniform(key_B, f"{rule} intensity", 1)[:, 0]
             for rule in (rules if "intensity" in wanted else ())
         },
+        partner_attributes={
+            rule: (keyed_uniform(key_B, f"{rule} attributes", len(info.attributes)) > 0.5).float()
+            for rule in (rules if "attributes" in wanted else ())
+        },
         views={view: _faces(key_B, view, info) for view in needs.views},
         intensity_B=uniform[:, 0] if "intensity" in wanted else None,
         landmarks_BL3=_landmarks(key_B, info) if "landmarks" in wanted else None,

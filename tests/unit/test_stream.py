@@ -46,7 +46,7 @@ def write_lake(path):
         "subject": [f"p{row // 4:02d}" for row in rows],
         "expression": [str(CLASSES[row % 3]) for row in rows],
         "intensity": [row / ROWS if row % 2 else None for row in rows],
-        "attributes": [[("beard", 1.0), ("glasses", row % 2)] for row in rows],
+        "attributes": [[("beard", 1.0), ("glasses", row % 2), ("yaw", row + 1.0)] for row in rows],
         "votes": [[("fear", 3.0), ("neutral", 1.0)]] * ROWS,
         "landmarks": [[float(row % SIDE), 7.0, 0.5] * 5 for row in rows],
         "alignment": ["none"] * ROWS,
@@ -132,6 +132,19 @@ def test_fields(lake):
     assert np.isnan(arrays["attributes"][:, 1]).all()
     assert (arrays["votes"] == [0, 3, 0]).all()
     assert np.array_equal(arrays["landmarks"][:, 0], [[row % SIDE - 4, 3, 0.5] for row in rows])
+
+
+def test_yaw_turns_round_with_a_mirrored_face_and_its_partners(lake):
+    names = ("yaw", "glasses")
+    source = source_of(lake, needs=EVERYTHING, augment=AugmentConfig(), attributes=names)
+    arrays, step = source.batch(1).arrays(), source.plan.step(1)
+    flip = Crops.draw(step.key, SIDE, CROP, AugmentConfig()).flip_B
+    assert 0 < flip.sum() < len(flip)
+    sign = np.where(flip, -1, 1)
+    assert np.array_equal(arrays["attributes"][:, 0], sign * (step.rows + 1))
+    assert np.array_equal(arrays["attributes"][:, 1], step.rows % 2)
+    for rule, rows in step.partner_rows.items():
+        assert np.array_equal(arrays[f"partner/{rule}/attributes"][:, 0], sign * (rows + 1))
 
 
 def test_workers_together_see_the_global_batch(lake):
