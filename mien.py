@@ -46,6 +46,10 @@ Workers = Annotated[int | None, typer.Option(help="Training processes, over all 
 Zero = Annotated[int | None, typer.Option(help="DeepSpeed's ZeRO stage: 0, 1 or 2.")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
 Seed = Annotated[int | None, typer.Option(help="Names the random numbers; equal seed, equal run.")]
+Init = Annotated[
+    str | None, typer.Option(metavar="RUN|FILE", help="Start weights: a run, or *.safetensors.")
+]
+InitOnly = Annotated[str, typer.Option(metavar="PATTERN", help="Which of them.")]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment.")]
 Name = Annotated[str | None, typer.Option(help="How MLflow shows it.")]
 Parallel = Annotated[int, typer.Option(min=1, help="How many at a time.")]
@@ -173,8 +177,8 @@ def train(
     precision: Precision = None,
     seed: Seed = None,
     settings: Settings = None,
-    init: Annotated[str | None, typer.Option(metavar="RUN|FILE", help="Start weights.")] = None,
-    init_only: Annotated[str, typer.Option(metavar="PATTERN", help="Which of them.")] = "*",
+    init: Init = None,
+    init_only: InitOnly = "*",
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     experiment: Experiment = "mien",
     name: Name = None,
@@ -220,6 +224,8 @@ def crossval(
     precision: Precision = None,
     seed: Seed = None,
     settings: Settings = None,
+    init: Init = None,
+    init_only: InitOnly = "*",
     experiment: Experiment = "mien",
     name: Name = None,
     as_json: AsJson = False,
@@ -230,7 +236,14 @@ def crossval(
 
         run = _run(system, settings, workers, zero, precision, seed)
         values = run_folds(
-            run, lake, folds, parallel=parallel, experiment=experiment, name=name
+            run,
+            lake,
+            folds,
+            parallel=parallel,
+            experiment=experiment,
+            name=name,
+            init=init,
+            init_only=init_only,
         ).as_json()
     show(values, tables.result(values), as_json)
 

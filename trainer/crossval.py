@@ -15,6 +15,7 @@ from data_service.lake import Lake
 from data_service.schema import Expression
 from trainer import feed, launch
 from trainer import job as jobs
+from trainer.ancestry import first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.evaluate import Predictions, read_predictions, scorecard
 from trainer.tracking import Tracker, create_run
@@ -54,14 +55,19 @@ def crossval(
     parallel: int = 1,
     experiment: str = "mien",
     name: str | None = None,
+    init: str | None = None,
+    init_only: str = "*",
 ) -> CrossvalResult:
     """Train and test every fold, `parallel` at a time, each in a process of its own.
 
+    `init` names a run of another lake, or a file of weights, that every fold starts from.
     ValueError when the folds, the lake or the cluster do not fit, before anything starts.
     """
     opened = Lake.open(Path(lake))
     present = opened.manifest.classes
     feed.prepare(run, feed.spec_of(run), opened, f"1/{folds}")
+    if init is not None:
+        first_weights(init, opened.hash, None)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
     run_id = create_run(
@@ -79,8 +85,9 @@ def crossval(
     directory = runs_dir() / run_id
     directory.mkdir(parents=True, exist_ok=True)
     tracker = Tracker(uri, run_id, directory / "journal.jsonl")
+    shared = {"experiment": experiment, "parent": run_id, "init": init, "init_only": init_only}
     try:
-        results = tuple(_train_all(run, Path(lake), folds, parallel, experiment, run_id))
+        results = tuple(_train_all(run, Path(lake), folds, parallel, shared))
     except BaseException:
         tracker.close("FAILED")
         raise
@@ -99,12 +106,12 @@ def crossval(
 
 
 def _train_all(
-    run: RunConfig, lake: Path, folds: int, parallel: int, experiment: str, parent: str
+    run: RunConfig, lake: Path, folds: int, parallel: int, shared: Mapping[str, Any]
 ) -> Iterator[launch.RunResult]:
     names = [f"{index + 1}/{folds}" for index in range(folds)]
     if parallel == 1 or not launch.in_process(run):
         for fold in names:
-            yield launch.train(run, lake, fold=fold, experiment=experiment, parent=parent)
+            yield launch.train(run, lake, fold=fold, **shared)
         return
     from cluster.session import connect
 
@@ -112,9 +119,7 @@ def _train_all(
         capacity = Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes)
         portion = share(1, capacity, parallel=parallel)
         threaded = replace(run, engine=replace(run.engine, threads=portion.threads))
-        yield from _in_processes(
-            threaded, lake, names, parallel, experiment, parent, portion.per_worker
-        )
+        yield from _in_processes(threaded, lake, names, parallel, shared, portion.per_worker)
 
 
 def _in_processes(
@@ -122,8 +127,7 @@ def _in_processes(
     lake: Path,
     folds: list[str],
     parallel: int,
-    experiment: str,
-    parent: str,
+    shared: Mapping[str, Any],
     resources: Mapping[str, float],
 ) -> Iterator[launch.RunResult]:
     """At most `parallel` folds at once, as Ray tasks; results in the order of the folds."""
@@ -136,7 +140,7 @@ def _in_processes(
     while waiting or running:
         while waiting and len(running) < parallel:
             fold = waiting.pop(0)
-            reference = task.remote(run, lake, fold, experiment, parent)
+            reference = task.remote(run, lake, fold, shared)
             running[reference] = fold
         (ready,), _ = ray.wait(list(running), num_returns=1)
         done[running.pop(ready)] = ray.get(ready)
@@ -144,9 +148,9 @@ def _in_processes(
 
 
 def _train_fold(
-    run: RunConfig, lake: Path, fold: str, experiment: str, parent: str
+    run: RunConfig, lake: Path, fold: str, shared: Mapping[str, Any]
 ) -> launch.RunResult:
-    return launch.train(run, lake, fold=fold, experiment=experiment, parent=parent)
+    return launch.train(run, lake, fold=fold, **shared)
 
 
 def _pooled(

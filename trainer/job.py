@@ -22,7 +22,7 @@ class Job:
     """A run as its workers get it; `run.json` in its directory says the same.
 
     `face_pixels` is the side of the lake's faces, of which the run sees the middle. `fold` is
-    `K/N`, 1-based. `init` is the directory of a run whose weights it starts from, for the
+    `K/N`, 1-based. `init` is the file of the weights that it starts from, for the
     parameters that match `init_only`. `validation_only` leaves the test subjects untouched.
     """
 

@@ -19,6 +19,7 @@ from data_service.folds import parse_fold
 from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
+from trainer.ancestry import first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.session import OnValidation, work
@@ -76,6 +77,8 @@ def train(
 ) -> RunResult:
     """Train one run and test it once on the fold's test subjects.
 
+    `init` is a finished run, or a file of weights, that it starts from, for the parameters whose
+    names match the pattern `init_only` and whose shapes fit.
     `resume` names a run to go on with; everything else then comes from it. `on_validation` sees
     (images, metrics) after every validation and ends the run by returning True; it needs one worker
     in this process. ValueError says what of the settings does not fit the lake or the cluster.
@@ -130,9 +133,7 @@ def _new_job(
     parse_fold(fold)
     data = feed.prepare(run, spec, opened, fold)
     feed.check_system(run, spec, data)
-    source = jobs.find(init) if init else None
-    if source is not None and not (source / "weights.safetensors").is_file():
-        raise ValueError(f"run {source.name} has no finished weights to start from")
+    weights = first_weights(init, opened.hash, fold) if init else None
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
     run_id = create_run(
@@ -144,7 +145,7 @@ def _new_job(
             **lake_tags(opened),
             "mien.fold": fold,
             "mien.settings": fingerprint(run),
-            **({"mien.init": source.name} if source else {}),
+            **({"mien.init": init} if init else {}),
         },
         params=run,
     )
@@ -159,7 +160,7 @@ def _new_job(
         tracking_uri=uri,
         experiment=experiment,
         parent=parent,
-        init=source,
+        init=weights,
         init_only=init_only,
         validation_only=validation_only,
     )

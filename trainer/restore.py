@@ -59,14 +59,14 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
 
 
 def start_from(own: Job, system: System) -> None:
-    """Copy the weights of the run that `own.init` names into the players of the same name.
+    """Copy the weights that lie at `own.init` into the players of the same name.
 
     Parameters whose shape differs (another number of classes) keep their fresh values. ValueError
     when nothing fits at all.
     """
     if own.init is None:
         return
-    tensors = load_weights(own.init / "weights.safetensors")
+    tensors = load_weights(own.init)
     copied = 0
     for player in system.players():
         prefix = f"player/{player.name}/"
