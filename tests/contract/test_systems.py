@@ -70,6 +70,15 @@ def test_a_turn_moves_its_own_player_only(name: str, zero: int | None, monkeypat
         }
 
 
+def test_bf16_trains_near_fp32(name: str) -> None:
+    """Every stage runs in autocast, and its first terms are those of fp32 within its precision."""
+    first = {}
+    for precision in ("fp32", "bf16"):
+        run = with_overrides(made_of.tiny(name), {"engine.precision": precision})
+        first[precision] = train(made_of.training(run, World.alone(), steps_per_stage=1))[0]
+    assert first["bf16"] == pytest.approx(first["fp32"], rel=0.1, abs=0.05)
+
+
 def test_first_steps_train_without_what_starts_later(name: str) -> None:
     """Terms whose weight is still 0 are not computed, and nothing else needs them."""
     training = made_of.training(made_of.tiny(name, ramps=True), World.alone(), steps_per_stage=2)

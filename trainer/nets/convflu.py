@@ -90,7 +90,7 @@ class Gate(nn.Module):
         opening = torch.sigmoid((x + self.bias) / self.temperature)
         if self.training:
             self.mean_opening = opening.detach().mean()
-        return opening
+        return opening.to(x.dtype)
 
 
 class ConvFLU(nn.Module):
@@ -109,7 +109,8 @@ class ConvFLU(nn.Module):
         both_BCHW = torch.cat([own_BCHW, other_BCHW], dim=1)
         leaked_BCHW = self.leak(both_BCHW) * other_BCHW
         candidate_BCHW = torch.tanh(self.own(own_BCHW) + self.other(leaked_BCHW))
-        return torch.lerp(candidate_BCHW, own_BCHW, self.memory(both_BCHW))
+        kept_BCHW = own_BCHW.to(candidate_BCHW.dtype)
+        return torch.lerp(candidate_BCHW, kept_BCHW, self.memory(both_BCHW))
 
 
 class Exchange(nn.Module):
