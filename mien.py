@@ -171,7 +171,10 @@ def train(
     system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
     *,
     lake: Annotated[Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.")] = None,
-    fold: Annotated[str | None, typer.Option(metavar="K/N", help="By default 1/10.")] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(metavar="K/N|official", help="By default the official split, else 1/10."),
+    ] = None,
     workers: Workers = None,
     zero: Zero = None,
     precision: Precision = None,

@@ -196,7 +196,7 @@ def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> I
             compute=ray.data.ActorPoolStrategy(
                 size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2
             ),
-            batch_size=CHUNK_FACES,
+            batch_size=None,
             batch_format="pyarrow",
             num_cpus=1,
         )
@@ -205,4 +205,16 @@ def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> I
 
 
 def _chunks(faces: Sequence[SourceFace], size: int) -> list[Sequence[SourceFace]]:
-    return [faces[start : start + size] for start in range(0, len(faces), size)]
+    """The faces in pieces of `size`; frames of one video stay together, so that it is read once."""
+    chunks, start = [], 0
+    while start < len(faces):
+        stop = min(start + size, len(faces))
+        while stop < len(faces) and _video(faces[stop - 1]) == _video(faces[stop]) is not None:
+            stop += 1
+        chunks.append(faces[start:stop])
+        start = stop
+    return chunks
+
+
+def _video(face: SourceFace) -> tuple[Path | None, str] | None:
+    return None if face.sequence is None else (face.path, face.sequence)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,35 @@ class RowMaker:
             for image_HW3 in self._corpus.images(faces):
                 yield image_HW3, image_HW3.tobytes()
             return
-        for face in faces:
-            assert face.path is not None, "a corpus without images() gives every face a path"
-            try:
-                content = read_bytes(face.path)
-                yield decode(content), content
-            except UnreadableImageError as error:
-                yield Rejection(name=face.name, reason=error.reason, detail=error.detail)
+        for path, group in groupby(faces, key=lambda face: face.path):
+            assert path is not None, "a corpus without images() gives every face a path"
+            of_file = list(group)
+            for face, picture in zip(of_file, self._of_file(path, of_file), strict=True):
+                if isinstance(picture, UnreadableImageError):
+                    yield Rejection(name=face.name, reason=picture.reason, detail=picture.detail)
+                else:
+                    yield picture
+
+    def _of_file(
+        self, path: Path, faces: Sequence[SourceFace]
+    ) -> Iterator[tuple[np.ndarray, bytes] | UnreadableImageError]:
+        """The pictures of the faces that share a file, which is read once."""
+        done = 0
+        try:
+            if isinstance(self._corpus, corpora.PictureReader):
+                for picture in self._corpus.read_pictures(path, faces):
+                    done += 1
+                    whole = isinstance(picture, np.ndarray)
+                    yield (picture, picture.tobytes()) if whole else picture
+            else:
+                content = read_bytes(path)
+                picture = decode(content), content
+                for _ in faces:
+                    done += 1
+                    yield picture
+        except UnreadableImageError as error:
+            for _ in faces[done:]:
+                yield error
 
     def _place(self, face: SourceFace, image_HW3: np.ndarray) -> PlacedFace:
         side = self._recipe.image_size

@@ -15,7 +15,6 @@ from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
-from data_service.folds import parse_fold
 from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
@@ -90,7 +89,7 @@ def train(
         job = _new_job(
             run,
             lake,
-            fold=fold or DEFAULT_FOLD,
+            fold=fold,
             experiment=experiment,
             name=name,
             parent=parent,
@@ -108,6 +107,12 @@ def train(
     return RunResult.read(job.directory)
 
 
+def default_fold(lake: Lake) -> str:
+    """The corpus' own split where it has one, else the first of ten folds by subject."""
+    parts = set(lake.table["split"].unique().to_pylist())
+    return feed.OFFICIAL if {"train", "test"} <= parts else DEFAULT_FOLD
+
+
 def in_process(run: RunConfig) -> bool:
     """Whether the run needs neither Ray nor DeepSpeed."""
     return run.engine.workers == 1 and run.engine.zero is None
@@ -117,7 +122,7 @@ def _new_job(
     run: RunConfig,
     lake: Path,
     *,
-    fold: str,
+    fold: str | None,
     experiment: str,
     name: str | None,
     parent: str | None,
@@ -130,7 +135,7 @@ def _new_job(
         share(run.engine.workers, offered)
     opened = Lake.open(Path(lake))
     spec = catalog.load(run.system_name)
-    parse_fold(fold)
+    fold = fold or default_fold(opened)
     data = feed.prepare(run, spec, opened, fold)
     feed.check_system(run, spec, data)
     weights = first_weights(init, opened.hash, fold) if init else None

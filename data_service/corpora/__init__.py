@@ -3,7 +3,8 @@
 A corpus module has `NAME`, `DESCRIPTION` (one line), `LAYOUT` (the folder it must be given, as a
 drawing), `EXPECTED` (counts of a complete copy, by the keys of `counts`) and
 `scan(source, **options) -> Scan`, which lists the faces without opening a picture. A module that
-makes its pictures itself also has `images(faces) -> uint8 B x S x S x 3`, and needs no source.
+makes its pictures itself also has `images(faces) -> uint8 B x S x S x 3`, and needs no source; one
+whose pictures lie inside larger files has `read_pictures(path, faces)`.
 Modules whose names start with an underscore are parts of others.
 """
 
@@ -13,13 +14,15 @@ import importlib
 import inspect
 import pkgutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, get_origin, get_type_hints
+from typing import runtime_checkable as checkable
 
 import numpy as np
 
 from data_service.corpora._files import inside
+from data_service.decode import UnreadableImageError
 from data_service.schema import Scan, SourceFace
 
 
@@ -36,12 +39,24 @@ class Corpus(Protocol):
         ...
 
 
-@runtime_checkable
+@checkable
 class PictureMaker(Protocol):
     """A corpus module that makes the pictures of its faces itself."""
 
     def images(self, faces: Sequence[SourceFace]) -> np.ndarray:
         """The pictures of the faces, uint8 B x S x S x 3."""
+        ...
+
+
+@checkable
+class PictureReader(Protocol):
+    """A corpus module whose pictures lie inside larger files: videos, tables, arrays."""
+
+    def read_pictures(
+        self, path: Path, faces: Sequence[SourceFace]
+    ) -> Iterator[np.ndarray | UnreadableImageError]:
+        """The picture of each of the faces that share the file `path`, in order: uint8 H x W x 3,
+        or why there is none. Raises UnreadableImageError where the whole file is of no use."""
         ...
 
 
@@ -63,6 +78,38 @@ def option_names(corpus: Corpus) -> tuple[str, ...]:
     return tuple(inspect.signature(corpus.scan).parameters)[1:]
 
 
+def _checked(name: str, corpus: Corpus, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in the types that `scan` declares; ValueError names what is unknown or wrong."""
+    valid, types = option_names(corpus), get_type_hints(corpus.scan)
+    if unknown := sorted(set(options) - set(valid)):
+        offer = f"valid: {', '.join(valid)}" if valid else "it has none"
+        raise ValueError(f"unknown option '{unknown[0]}' of corpus {name}; {offer}")
+    return {
+        option: _typed(f"option {option} '{value}' of corpus {name}", types[option], value)
+        for option, value in options.items()
+    }
+
+
+def _typed(told: str, kind: Any, value: Any) -> Any:
+    """The value of one option as `kind`; ValueError starts with `told`."""
+    if get_origin(kind) is Literal:
+        choices = {str(choice): choice for choice in get_args(kind)}
+        if str(value) not in choices:
+            raise ValueError(f"{told}; valid: {', '.join(choices)}")
+        return choices[str(value)]
+    if kind is str:
+        return str(value)
+    fits = {
+        bool: (isinstance(value, bool), "true or false"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        float: (isinstance(value, (int, float)) and not isinstance(value, bool), "a number"),
+    }
+    fit, valid = fits.get(kind, (True, ""))
+    if not fit:
+        raise ValueError(f"{told}; valid: {valid}")
+    return value
+
+
 def scan(
     name: str, source: Path | None, options: Mapping[str, Any], *, image_size: int | None = None
 ) -> Scan:
@@ -72,12 +119,9 @@ def scan(
     Faces whose files lie outside of the source, by links, are rejected.
     """
     corpus = load(name)
-    valid = option_names(corpus)
-    if unknown := sorted(set(options) - set(valid)):
-        offer = f"valid: {', '.join(valid)}" if valid else "it has none"
-        raise ValueError(f"unknown option '{unknown[0]}' of corpus {name}; {offer}")
     if image_size is not None and isinstance(corpus, PictureMaker):
         options = {"size": image_size, **options}
+    options = _checked(name, corpus, options)
     # absolute, because a worker that reads the files stands in another folder
     source = source.absolute() if source else None
     try:

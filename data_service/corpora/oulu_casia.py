@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from data_service.corpora._files import (
     existing_folder,
@@ -35,15 +36,13 @@ EXPECTED: Mapping[str, int] = {
     "subjects": 80,
     **{f"sequences/{expression}": 80 for expression in FOLDERS.values()},
 }
-CAMERAS = ("VL", "NI")
-LIGHTS = ("Strong", "Weak", "Dark")
 
 
 def scan(
     source: Path | None,
     *,
-    camera: str = "VL",
-    light: str = "Strong",
+    camera: Literal["VL", "NI"] = "VL",
+    light: Literal["Strong", "Weak", "Dark"] = "Strong",
     frames: int = 3,
     neutral: bool = False,
 ) -> Scan:
@@ -53,9 +52,6 @@ def scan(
     ValueError for a folder without that camera and light, and for a folder that is no expression.
     """
     source = existing_folder(source, NAME, f"a folder with {camera}/{light}/P001/Anger/000.jpeg")
-    for option, value, valid in (("camera", camera, CAMERAS), ("light", light, LIGHTS)):
-        if value not in valid:
-            raise ValueError(f"option {option} '{value}' of {NAME}; valid: {', '.join(valid)}")
     if frames < 1:
         raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
     faces: list[SourceFace] = []

@@ -1,0 +1,19 @@
+"""Oulu-CASIA in miniature: one camera and light."""
+
+from pathlib import Path
+
+from data_service.corpora.oulu_casia import FOLDERS
+from data_service.schema import Expression
+from tests.corpora.pictures import face, write
+
+
+def build(root: Path) -> Path:
+    light = root / "B_OriginalImg" / "VL" / "Strong"
+    write(light / "Thumbs.db", "")
+    for subject in range(1, 5):
+        for name in ("Anger", "Happiness", "Surprise"):
+            folder = light / f"P{subject:03d}" / name
+            for frame in range(5):
+                shown = FOLDERS[name.lower()] if frame > 1 else Expression.NEUTRAL
+                write(folder / f"{frame:03d}.jpeg", face(subject, shown, frame))
+    return root

@@ -1,0 +1,72 @@
+"""Every corpus, by its existence, from a miniature tree in its real layout to a training step.
+
+The tree of a corpus is built by `build(root)` of tests/corpora/<name>.py, which may also give the
+OPTIONS that it is scanned with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_service import corpora
+from data_service.align import Aligner
+from data_service.batches import to_batch
+from data_service.ingest import ingest
+from data_service.lake import Lake
+from data_service.source import FaceSource
+from trainer import catalog, feed
+from trainer.launch import default_fold
+from trainer.loop import begin, fit
+from trainer.overrides import with_overrides
+from trainer.world import World
+
+SIDE = 56
+STEP = {"system.balance": False, "data.global_batch_images": 8, "data.image_size": 48}
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_from_a_miniature_tree_to_a_training_step(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # no detector was made for drawn faces, and its time would be most of the test's
+    monkeypatch.setattr(Aligner, "find", lambda self, image_HW3: ("centre", None))
+    tree = importlib.import_module(f"tests.corpora.{name}")
+    options = getattr(tree, "OPTIONS", {})
+    report = ingest(
+        name, tree.build(tmp_path / "source"), tmp_path / "lake", image_size=SIDE, options=options
+    )
+    assert report.faces == report.found["faces"] > 0
+    lake = Lake.open(tmp_path / "lake")
+    assert sum(lake.manifest.rejected.values()) == report.rejected
+    assert set(report.by_class) - {"unlabelled"}
+    _step(lake)
+
+
+def _step(lake: Lake) -> None:
+    """Splits the lake as `mien train` does by default and takes one step of a small recogniser."""
+    run = with_overrides(catalog.recipe("fersnet.small_single_task"), STEP)
+    run = replace(run, data=replace(run.data, classes=()))
+    spec = catalog.load("fersnet")
+    data = feed.prepare(run, spec, lake, _fold(lake))
+    sides = [data.fold.train_rows, data.fold.validation_rows, data.fold.test_rows]
+    assert all(len(rows) for rows in sides)
+    subjects = [set(lake.table["subject"].take(rows).to_pylist()) - {None} for rows in sides]
+    assert not subjects[0] & subjects[1] and not (subjects[0] | subjects[1]) & subjects[2]
+    training = begin(run, spec.build(run.system, data.info), World.alone())
+    training.stages = tuple(replace(stage, images=8) for stage in training.stages[:1])
+    plan = feed.plan_of(run, data, lake, training.stages, None)
+    source = FaceSource(lake=lake.path, plan=plan, side=48, augment=run.data.augment)
+    batch = to_batch(source.batch(0), "cpu", run.data.augment, grey=run.data.grey)
+    result = next(fit(training, iter([batch])))
+    assert result.terms and all(bool(torch.isfinite(term)) for term in result.terms.values())
+
+
+def _fold(lake: Lake) -> str:
+    """The official split, or the first of as many folds as a few subjects give."""
+    fold = default_fold(lake)
+    return fold if fold == feed.OFFICIAL else "1/2"
