@@ -38,12 +38,17 @@ def table_text(path: Path) -> str:
         return content.decode("latin-1")
 
 
-def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and the named columns, trimmed, of each row of a comma separated table.
+def table_rows(
+    path: Path, columns: Sequence[str], *, delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and trimmed cells by column of each row of a table with a header.
 
-    ValueError for a missing column or a row that is too short, with file and line.
+    ValueError where one of `columns` is missing or a row does not reach it, with file and line.
     """
-    reader = csv.reader(io.StringIO(table_text(path), newline=""), strict=True)
+    if len(delimiter) != 1:
+        raise ValueError(f"delimiter '{delimiter}'; valid: one character, or tab")
+    text = io.StringIO(table_text(path), newline="")
+    reader = csv.reader(text, strict=True, delimiter=delimiter)
     try:
         header = [name.strip() for name in next(reader, [])]
         for column in columns:
@@ -54,16 +59,18 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
                     f"{path}, line 1: column '{column}' is missing; "
                     f"found: {found[:200]}; valid header: {valid}"
                 )
-        places = {column: header.index(column) for column in columns}
+        places = {name: header.index(name) for name in header if name}
+        reach = max(places[column] for column in columns)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            if len(cells) <= max(places.values()):
+            if len(cells) <= reach:
                 raise ValueError(
                     f"{path}, line {reader.line_num}: {len(cells)} columns; "
                     f"valid: {','.join(columns)}"
                 )
-            yield reader.line_num, {name: cells[at].strip() for name, at in places.items()}
+            row = {name: cells[at].strip() for name, at in places.items() if at < len(cells)}
+            yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
 

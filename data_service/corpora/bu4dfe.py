@@ -1,0 +1,123 @@
+"""BU-4DFE (Yin et al., FG 2008): moving 3D faces, of which the textures are taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from data_service.corpora._files import (
+    existing_folder,
+    frame_number,
+    pictures,
+    visible,
+)
+from data_service.schema import Expression, Rejection, Scan, SourceFace
+
+NAME = "bu4dfe"
+DESCRIPTION = (
+    "BU-4DFE: 606 moving 3D faces of 101 subjects, 6 expressions; the textures at the peak"
+)
+LAYOUT = """\
+SOURCE/                          at most a few folders deep
+  F001/Angry/000.jpg 000.mtl 000.obj 001.jpg ...
+  F001..F058 M001..M043 / {Angry|Disgust|Fear|Happy|Sad|Surprise}
+BU_WrlViewer_V2 and the folders of landmarks (.bnd) are left alone
+options: frames=3 (around the middle of each sequence, where the expression peaks), neutral=False
+(the first frame as neutral)"""
+FOLDERS: Mapping[str, Expression] = {
+    "angry": Expression.ANGER,
+    "disgust": Expression.DISGUST,
+    "fear": Expression.FEAR,
+    "happy": Expression.HAPPINESS,
+    "sad": Expression.SADNESS,
+    "surprise": Expression.SURPRISE,
+}
+EXPECTED: Mapping[str, int] = {
+    "subjects": 101,
+    "sequences": 606,
+    **{f"sequences/{expression}": 101 for expression in FOLDERS.values()},
+}
+SUBJECT = re.compile(r"F0(?:0[1-9]|[1-4]\d|5[0-8])|M0(?:0[1-9]|[1-3]\d|4[0-3])", re.IGNORECASE)
+VIEWER = "bu_wrlviewer_v2"
+SEARCH_DEPTH = 3
+
+
+def scan(source: Path | None, *, frames: int = 3, neutral: bool = False) -> Scan:
+    """The `frames` textures in the middle of each sequence; its first as neutral, if wanted.
+
+    A sequence runs from neutral over the peak back to neutral, so that its peak is about in the
+    middle; the middle is told by the frames' numbers, which holds where some are missing. Folders
+    without textures, and of one subject's expression twice, are rejected. ValueError for a folder
+    without subjects, and for one that is no expression.
+    """
+    source = existing_folder(source, NAME, "folders such as F001/Angry/000.jpg")
+    if frames < 1:
+        raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
+    faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
+    seen: set[tuple[str, Expression]] = set()
+    for folder, expression in _sequences(source):
+        name, subject = folder.relative_to(source).as_posix(), folder.parent.name.upper()
+        files = [path for path in pictures(folder) if frame_number(path) is not None]
+        if not files:
+            rejected.append(Rejection(name=name, reason="no texture"))
+        elif (subject, expression) in seen:
+            rejected.append(Rejection(name=name, reason="sequence twice"))
+        else:
+            seen.add((subject, expression))
+            chosen = dict.fromkeys(middle(files, frames), expression)
+            if neutral:
+                chosen |= {min(files, key=_number): Expression.NEUTRAL}
+            faces += (_face(source, *frame) for frame in sorted(chosen.items()))
+    if not seen and not rejected:
+        raise ValueError(f"no folder such as F001/Angry in {source}; {NAME} has 101 subjects")
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
+
+
+def middle(files: list[Path], frames: int) -> list[Path]:
+    """The `frames` files whose numbers are next to the middle of the first and the last number."""
+    numbers = [_number(path) for path in files]
+    centre = (min(numbers) + max(numbers)) / 2
+    return sorted(sorted(files, key=lambda path: abs(_number(path) - centre))[:frames])
+
+
+def _number(path: Path) -> int:
+    return frame_number(path) or 0
+
+
+def _sequences(source: Path) -> Iterator[tuple[Path, Expression]]:
+    """The folders of expressions below folders of subjects, wherever these lie."""
+    for subject in _subjects(source, SEARCH_DEPTH):
+        for folder in filter(Path.is_dir, visible(subject)):
+            expression = FOLDERS.get(folder.name.lower())
+            if expression is not None:
+                yield folder, expression
+            elif pictures(folder):
+                raise ValueError(f"{folder}: unknown expression; valid: {', '.join(FOLDERS)}")
+
+
+def _subjects(folder: Path, depth: int) -> Iterator[Path]:
+    for path in filter(Path.is_dir, visible(folder)):
+        if SUBJECT.fullmatch(path.name):
+            if not _landmarks_alone(path):
+                yield path
+        elif depth and path.name.lower() != VIEWER:
+            yield from _subjects(path, depth - 1)
+
+
+def _landmarks_alone(subject: Path) -> bool:
+    """Whether this is the subject's folder in the archive of landmarks, which has no textures."""
+    return any(next(inner.glob("*.bnd"), None) for inner in visible(subject) if inner.is_dir())
+
+
+def _face(source: Path, path: Path, expression: Expression) -> SourceFace:
+    subject, folder = path.parts[-3:-1]
+    return SourceFace(
+        name=path.relative_to(source).as_posix(),
+        subject=subject.upper(),
+        expression=expression,
+        path=path,
+        sequence=f"{subject.upper()}/{folder}",
+        frame=frame_number(path),
+    )
