@@ -9,6 +9,7 @@ Shapes: N points, L landmarks, H height, W width, S side of the crop. Points are
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -102,6 +103,16 @@ def _averaged(image_HW3: np.ndarray, block: int) -> np.ndarray:
     return cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
 
 
+VIEWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "whole": lambda image_HW3: image_HW3,
+    "clockwise": lambda image_HW3: np.rot90(image_HW3, -1),
+    "anticlockwise": lambda image_HW3: np.rot90(image_HW3),
+    "left": lambda image_HW3: image_HW3[:, : image_HW3.shape[1] // 2],
+    "right": lambda image_HW3: image_HW3[:, image_HW3.shape[1] // 2 :],
+}
+"""Turns and halves of a picture, for cameras that lay on their side or filmed over a mirror."""
+
+
 class Aligner:
     """Places faces, by given landmarks or by its own detector; load once per process.
 
@@ -128,6 +139,17 @@ class Aligner:
         return placed_by(
             image_HW3, landmarks_L3, side, alignment=alignment, confidence=found.probability
         )
+
+    def upright(self, image_HW3: np.ndarray, views: Sequence[str]) -> np.ndarray:
+        """Of these VIEWS of a picture the one that shows the most upright frontal face, as the
+        detector's points tell; the first where it finds none in any."""
+        shown = [np.ascontiguousarray(VIEWS[view](image_HW3)) for view in views]
+        off = []
+        for view_HW3 in shown:
+            found = self._detector.detect(view_HW3, min_face_pixels=40)
+            best = main_face(found, view_HW3).points_52 if found else None
+            off.append(np.inf if best is None else off_upright(best))
+        return shown[int(np.argmin(off))]
 
     def find(self, image_HW3: np.ndarray) -> tuple[str, Detection | None]:
         """The image's main face and how it was found; ("centre", None) where there is none."""
@@ -158,6 +180,16 @@ def main_face(found: list[Detection], image_HW3: np.ndarray) -> Detection:
 def residual(points_52: np.ndarray) -> float:
     """How far five points are from the template's shape: RMS in shares of the crop's side."""
     rest_52 = moved(points_52, similarity(points_52, TEMPLATE_52)) - TEMPLATE_52
+    return float(np.sqrt(np.square(rest_52).sum(axis=1).mean()))
+
+
+def off_upright(points_52: np.ndarray) -> float:
+    """How far five points are from the template's, moved and scaled but not turned: RMS in shares
+    of the crop's side. Small for a face that is upright and seen from the front."""
+    points_52 = points_52 - points_52.mean(axis=0)
+    template_52 = TEMPLATE_52 - TEMPLATE_52.mean(axis=0)
+    scale = (points_52 * template_52).sum() / max(np.square(points_52).sum(), 1e-12)
+    rest_52 = max(scale, 0.0) * points_52 - template_52
     return float(np.sqrt(np.square(rest_52).sum(axis=1).mean()))
 
 

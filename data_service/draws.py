@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from data_service import seeds
+from data_service import columns, seeds
 from data_service.folds import Fold, class_codes
 from data_service.needs import DataNeeds
 from data_service.partners import Candidates, Samples
 from data_service.schema import Expression
+
+Labels = Literal["given", "votes"]
+"""Whether a sample has its face's own class, or one drawn anew from the votes on the face."""
 
 
 class LakeRows:
@@ -27,7 +30,9 @@ class LakeRows:
     so is a row whose sitting is not known.
     """
 
-    def __init__(self, table: pa.Table, fold: Fold, classes: Sequence[Expression]) -> None:
+    def __init__(
+        self, table: pa.Table, fold: Fold, classes: Sequence[Expression], labels: Labels = "given"
+    ) -> None:
         self.count = table.num_rows
         self.classes = tuple(classes)
         self.train = np.zeros(self.count, bool)
@@ -42,6 +47,7 @@ class LakeRows:
         alone = len(subjects) + np.arange(self.count)
         self.group_of_row = np.where(known, self.subject_of_row, alone)
         self.sitting_of_row = _sittings(table["sitting"], self.subject_of_row)
+        self.votes_NK = columns.votes(table, classes) if labels == "votes" else None
 
 
 def _sittings(sittings: pa.ChunkedArray, subject_of_row: np.ndarray) -> np.ndarray:
@@ -99,6 +105,8 @@ class StageDraws:
         rows_B[~synthetic_B] = self._real_rows((slot_B - before_B)[~synthetic_B])
         rows_B[synthetic_B] = self._synthetic_rows(before_B[synthetic_B])
         class_B, source_B = self._class_and_source(rows_B, synthetic_B)
+        if self._lake.votes_NK is not None:
+            class_B = self._voted(self._lake.votes_NK, key_B, rows_B, class_B)
         group_B = self._lake.group_of_row[source_B]
         samples = Samples(
             key_B=key_B,
@@ -196,6 +204,23 @@ class StageDraws:
         class_B[synthetic_B] = self._pool.class_of_row[pool_B]
         class_B[~synthetic_B] = self._lake.class_of_row[rows_B[~synthetic_B]]
         return class_B, source_B
+
+    def _voted(
+        self, votes_NK: np.ndarray, key_B: np.ndarray, rows_B: np.ndarray, class_B: np.ndarray
+    ) -> np.ndarray:
+        """A class of the stage drawn for each sample in proportion to its face's votes; the own
+        class where there are none. In the mean the loss is that on soft labels.
+
+        Source: Barsoum et al., ICMI 2016 (probabilistic label drawing).
+        """
+        voted_B = class_B.copy()
+        real = np.flatnonzero(rows_B < self._lake.count)
+        sums_RK = votes_NK[rows_B[real]][:, self._classes].cumsum(axis=1)
+        drawn_R = seeds.uniforms(key_B[real], "vote") * sums_RK[:, -1]
+        place_R = (sums_RK <= drawn_R[:, None]).sum(axis=1)
+        known = sums_RK[:, -1] > 0
+        voted_B[real[known]] = self._classes[place_R[known]]
+        return voted_B
 
     def _targets(
         self, key_B: np.ndarray, class_B: np.ndarray, partner_class: dict[str, np.ndarray]

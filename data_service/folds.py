@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from data_service import seeds
+from data_service import corpora, seeds
 from data_service.manifest import blake
 from data_service.schema import Expression
 
@@ -83,9 +83,11 @@ def make_folds(
 ) -> tuple[Fold, ...]:
     """Divides the subjects of a lake's table into folds, each tested in exactly one.
 
-    Every fold's test faces have about the same number of each class; of the other subjects about
-    one in eight validates, chosen the same way. With `classes` only rows of these are used, without
-    all, unlabelled ones too. ValueError where there are too few subjects.
+    Every fold's test faces have about the same number of each class, unless the literature on the
+    corpus divides its subjects in order of their names (`FOLDS` of its module): interval, every
+    N-th subject, or blocks of subjects that follow each other. Of the other subjects about one in
+    eight validates, chosen so that each class has about its share. With `classes` only rows of
+    these are used, without all, unlabelled ones too. ValueError where there are too few subjects.
     """
     if num_folds < 2:
         raise ValueError(f"{num_folds} folds: at least 2 are needed")
@@ -95,7 +97,9 @@ def make_folds(
             f"{num_folds} folds need at least {num_folds + 1} subjects; the chosen rows have "
             f"{len(groups.counts)}"
         )
-    part_of_group = _deal(groups.counts, num_folds)
+    part_of_group = _in_order(groups, num_folds, _rule(table))
+    if part_of_group is None:
+        part_of_group = _deal(groups.counts, num_folds)
     folds = []
     for part in range(num_folds):
         tested = part_of_group == part
@@ -132,12 +136,31 @@ def official_split(
     return _fold(1, 1, rows[kept], groups.of_row[kept], marked["test"], validates)
 
 
+def _rule(table: pa.Table) -> str | None:
+    """How the literature on the table's corpus divides its subjects; None without such a rule."""
+    names = table["corpus"].unique().to_pylist() if "corpus" in table.column_names else []
+    if len(names) != 1 or names[0] not in corpora.names():
+        return None
+    return getattr(corpora.load(names[0]), "FOLDS", None)
+
+
+def _in_order(groups: _Groups, num_folds: int, rule: str | None) -> np.ndarray | None:
+    """The part of each group by the place of its name among all names; None without a rule."""
+    if rule == "interval":
+        return groups.place % num_folds
+    if rule == "blocks":
+        return groups.place * num_folds // len(groups.place)
+    return None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Groups:
-    """Subjects in a seeded order: `counts` per subject and class, and the subject of each row."""
+    """Subjects in a seeded order: `counts` per subject and class, the subject of each row, and the
+    `place` of each subject in order of name."""
 
     counts: np.ndarray
     of_row: np.ndarray
+    place: np.ndarray
 
 
 def _groups(
@@ -153,7 +176,7 @@ def _groups(
     rank[order] = np.arange(len(order))
     counts = np.zeros((len(names), int(codes.max(initial=0)) + 2), np.int64)
     np.add.at(counts, (rank[of_row], codes[rows] + 1), 1)
-    return rows, _Groups(counts=counts, of_row=rank[of_row])
+    return rows, _Groups(counts=counts, of_row=rank[of_row], place=order)
 
 
 def _deal(counts_GK: np.ndarray, num_parts: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import seeds
-from data_service.draws import LakeRows, PoolRows, StageDraws
+from data_service.draws import Labels, LakeRows, PoolRows, StageDraws
 from data_service.folds import Fold
 from data_service.needs import DataNeeds
 from data_service.schema import Expression
@@ -83,6 +83,10 @@ class Plan:
     epochs too; after any number of samples their share is exact, rounded down. A new stage starts
     new epochs. Only training rows of the fold, and faces made from them, are ever drawn.
 
+    With `labels` votes a sample's class is drawn anew, each time that its face is shown, in
+    proportion to the votes on the face; a face without votes keeps its own class. Epochs and
+    rounds of `balance` count faces and classes as they are given.
+
     `pool` is the table of a sealed pool (source_row, expression); a stage with a share of synthetic
     faces cannot be stepped without one.
     """
@@ -96,13 +100,14 @@ class Plan:
         batch_images: int,
         seed: int,
         pool: pa.Table | None = None,
+        labels: Labels = "given",
     ) -> None:
         if not stages or not classes or batch_images < 1:
             raise ValueError("a plan needs a stage, a class and a batch of at least one image")
         self.classes = tuple(classes)
         self.stages = tuple(stages)
         self.seed = seed
-        self._lake = LakeRows(table, fold, self.classes)
+        self._lake = LakeRows(table, fold, self.classes, labels)
         self._pool = None if pool is None else PoolRows(pool, self._lake)
         self._batches = [stage.needs.batch_images or batch_images for stage in stages]
         num_steps = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from data_service import corpora
 from data_service.align import Aligner, PlacedFace, as_delivered
+from data_service.corpora._files import is_picture
 from data_service.decode import UnreadableImageError, decode, grey, read_bytes
 from data_service.schema import (
     THUMBNAIL_PIXELS,
@@ -54,7 +56,6 @@ class RowMaker:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._corpus = corpora.load(recipe.corpus)
-        self._aligner: Aligner | None = None
 
     def rows(self, faces: Sequence[SourceFace]) -> tuple[pa.Table, list[Rejection]]:
         """Rows (`face_schema`) of the faces that can be read, and the others with reasons."""
@@ -65,6 +66,7 @@ class RowMaker:
                 rejected.append(picture)
             else:
                 image_HW3, content = picture
+                image_HW3 = self._view(face, image_HW3)
                 placed = self._place(face, image_HW3)
                 made.append(self._row(face, placed, content, image_HW3))
         return self._table(made), rejected
@@ -91,7 +93,7 @@ class RowMaker:
         """The pictures of the faces that share a file, which is read once."""
         done = 0
         try:
-            if isinstance(self._corpus, corpora.PictureReader):
+            if isinstance(self._corpus, corpora.PictureReader) and not is_picture(path):
                 for picture in self._corpus.read_pictures(path, faces):
                     done += 1
                     whole = isinstance(picture, np.ndarray)
@@ -106,13 +108,20 @@ class RowMaker:
             for _ in faces[done:]:
                 yield error
 
+    def _view(self, face: SourceFace, image_HW3: np.ndarray) -> np.ndarray:
+        """The picture, or the part or turn of it that shows the face upright and from the front."""
+        views = face.options.get("views")
+        return self._aligner.upright(image_HW3, views) if views else image_HW3
+
     def _place(self, face: SourceFace, image_HW3: np.ndarray) -> PlacedFace:
         side = self._recipe.image_size
         if self._recipe.aligned:
             return as_delivered(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
-        if self._aligner is None:
-            self._aligner = Aligner()
         return self._aligner.place(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
+
+    @cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner()
 
     def _row(
         self, face: SourceFace, placed: PlacedFace, content: bytes, image_HW3: np.ndarray

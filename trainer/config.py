@@ -46,13 +46,16 @@ def weight(
 class DataConfig:
     """What is streamed: `image_size` is the side of the crop that the networks see.
 
-    `classes` empty means every class of the lake. `stream` ray runs one Ray Data execution per
-    worker, local a thread; auto takes ray for several workers.
+    `classes` empty means every class of the lake. With `labels` votes a face's class is drawn anew
+    from the votes on it each time that it is shown (FER+); validation and test keep the given one.
+    `stream` ray runs one Ray Data execution per worker, local a thread; auto takes ray for several
+    workers.
     """
 
     image_size: int = 48
     global_batch_images: int = knob(32, bounds=(1, 65536), doc="images of a step, over all workers")
     classes: tuple[Expression, ...] = ()
+    labels: Literal["given", "votes"] = "given"
     grey: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stream: Literal["auto", "ray", "local"] = "auto"

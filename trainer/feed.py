@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from data_service import columns
 from data_service.batches import to_batch
 from data_service.folds import Fold, class_codes, make_folds, official_split, parse_fold
 from data_service.lake import Lake
@@ -61,6 +62,8 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
         parse_fold(fold)
     lake.require_size(run.data.image_size)
     classes = classes_of(run, lake.manifest.classes)
+    if run.data.labels == "votes" and not columns.votes(lake.table, classes).any():
+        raise ValueError(f"data.labels is votes, but {lake.path} has no votes; valid: given")
     rows = split(lake, fold, classes)
     needs = spec.data(run.system)
     subjects = set(lake.table["subject"].take(rows.train_rows).to_pylist()) - {None}
@@ -156,6 +159,7 @@ def plan_of(
         run.data.global_batch_images,
         run.seed,
         None if pool is None else pool.table,
+        run.data.labels,
     )
 
 

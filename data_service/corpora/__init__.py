@@ -2,9 +2,10 @@
 
 A corpus module has `NAME`, `DESCRIPTION` (one line), `LAYOUT` (the folder it must be given, as a
 drawing), `EXPECTED` (counts of a complete copy, by the keys of `counts`) and
-`scan(source, **options) -> Scan`, which lists the faces without opening a picture. A module that
-makes its pictures itself also has `images(faces) -> uint8 B x S x S x 3`, and needs no source; one
-whose pictures lie inside larger files has `read_pictures(path, faces)`.
+`scan(source, **options) -> Scan`, which lists the faces without opening a picture. Some have more:
+`FOLDS`, interval or blocks, where the literature divides the subjects by such a rule;
+`images(faces) -> uint8 B x S x S x 3` where the module makes its pictures itself, and needs no
+source; `read_pictures(path, faces)` where the pictures lie inside larger files.
 Modules whose names start with an underscore are parts of others.
 """
 

@@ -125,8 +125,12 @@ def visible(folder: Path) -> list[Path]:
 
 def pictures(folder: Path) -> list[Path]:
     """The picture files of a folder in order of name; none where there is no folder."""
-    entries = visible(folder) if folder.is_dir() else []
-    return [path for path in entries if path.suffix.lower() in PICTURE_SUFFIXES]
+    return list(filter(is_picture, visible(folder) if folder.is_dir() else []))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file's name is that of a picture."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def frame_number(path: Path) -> int | None:

@@ -45,6 +45,8 @@ EXPECTED: Mapping[str, int] = {
     "sequences/sadness": 28,
     "sequences/surprise": 83,
 }
+FOLDS = "interval"
+"""Every tenth subject in order of name is tested together (Liu et al., ACCV 2014)."""
 NUM_LANDMARKS = 68
 
 

@@ -32,6 +32,8 @@ FOLDERS: Mapping[str, Expression] = {
     "sadness": Expression.SADNESS,
     "surprise": Expression.SURPRISE,
 }
+FOLDS = "blocks"
+"""Eight subjects that follow each other in order of name are tested together."""
 EXPECTED: Mapping[str, int] = {
     "subjects": 80,
     **{f"sequences/{expression}": 80 for expression in FOLDERS.values()},

@@ -163,3 +163,22 @@ def test_the_official_split():
         official_split(table(["a", "a", "b"], ["fear"] * 3, ["train", "test", "test"]))
     with pytest.raises(ValueError, match="no row is marked 'test'"):
         official_split(table(["a", "b"], ["fear"] * 2, ["train", "train"]))
+
+
+@pytest.mark.parametrize(
+    ("corpus", "tested"),
+    [("ckplus", [0, 10, 20]), ("oulu_casia", [0, 1, 2]), ("photos", None), ("gone", None)],
+)
+def test_the_rule_of_the_literature_divides_a_corpus(corpus, tested):
+    subjects = [f"S{number:03d}" for number in range(30) for _ in range(3)]
+    faces = table(subjects, ["anger", "fear", "neutral"] * 30)
+    faces = faces.append_column("corpus", pa.array([corpus] * len(faces)))
+    folds = make_folds(faces, 10)
+    assert {len(subjects_of(fold.test_rows, faces)) for fold in folds} == {3}
+    assert sum(len(fold.test_rows) for fold in folds) == len(faces)
+    found = [int(name[1:]) for name in sorted(subjects_of(folds[0].test_rows, faces))]
+    assert (found == tested) == (tested is not None)
+    for fold in folds:
+        sides = [fold.train_rows, fold.validation_rows, fold.test_rows]
+        named = [subjects_of(rows, faces) for rows in sides]
+        assert all(named) and sum(map(len, named)) == 30

@@ -309,3 +309,52 @@ def test_plans_that_cannot_be():
     stages = [StagePlan(images=9, needs=DataNeeds(balance=True))]
     with pytest.raises(ValueError, match="no training face of anger, happiness"):
         Plan(lake, fold_of(60), CLASSES, stages, 8, 0)
+
+
+def voted_plan(votes, *, labels="votes", classes=CLASSES, seed=3, **needs):
+    """A plan over faces that are all given as anger, with these votes on each."""
+    rows = len(votes)
+    faces = table(rows).set_column(3, "expression", pa.array(["anger"] * rows))
+    counts = pa.array([list(one.items()) for one in votes], pa.map_(pa.string(), pa.float32()))
+    train = Fold(
+        index=1,
+        num_folds=2,
+        train_rows=np.arange(rows),
+        validation_rows=np.arange(0),
+        test_rows=np.arange(0),
+    )
+    stages = [StagePlan(images=4000, needs=DataNeeds(**needs))]
+    faces = faces.append_column("votes", counts)
+    return Plan(faces, train, classes, stages, 40, seed, labels=labels)
+
+
+def classes_by_row(plan):
+    found = {}
+    for number in range(plan.num_steps):
+        step = plan.step(number)
+        for row, label in zip(step.rows, step.expression, strict=True):
+            found.setdefault(int(row), []).append(int(label))
+    return found
+
+
+def test_voted_classes_come_as_often_as_they_have_votes():
+    votes = [{"anger": 2.0, "fear": 6.0, "neutral": 5.0}, {"happiness": 7.0}, {}, {"neutral": 9.0}]
+    found = classes_by_row(voted_plan(votes))
+    assert {row: len(labels) for row, labels in found.items()} == dict.fromkeys(range(4), 1000)
+    share = np.bincount(found[0], minlength=3) / 1000
+    # three standard deviations of a share of 1/4 of 1,000
+    assert abs(share - [0.25, 0.75, 0.0]).max() < 3 * (0.25 * 0.75 / 1000) ** 0.5
+    assert set(found[1]) == {2}  # all votes for happiness
+    assert set(found[2]) == {0} == set(found[3])  # no votes for the run's classes: as given
+
+
+def test_voted_classes_change_nothing_else_and_any_step_can_be_had_alone():
+    votes = [{"anger": 5.0, "fear": 5.0}] * 12
+    voted, given_plan = voted_plan(votes), voted_plan(votes, labels="given")
+    alone = voted_plan(votes).step(57)
+    assert equal(alone, voted.step(57))
+    np.testing.assert_array_equal(alone.rows, given_plan.step(57).rows)
+    assert set(given_plan.step(57).expression) == {0} < set(alone.expression)
+    np.testing.assert_array_equal(alone.target_expression, alone.expression)
+    few = voted_plan(votes, classes=CLASSES[:1])
+    assert set(few.step(3).expression) == {0}

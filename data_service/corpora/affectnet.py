@@ -1,0 +1,243 @@
+"""AffectNet (Mollahosseini et al., IEEE Transactions on Affective Computing 10(1), 2019)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from data_service.corpora._arrays import small_numbers
+from data_service.corpora._files import (
+    existing_folder,
+    folders_named,
+    path_below,
+    pictures,
+    why_no_file,
+)
+from data_service.corpora._points import landmarks
+from data_service.corpora._trees import file_named
+from data_service.schema import Expression, Rejection, Scan, SourceFace
+
+NAME = "affectnet"
+DESCRIPTION = "AffectNet: faces from the web with expression, valence and arousal, 8 expressions"
+LAYOUT = """\
+SOURCE/               the first delivery, unpacked, at most a few folders deep
+  .../training.csv validation.csv            of Manually_Annotated_file_lists, or
+  .../automatically_annotated.csv            of Automatically_Annotated_file_lists
+    subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,
+    arousal                                  (the header may be missing)
+  .../Manually_Annotated_Images/689/737d....jpg    or Automatically_Annotated_Images/...
+or the second
+  .../train_set|val_set/images/0.jpg  annotations/0_exp.npy 0_val.npy 0_aro.npy 0_lnd.npy
+split: train; validation is test, because no test part is published. There are no subjects.
+options: annotated=manual or automatic (first delivery)"""
+CODES: Mapping[int, Expression] = {
+    0: Expression.NEUTRAL,
+    1: Expression.HAPPINESS,
+    2: Expression.SADNESS,
+    3: Expression.SURPRISE,
+    4: Expression.FEAR,
+    5: Expression.DISGUST,
+    6: Expression.ANGER,
+    7: Expression.CONTEMPT,
+}
+WITHOUT = {8: "no expression", 9: "expression uncertain", 10: "no face"}
+"""Codes of pictures that are not used, and the reasons that they are refused with."""
+EXPECTED: Mapping[str, int] = {"faces": 291_651, "split/train": 287_651, "split/test": 4_000}
+EXPECTED_SECOND: Mapping[str, int] = {
+    "faces": 291_650,
+    "split/train": 287_651,
+    "split/test": 3_999,
+}
+COLUMNS = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
+NUM_LANDMARKS = 68
+MISSING = -2.0
+"""Valence and arousal where nobody gave any."""
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "manual": {"training.csv": "train", "validation.csv": "test"},
+    "automatic": {"automatically_annotated.csv": "train"},
+}
+IMAGES: Mapping[str, str] = {
+    "manual": "Manually_Annotated_Images",
+    "automatic": "Automatically_Annotated_Images",
+}
+SETS: Mapping[str, str] = {"train_set": "train", "val_set": "test"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotated:
+    """What is told of one picture, as it stands in the corpus."""
+
+    name: str
+    path: Path | None
+    split: str
+    code: str
+    valence: str
+    arousal: str
+    points: Any
+    box: tuple[str, ...] = ()
+    where: str = ""
+
+
+def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "manual") -> Scan:
+    """The faces of either delivery; pictures without one of the eight expressions are rejected.
+
+    ValueError for a folder that has neither delivery, and for a table with other columns.
+    """
+    source = existing_folder(source, NAME, "a folder with training.csv or train_set/annotations/")
+    expected = EXPECTED if annotated == "manual" else {}
+    told = _first(source, annotated)
+    if told is None:
+        told, expected = _second(source), EXPECTED_SECOND
+    faces: dict[str, SourceFace] = {}
+    rejected: list[Rejection] = []
+    for one in told:
+        reason = _why_not(one) or ("listed twice" if one.name in faces else None)
+        if reason is None:
+            faces[one.name] = _face(one)
+        else:
+            rejected.append(Rejection(name=one.name, reason=reason, detail=one.where))
+    return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
+
+
+def _first(source: Path, annotated: str) -> Iterator[Annotated] | None:
+    """The rows of the first delivery's tables; None where the source has none of them."""
+    tables = {file_named(source, name): split for name, split in TABLES[annotated].items()}
+    found = {table: split for table, split in tables.items() if table is not None}
+    if not found:
+        return None
+    images = next(iter(folders_named(source, IMAGES[annotated])), None)
+    if images is None:
+        raise ValueError(f"no folder {IMAGES[annotated]} in {source}; {NAME} needs its pictures")
+    return (one for table, split in found.items() for one in _rows(table, images, split))
+
+
+def _rows(table: Path, images: Path, split: str) -> Iterator[Annotated]:
+    with table.open(newline="", encoding="latin-1") as file:
+        for line, cells in enumerate(csv.reader(file), start=1):
+            cells = [cell.strip() for cell in cells]
+            if not any(cells) or (line == 1 and _is_header(table, cells)):
+                continue
+            where = f"{table.name}, line {line}"
+            if len(cells) != len(COLUMNS):
+                raise ValueError(
+                    f"{table}, line {line}: {len(cells)} columns; valid: {','.join(COLUMNS)}"
+                )
+            name, path = path_below(images, cells[0])
+            yield Annotated(
+                name=name,
+                path=path,
+                split=split,
+                code=cells[6],
+                valence=cells[7],
+                arousal=cells[8],
+                points=cells[5].split(";"),
+                box=tuple(cells[1:5]),
+                where=where,
+            )
+
+
+def _is_header(table: Path, cells: Sequence[str]) -> bool:
+    """Whether the first row names the columns. ValueError where it names others."""
+    names = [cell.removeprefix("ï»¿").lower() for cell in cells]
+    if names == [column.lower() for column in COLUMNS]:
+        return True
+    if "expression" in names:
+        found = ",".join(cells)[:120]
+        raise ValueError(f"{table}, line 1: header '{found}'; valid: {','.join(COLUMNS)}")
+    return False
+
+
+def _second(source: Path) -> Iterator[Annotated]:
+    """The pictures of the second delivery, each with its small files of numbers."""
+    folders = {name: next(iter(folders_named(source, name)), None) for name in SETS}
+    if not any(folders.values()):
+        raise ValueError(
+            f"neither training.csv nor train_set/annotations in {source}; see `mien corpora`"
+        )
+    for name, folder in folders.items():
+        if folder is not None:
+            for path in pictures(folder / "images"):
+                yield _with_arrays(path, folder / "annotations", SETS[name])
+
+
+def _with_arrays(path: Path, annotations: Path, split: str) -> Annotated:
+    texts, where = {}, ""
+    for kind in ("exp", "val", "aro", "lnd"):
+        file = annotations / f"{path.stem}_{kind}.npy"
+        try:
+            texts[kind] = small_numbers(file)
+        except FileNotFoundError:
+            texts[kind], where = None, where or f"{file.name} missing"
+        except ValueError as error:
+            texts[kind], where = None, where or f"{file.name}: {error}"
+    return Annotated(
+        name="/".join(path.parts[-3:]),
+        path=path,
+        split=split,
+        code=_one(texts["exp"]),
+        valence=_one(texts["val"]),
+        arousal=_one(texts["aro"]),
+        points=() if texts["lnd"] is None else texts["lnd"],
+        where=where,
+    )
+
+
+def _one(numbers: Any) -> str:
+    return "" if numbers is None or numbers.size != 1 else str(numbers.item())
+
+
+def _why_not(one: Annotated) -> str | None:
+    """Why a picture is no face of the corpus; None where it is one."""
+    if one.path is None:
+        return "path outside the source"
+    code = _number(one.code)
+    if code is None or code not in {*CODES, *WITHOUT}:
+        return "unknown expression code"
+    return WITHOUT.get(int(code)) or why_no_file(one.path)
+
+
+def _face(one: Annotated) -> SourceFace:
+    feelings = {"valence": _number(one.valence), "arousal": _number(one.arousal)}
+    return SourceFace(
+        name=one.name,
+        subject=None,
+        expression=CODES[int(float(one.code))],
+        path=one.path,
+        split=one.split,
+        landmarks_L3=landmarks(one.points, NUM_LANDMARKS),
+        box=_box(one.box),
+        attributes={
+            name: value
+            for name, value in feelings.items()
+            if value is not None and value != MISSING
+        },
+    )
+
+
+def _box(cells: Sequence[str]) -> tuple[float, float, float, float] | None:
+    """The face's box; None where a side is not positive or something is not a number."""
+    numbers = [number for number in map(_number, cells) if number is not None]
+    if len(numbers) != 4 or min(numbers[2:]) <= 0:
+        return None
+    return (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        number = float(text)
+        return number if abs(number) < 1e9 else None
+    return None

@@ -1,0 +1,107 @@
+"""Radboud Faces Database, RaFD (Langner et al., Cognition and Emotion 24(8), 2010)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from data_service.corpora._files import existing_folder, pictures, visible
+from data_service.schema import Expression, Rejection, Scan, SourceFace
+
+NAME = "rafd"
+DESCRIPTION = "RaFD: 67 models, 8 expressions, 3 directions of gaze, 5 cameras, in a studio"
+LAYOUT = """\
+SOURCE/               pictures in it or in its folders
+  Rafd090_28_Caucasian_male_angry_frontal.jpg
+  camera 000 045 090 135 180, model, Caucasian|Moroccan|Kid, female|male, expression, gaze
+expressions: angry contemptuous disgusted fearful happy neutral sad surprised
+options: cameras=90 (the frontal one; several as 45,90,135), gaze=all (or frontal, left, right)"""
+EXPRESSIONS: Mapping[str, Expression] = {
+    "angry": Expression.ANGER,
+    "contemptuous": Expression.CONTEMPT,
+    "disgusted": Expression.DISGUST,
+    "fearful": Expression.FEAR,
+    "happy": Expression.HAPPINESS,
+    "neutral": Expression.NEUTRAL,
+    "sad": Expression.SADNESS,
+    "surprised": Expression.SURPRISE,
+}
+CAMERAS = (0, 45, 90, 135, 180)
+GAZES = ("frontal", "left", "right")
+NUM_MODELS = 67
+EXPECTED: Mapping[str, int] = {"subjects": NUM_MODELS, "faces": 1_608}
+"""Of the frontal camera; `scan` tells what the chosen cameras and gazes would have."""
+FILE = re.compile(
+    r"rafd(?P<camera>000|045|090|135|180)_(?P<model>\d{1,2})_"
+    r"(?P<group>caucasian|moroccan|kid)_(?P<sex>female|male)_"
+    rf"(?P<expression>{'|'.join(EXPRESSIONS)})_(?P<gaze>{'|'.join(GAZES)})\.[^.]+",
+    re.IGNORECASE,
+)
+
+
+def scan(
+    source: Path | None,
+    *,
+    cameras: str = "90",
+    gaze: Literal["all", "frontal", "left", "right"] = "all",
+) -> Scan:
+    """The pictures of those cameras and directions of gaze; files with another name are rejected.
+
+    ValueError for an unknown camera and for a folder without any such picture.
+    """
+    source = existing_folder(source, NAME, "a folder with Rafd090_28_Caucasian_male_angry_*.jpg")
+    chosen = _cameras(cameras)
+    faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
+    seen: set[str] = set()
+    for path in _files(source):
+        name = path.relative_to(source).as_posix()
+        match = FILE.fullmatch(path.name)
+        if match is None:
+            rejected.append(Rejection(name=name, reason="name is not RaFD's"))
+        elif path.name.lower() in seen:
+            rejected.append(Rejection(name=name, reason="listed twice"))
+        elif int(match["camera"]) in chosen and gaze in ("all", match["gaze"].lower()):
+            seen.add(path.name.lower())
+            faces.append(_face(name, path, match))
+    if not faces and not rejected:
+        raise ValueError(
+            f"no Rafd*_*.jpg of cameras {cameras}, gaze {gaze} in {source}; see `mien corpora`"
+        )
+    per_model = len(chosen) * (len(GAZES) if gaze == "all" else 1)
+    expected = {"subjects": NUM_MODELS, "faces": NUM_MODELS * len(EXPRESSIONS) * per_model}
+    expected |= {f"faces/{one}": NUM_MODELS * per_model for one in EXPRESSIONS.values()}
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=expected)
+
+
+def _cameras(text: str) -> set[int]:
+    try:
+        chosen = {int(part) for part in text.split(",")}
+    except ValueError:
+        chosen = set()
+    if not chosen or not chosen <= set(CAMERAS):
+        valid = ", ".join(map(str, CAMERAS))
+        raise ValueError(f"option cameras '{text}' of {NAME}; valid: some of {valid}, with commas")
+    return chosen
+
+
+def _files(source: Path) -> list[Path]:
+    folders = [path for path in visible(source) if path.is_dir()]
+    return [path for folder in (source, *folders) for path in pictures(folder)]
+
+
+def _face(name: str, path: Path, match: re.Match[str]) -> SourceFace:
+    return SourceFace(
+        name=name,
+        subject=f"model {int(match['model']):02d}",
+        expression=EXPRESSIONS[match["expression"].lower()],
+        path=path,
+        sitting=f"camera {match['camera']}",
+        attributes={
+            "camera": float(match["camera"]),
+            "female": float(match["sex"].lower() == "female"),
+            "kid": float(match["group"].lower() == "kid"),
+        },
+    )

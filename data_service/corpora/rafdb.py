@@ -1,0 +1,115 @@
+"""RAF-DB, the basic expressions (Li et al., CVPR 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from data_service.corpora._files import existing_folder, folders_named, listed_faces, table_text
+from data_service.corpora._points import landmarks
+from data_service.corpora._trees import class_folders, file_named
+from data_service.schema import Expression, Scan, SourceFace
+
+NAME = "rafdb"
+DESCRIPTION = "RAF-DB, basic expressions: 15,339 faces from the web, 7 expressions"
+LAYOUT = """\
+SOURCE/               aligned.zip or original.zip unpacked, at most a few folders deep
+  .../EmoLabel/list_patition_label.txt                train_00001.jpg 5
+  .../Image/aligned/train_00001_aligned.jpg           or Image/original/train_00001.jpg, with
+  .../Annotation/manual/train_00001_manu_attri.txt    five lines of x y (optional)
+or train|test/1..7/*.jpg, a folder for each code
+split: train and test of the authors; there are no subjects.
+options: images=aligned or original"""
+CODES: Mapping[int, Expression] = {
+    1: Expression.SURPRISE,
+    2: Expression.FEAR,
+    3: Expression.DISGUST,
+    4: Expression.HAPPINESS,
+    5: Expression.SADNESS,
+    6: Expression.ANGER,
+    7: Expression.NEUTRAL,
+}
+EXPECTED: Mapping[str, int] = {
+    "faces": 15_339,
+    "split/train": 12_271,
+    "split/test": 3_068,
+    "faces/surprise": 1_619,
+    "faces/fear": 355,
+    "faces/disgust": 877,
+    "faces/happiness": 5_957,
+    "faces/sadness": 2_460,
+    "faces/anger": 867,
+    "faces/neutral": 3_204,
+}
+LISTS = ("list_patition_label.txt", "list_partition_label.txt")
+"""The owners' spelling, and the one that people mend it to."""
+SPLITS = ("train", "test")
+
+
+def scan(source: Path | None, *, images: Literal["aligned", "original"] = "aligned") -> Scan:
+    """The listed faces. ValueError for a folder without list and pictures, and for a damaged list.
+
+    Original pictures often show several people: the owners' five points tell whose face it is.
+    """
+    source = existing_folder(source, NAME, f"a folder with EmoLabel/{LISTS[0]} and Image/{images}")
+    table = file_named(source, *LISTS, *(f"EmoLabel/{name}" for name in LISTS))
+    if table is None:
+        return _folders(source)
+    pictures = next(iter(folders_named(source, images)), None)
+    if pictures is None:
+        raise ValueError(f"no folder {images} in {source}; {NAME} needs Image/{images}/*.jpg")
+    points = None
+    if images == "original":
+        points = file_named(source, "Annotation/manual/train_00001_manu_attri.txt")
+    ending = "_aligned" if images == "aligned" else ""
+    return listed_faces(pictures, _rows(table, ending, points and points.parent), EXPECTED)
+
+
+def _rows(table: Path, ending: str, points: Path | None) -> Iterator[tuple[int, SourceFace]]:
+    for line, text in enumerate(table_text(table).splitlines(), start=1):
+        if not text.strip():
+            continue
+        file, _, code = text.strip().rpartition(" ")
+        stem, split = Path(file.strip()).stem, file.partition("_")[0]
+        if split not in SPLITS or not code.isdecimal() or int(code) not in CODES:
+            valid = ", ".join(f"{number} {expression}" for number, expression in CODES.items())
+            raise ValueError(
+                f"{table}, line {line}: '{text[:60]}'; valid: train_N.jpg or test_N.jpg and {valid}"
+            )
+        yield (
+            line,
+            SourceFace(
+                name=f"{stem}{ending}{Path(file).suffix}",
+                subject=None,
+                expression=CODES[int(code)],
+                split=split,
+                landmarks_L3=_points(points / f"{stem}_manu_attri.txt") if points else None,
+            ),
+        )
+
+
+def _points(path: Path):
+    """The five points that people set, from the first five lines; None without whole ones."""
+    lines = path.read_text("latin-1").splitlines()[:5] if path.is_file() else []
+    return landmarks([cell for line in lines for cell in line.split()], 5)
+
+
+def _folders(source: Path) -> Scan:
+    names = {str(code): expression for code, expression in CODES.items()}
+    faces: list[SourceFace] = []
+    for split in SPLITS:
+        for folder in folders_named(source, split)[:1]:
+            faces += (
+                SourceFace(
+                    name=path.relative_to(source).as_posix(),
+                    subject=None,
+                    expression=expression,
+                    path=path,
+                    split=split,
+                )
+                for path, expression in class_folders(folder, names)
+            )
+    if not faces:
+        raise ValueError(f"neither {LISTS[0]} nor train/1/*.jpg in {source}; {NAME} needs one")
+    return Scan(faces=tuple(faces), expected=EXPECTED)

@@ -1,0 +1,283 @@
+"""RAF-DB, SFEW, RaFD, AffectNet and TFD on miniature trees with the quirks of real copies."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from data_service import corpora
+from data_service.corpora import affectnet, rafd, rafdb, sfew, tfd
+from data_service.corpora._arrays import mat_numbers, small_numbers
+from data_service.corpora._points import landmarks
+from data_service.schema import Expression
+from tests.corpora import affectnet as affectnet_tree
+from tests.corpora import rafd as rafd_tree
+from tests.corpora import rafdb as rafdb_tree
+from tests.corpora import sfew as sfew_tree
+from tests.corpora import tfd as tfd_tree
+from tests.corpora.pictures import write
+
+
+def reasons(scan) -> Counter:
+    return Counter(one.reason for one in scan.rejected)
+
+
+def parts(scan) -> Counter:
+    return Counter(one.split for one in scan.faces)
+
+
+# RAF-DB
+
+
+@pytest.fixture(scope="module")
+def raf(tmp_path_factory) -> Path:
+    return rafdb_tree.build(tmp_path_factory.mktemp("rafdb"))
+
+
+def test_rafdb_reads_its_list(raf):
+    scan = corpora.scan("rafdb", raf, {})
+    assert parts(scan) == {"train": 21, "test": 14}
+    assert reasons(scan) == {"file missing": 1}
+    told = [(one.name, str(one.expression), one.landmarks_L3) for one in scan.faces[:2]]
+    assert told == [
+        ("train_00001_aligned.jpg", "surprise", None),
+        ("train_00002_aligned.jpg", "fear", None),
+    ]
+    classes = [n for key, n in rafdb.EXPECTED.items() if key.startswith("faces/")]
+    assert sum(classes) == rafdb.EXPECTED["faces"] == 12_271 + 3_068
+
+
+def test_rafdb_original_pictures_come_with_points(raf):
+    [first, second, *_] = rafdb.scan(raf, images="original").faces
+    assert first.name == "train_00001.jpg"
+    np.testing.assert_array_equal(first.landmarks_L3[1], [60, 40.5, 1])
+    points = raf / "basic" / "Annotation" / "manual" / "train_00002_manu_attri.txt"
+    points.write_text("1 2\n3 4\n")
+    assert rafdb.scan(raf, images="original").faces[1].landmarks_L3 is None
+    assert second.landmarks_L3 is not None
+
+
+def test_rafdb_as_folders_is_the_same(raf, tmp_path):
+    folders = rafdb.scan(rafdb_tree.build_folders(tmp_path))
+    listed = rafdb.scan(raf)
+    key = lambda one: (Path(one.name).name, one.split, one.expression)  # noqa: E731
+    assert sorted(map(key, folders.faces)) == sorted(map(key, listed.faces))
+
+
+@pytest.mark.parametrize("line", ["train_00001.jpg 8", "valid_1.jpg 2", "train_00001.jpg", "x y z"])
+def test_rafdb_list_of_something_else(line, tmp_path):
+    write(tmp_path / "EmoLabel" / "list_patition_label.txt", f"train_00001.jpg 3\n{line}\n")
+    (tmp_path / "Image" / "aligned").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"list_patition_label.txt, line 2: .*1 surprise, 2 fear"):
+        rafdb.scan(tmp_path)
+
+
+# SFEW
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> Path:
+    return sfew_tree.build(tmp_path_factory.mktemp("sfew"))
+
+
+def test_sfew_val_is_tested_on(films):
+    for images in ("aligned", "frames"):
+        scan = corpora.scan("sfew", films, {"images": images})
+        assert parts(scan) == {"train": 21, "test": 14}
+        assert {("Aligned" in one.name) for one in scan.faces} == {images == "aligned"}
+        assert Counter(one.expression for one in scan.faces)[Expression.ANGER] == 5
+    assert sfew.EXPECTED["split/train"] + sfew.EXPECTED["split/test"] == sfew.EXPECTED["faces"]
+
+
+def test_sfew_part_without_folders_of_expressions_is_no_lake(films, tmp_path):
+    write(tmp_path / "Train" / "Train_Aligned_Faces" / "Angry" / "a.png", "")
+    write(tmp_path / "Val" / "Val_Aligned_Faces" / "1.png", "")
+    with pytest.raises(ValueError, match=r"Val_Aligned_Faces has 1 pictures but no folder Angry"):
+        sfew.scan(tmp_path)
+    write(tmp_path / "Val" / "Val_Aligned_Faces" / "Bored" / "1.png", "")
+    with pytest.raises(ValueError, match=r"Bored: unknown expression; valid: angry, disgust"):
+        sfew.scan(tmp_path)
+
+
+# RaFD
+
+
+def test_rafd_names_tell_all(tmp_path):
+    scan = corpora.scan("rafd", rafd_tree.build(tmp_path), {"cameras": 90})
+    assert len(scan.faces) == 40 and reasons(scan) == {"name is not RaFD's": 2}
+    first = scan.faces[0]
+    assert first.name == "RaFD/Rafd090_01_Caucasian_male_angry_frontal.jpg"
+    assert (first.subject, first.sitting, first.expression) == (
+        "model 01",
+        "camera 090",
+        Expression.ANGER,
+    )
+    assert scan.faces[-1].attributes == {"camera": 90, "female": 1, "kid": 1}
+    assert scan.expected["faces"] == 1608 == rafd.EXPECTED["faces"]
+    both = rafd.scan(tmp_path, cameras="45,90", gaze="left")
+    assert len(both.faces) == 30 and both.expected["faces"] == 67 * 8 * 2
+    assert rafd.scan(tmp_path, cameras="0,45,90,135,180").expected["faces"] == 8040
+    for cameras in ("60", "front", ""):
+        with pytest.raises(ValueError, match="valid: some of 0, 45, 90, 135, 180"):
+            rafd.scan(tmp_path, cameras=cameras)
+
+
+# AffectNet
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory) -> Path:
+    return affectnet_tree.build(tmp_path_factory.mktemp("affectnet"))
+
+
+def test_affectnet_first_delivery(web):
+    scan = corpora.scan("affectnet", web, {})
+    assert parts(scan) == {"train": 25, "test": 16}
+    assert reasons(scan) == {
+        "no expression": 1,
+        "expression uncertain": 1,
+        "no face": 1,
+        "file missing": 1,
+        "path outside the source": 1,
+        "listed twice": 1,
+        "unknown expression code": 1,
+    }
+    first = scan.faces[0]
+    assert first.landmarks_L3.shape == (68, 3) and first.landmarks_L3.dtype == np.float32
+    np.testing.assert_allclose(first.landmarks_L3[:, :2], affectnet_tree.points(), atol=0.006)
+    assert first.box == (10, 12, 70, 70)
+    assert first.attributes == {"valence": 0.5, "arousal": -0.25}
+    odd = next(one for one in scan.faces if one.name == "1/odd.jpg")
+    assert (odd.box, odd.landmarks_L3, dict(odd.attributes)) == (None, None, {})
+    assert scan.rejected[0].detail == "training.csv, line 26"
+
+
+def test_affectnet_second_delivery(tmp_path):
+    scan = affectnet.scan(affectnet_tree.build_second(tmp_path))
+    assert parts(scan) == {"train": 24, "test": 16}
+    refused = {Path(one.name).name: (one.reason, one.detail) for one in scan.rejected}
+    assert refused == {
+        "90.jpg": ("unknown expression code", "90_exp.npy missing"),
+        "91.jpg": ("unknown expression code", "91_exp.npy: objects instead of numbers"),
+        "92.jpg": ("no expression", ""),
+    }
+    first = scan.faces[0]
+    assert first.name == "train_set/images/0.jpg" and first.attributes == {"valence": 0.5}
+    assert first.landmarks_L3.shape == (68, 3)
+    assert scan.expected["split/test"] == 3_999
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,expression\na.jpg,1\n", r"line 1: header 'file,expression'; valid: subDirectory"),
+        ("a.jpg,1\n", r"line 1: 2 columns; valid: subDirectory"),
+    ],
+)
+def test_affectnet_table_of_something_else(text, message, tmp_path):
+    write(tmp_path / "training.csv", text)
+    with pytest.raises(ValueError, match="no folder Manually_Annotated_Images in"):
+        affectnet.scan(tmp_path)
+    (tmp_path / "Manually_Annotated_Images").mkdir()
+    with pytest.raises(ValueError, match=message):
+        affectnet.scan(tmp_path)
+
+
+def test_points_that_are_no_face_are_left_to_the_detector():
+    five = [30, 30, 60, 30, 45, 45, 33, 60, 57, 60]
+    assert landmarks(five, 5).shape == (5, 3)
+    mirrored = [60, 30, 30, 30, 45, 45, 57, 60, 33, 60]
+    below = [30, 60, 60, 60, 45, 45, 33, 30, 57, 30]
+    for wrong in (mirrored, below, [0] * 10, five[:9], ["a"] * 10, [np.nan] * 10):
+        assert landmarks(wrong, 5) is None
+
+
+def test_small_arrays_are_numbers_or_refused(tmp_path):
+    for value in (np.array("3"), np.array(3), np.array([3.0])):
+        np.save(tmp_path / "a.npy", value)
+        assert small_numbers(tmp_path / "a.npy").ravel().tolist() == [3.0]
+    whole = (tmp_path / "a.npy").read_bytes()
+    huge = whole.replace(b"(1,)", b"(9" + b"9" * 9 + b",)")[: len(whole)]
+    for content in (b"", b"text", whole[:-3], huge, whole + b"x" * 70_000):
+        (tmp_path / "b.npy").write_bytes(content)
+        with pytest.raises(ValueError):
+            small_numbers(tmp_path / "b.npy")
+
+
+# TFD
+
+
+@pytest.fixture(scope="module")
+def toronto(tmp_path_factory) -> Path:
+    return tfd_tree.build(tmp_path_factory.mktemp("tfd"))
+
+
+def test_tfd_reads_labels_persons_and_a_fold(toronto):
+    scan = corpora.scan("tfd", toronto, {})
+    assert scan.aligned and parts(scan) == {"train": 12, "validation": 12, "test": 12}
+    assert [str(one.expression) for one in scan.faces[:3]] == ["anger", "disgust", "fear"]
+    assert scan.faces[0].subject == "person 0" and scan.faces[-1].subject is None
+    other = corpora.scan("tfd", toronto, {"fold": 2})
+    assert [one.split for one in other.faces] != [one.split for one in scan.faces]
+    assert len(tfd.scan(toronto, unlabelled=True).faces) == 40
+    picture = next(tfd.read_pictures(scan.faces[5].path, [scan.faces[5]]))
+    np.testing.assert_array_equal(picture[..., 0], tfd_tree.arrays()["images"][5])
+    for fold in (0, 6):
+        with pytest.raises(ValueError, match="valid: 1 to 5"):
+            tfd.scan(toronto, fold=fold)
+
+
+def test_tfd_lying_faces_are_told(tmp_path):
+    arrays = tfd_tree.arrays()
+    lying = {**arrays, "images": arrays["images"].transpose(0, 2, 1)}
+    tfd_tree.save(tmp_path, lying)
+    with pytest.raises(ValueError, match=r"lie on their side; valid: --option transposed=True"):
+        tfd.scan(tmp_path)
+    face = tfd.scan(tmp_path, transposed=True).faces[0]
+    picture = next(tfd.read_pictures(face.path, [face]))
+    np.testing.assert_array_equal(picture[..., 0], arrays["images"][0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labs_ex": np.full(40, 8)}, "labs_ex has 8; valid: 1 anger"),
+        ({"folds": np.zeros((40, 3))}, r"folds the shape \(40, 3\)"),
+        ({"images": np.zeros((39, 48, 48), np.uint8)}, r"images is \(39, 48, 48\)"),
+        ({"images": np.zeros((40, 48, 48))}, "images is float64"),
+        ({"images": np.array([[{"a": 1}]], dtype=object)}, "images is a cell; valid: numbers"),
+        ({"labs_id": {"a": 1}}, "labs_id is a struct; valid: numbers"),
+        ({"labs_id": None}, "has no variable labs_id; it has images"),
+    ],
+)
+def test_tfd_of_another_kind_is_refused(change, message, tmp_path):
+    arrays = {**tfd_tree.arrays(), **change}
+    tfd_tree.save(tmp_path, {name: value for name, value in arrays.items() if value is not None})
+    with pytest.raises(ValueError, match=message) as caught:
+        tfd.scan(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_mat_files_are_checked_before_they_are_loaded(tmp_path, monkeypatch):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"images": np.zeros((50, 50), np.uint8)}, do_compression=True)
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *told, **more: pytest.fail("loaded"))
+    with pytest.raises(ValueError, match=r"images has the shape \(50, 50\); at most 100 values"):
+        mat_numbers(path, ("images",), 100)
+    for content in (b"", b"no .mat file", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"x"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a.mat is (no|a) .mat file"):
+            mat_numbers(path, ("images",), 100)
+
+
+@pytest.mark.parametrize(
+    "name", ["affectnet", "fer2013", "ferplus", "mmi", "rafd", "rafdb", "sfew", "tfd"]
+)
+def test_a_wrong_source_is_one_clear_line(name, tmp_path):
+    for source in [None, tmp_path / "nowhere", write(tmp_path / "file.txt", ""), tmp_path]:
+        with pytest.raises(ValueError) as caught:
+            corpora.scan(name, source, {})
+        assert "\n" not in str(caught.value)
+        assert source is None or str(source) in str(caught.value)
