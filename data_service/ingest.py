@@ -104,7 +104,7 @@ def ingest(
             progress(tally.done, len(scan.faces))
     if not tally.by_alignment:
         raise ValueError(_nothing_usable(corpus, source, tally.rejected))
-    lost = {one.name for one in tally.rejected}
+    lost = {one.name for one in tally.rejected[len(scan.rejected) :]}
     found = corpora.counts([face for face in scan.faces if face.name not in lost])
     writer.finish(rejected=tally.rejected, found=found, expected=scan.expected)
     return tally.report(corpus, lake, found, scan.expected, time.perf_counter() - started)

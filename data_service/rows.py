@@ -105,8 +105,10 @@ class RowMaker:
                     done += 1
                     yield picture
         except UnreadableImageError as error:
-            for _ in faces[done:]:
-                yield error
+            yield from [error] * (len(faces) - done)
+        except OSError as error:
+            lost = UnreadableImageError("file not readable", error.strerror or str(error))
+            yield from [lost] * (len(faces) - done)
 
     def _view(self, face: SourceFace, image_HW3: np.ndarray) -> np.ndarray:
         """The picture, or the part or turn of it that shows the face upright and from the front."""

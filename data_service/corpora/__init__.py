@@ -124,25 +124,12 @@ def scan(
         options = {"size": image_size, **options}
     options = _checked(name, corpus, options)
     # absolute, because a worker that reads the files stands in another folder
-    options = {key: _as_declared(corpus, key, value) for key, value in options.items()}
     source = source.absolute() if source else None
     try:
         found = corpus.scan(source, **options)
         return inside(source, found) if source else found
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
-
-
-def _as_declared(corpus: Corpus, name: str, value: Any) -> Any:
-    """An option as its default's type: a command line cannot tell the folder `1` from a number."""
-    declared = type(inspect.signature(corpus.scan).parameters[name].default)
-    if declared is str:
-        return str(value)
-    if type(value) is declared or (declared is float and type(value) is int):
-        return value
-    raise ValueError(
-        f"option {name} of {corpus.NAME}: '{value}' is not valid; it takes a {declared.__name__}"
-    )
 
 
 def counts(faces: Sequence[SourceFace]) -> dict[str, int]:

@@ -75,6 +75,22 @@ def table_rows(
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
 
 
+def plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and trimmed cells of each row of a large comma separated table, as it streams.
+
+    Whether the first row is a header is for the caller to tell. ValueError, with file and line, for
+    a row that is no such row.
+    """
+    with path.open(newline="", encoding="latin-1") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num, [cell.strip() for cell in cells]
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
 def path_below(source: Path, text: str) -> tuple[str, Path | None]:
     """The tidy name of a listed file and its path, or None where it leads out of the source.
 
@@ -148,8 +164,33 @@ def folders_named(source: Path, name: str) -> list[Path]:
     for _ in range(SEARCH_DEPTH + 1):
         found += [folder for folder in level if folder.name == name]
         open_folders = [folder for folder in level if folder.name != name]
-        level = [path for folder in open_folders for path in visible(folder) if path.is_dir()]
+        level = [path for folder in open_folders for path in subfolders(folder)]
     return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The visible folders in a folder in order of name; quick among very many files."""
+    with os.scandir(folder) as entries:
+        found = [one.path for one in entries if one.is_dir() and not one.name.startswith(".")]
+    return [Path(path) for path in sorted(found)]
+
+
+def file_named(source: Path, *names: str) -> Path | None:
+    """The first of these files at or a few levels below the source, the shallowest first."""
+    level = [source]
+    for _ in range(SEARCH_DEPTH + 1):
+        for folder in level:
+            for name in names:
+                if (folder / name).is_file():
+                    return folder / name
+        level = [path for folder in level for path in subfolders(folder)]
+    return None
+
+
+def unwrapped(folder: Path) -> Path:
+    """The folder, or the one of the same name in it: archives are often unpacked that way."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
 
 
 def listed_faces(
@@ -176,13 +217,15 @@ def listed_faces(
 
 
 def labelled_frames(
-    files: Sequence[Path], expression: Expression, *, frames: int, neutral: bool
-) -> list[tuple[Path, Expression]]:
-    """The last `frames` files of a sequence with its expression; if wanted, the first as neutral.
+    files: Sequence[Path], expression: Expression, *, frames: int, neutral: bool, clips: bool
+) -> list[tuple[Path, Expression | None]]:
+    """The last `frames` files of a sequence with its expression; if wanted, the first as neutral,
+    and with `clips` all others without a label.
 
     `files` run from the neutral onset to the peak; a neutral first one is never also a peak.
     """
-    chosen = dict.fromkeys(files[-frames:], expression)
+    chosen: dict[Path, Expression | None] = dict.fromkeys(files if clips else ())
+    chosen |= dict.fromkeys(files[-frames:], expression)
     if neutral:
         chosen |= dict.fromkeys(files[:1], Expression.NEUTRAL)
     return sorted(chosen.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,13 +11,15 @@ from typing import Any, Literal
 from data_service.corpora._arrays import small_numbers
 from data_service.corpora._files import (
     existing_folder,
+    file_named,
     folders_named,
     path_below,
     pictures,
+    plain_rows,
+    unwrapped,
     why_no_file,
 )
 from data_service.corpora._points import landmarks
-from data_service.corpora._trees import file_named
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "affectnet"
@@ -122,32 +123,30 @@ def _first(source: Path, annotated: str) -> Iterator[Annotated] | None:
     images = next(iter(folders_named(source, IMAGES[annotated])), None)
     if images is None:
         raise ValueError(f"no folder {IMAGES[annotated]} in {source}; {NAME} needs its pictures")
+    images = unwrapped(images)
     return (one for table, split in found.items() for one in _rows(table, images, split))
 
 
 def _rows(table: Path, images: Path, split: str) -> Iterator[Annotated]:
-    with table.open(newline="", encoding="latin-1") as file:
-        for line, cells in enumerate(csv.reader(file), start=1):
-            cells = [cell.strip() for cell in cells]
-            if not any(cells) or (line == 1 and _is_header(table, cells)):
-                continue
-            where = f"{table.name}, line {line}"
-            if len(cells) != len(COLUMNS):
-                raise ValueError(
-                    f"{table}, line {line}: {len(cells)} columns; valid: {','.join(COLUMNS)}"
-                )
-            name, path = path_below(images, cells[0])
-            yield Annotated(
-                name=name,
-                path=path,
-                split=split,
-                code=cells[6],
-                valence=cells[7],
-                arousal=cells[8],
-                points=cells[5].split(";"),
-                box=tuple(cells[1:5]),
-                where=where,
+    for line, cells in plain_rows(table):
+        if line == 1 and _is_header(table, cells):
+            continue
+        if len(cells) != len(COLUMNS):
+            raise ValueError(
+                f"{table}, line {line}: {len(cells)} columns; valid: {','.join(COLUMNS)}"
             )
+        name, path = path_below(images, cells[0])
+        yield Annotated(
+            name=name,
+            path=path,
+            split=split,
+            code=cells[6],
+            valence=cells[7],
+            arousal=cells[8],
+            points=cells[5].split(";"),
+            box=tuple(cells[1:5]),
+            where=f"{table.name}, line {line}",
+        )
 
 
 def _is_header(table: Path, cells: Sequence[str]) -> bool:

@@ -26,7 +26,8 @@ SOURCE/             the archives unpacked, at most a few folders deep
   .../cohn-kanade-images/S005/001/S005_001_00000001.png ... S005_001_00000011.png
   .../Emotion/S005/001/S005_001_00000011_emotion.txt        3.0000000e+00
   .../Landmarks/S005/001/S005_001_00000011_landmarks.txt    68 lines of x y (optional)
-options: frames=3 (the last of each sequence), neutral=True (the first frame as neutral)"""
+options: frames=3 (the last of each sequence), neutral=True (the first frame as neutral),
+clips=False (all other frames too, without a label)"""
 CODES: Mapping[int, Expression] = {
     1: Expression.ANGER,
     2: Expression.CONTEMPT,
@@ -50,8 +51,11 @@ FOLDS = "interval"
 NUM_LANDMARKS = 68
 
 
-def scan(source: Path | None, *, frames: int = 3, neutral: bool = True) -> Scan:
-    """The last `frames` frames of each labelled sequence and, as neutral, its first.
+def scan(
+    source: Path | None, *, frames: int = 3, neutral: bool = True, clips: bool = False
+) -> Scan:
+    """The last `frames` frames of each labelled sequence and, as neutral, its first; with `clips`
+    the frames between them too, without a label.
 
     Sequences without a label are left out, as the corpus intends. ValueError for a folder that
     lacks images or labels, and for a code that the corpus does not have.
@@ -75,7 +79,9 @@ def scan(source: Path | None, *, frames: int = 3, neutral: bool = True) -> Scan:
             rejected.append(Rejection(name=name, reason="peak frame missing", detail=sequence))
         else:
             files = files[: stems.index(peak) + 1]
-            chosen = labelled_frames(files, _expression(label), frames=frames, neutral=neutral)
+            chosen = labelled_frames(
+                files, _expression(label), frames=frames, neutral=neutral, clips=clips
+            )
             faces += (_face(source, *frame, landmarks) for frame in chosen)
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
@@ -106,7 +112,9 @@ def _expression(label: Path) -> Expression:
         raise ValueError(f"{label}, line 1: unknown code '{text[:40]}'; valid: {valid}") from None
 
 
-def _face(source: Path, path: Path, expression: Expression, landmarks: Path | None) -> SourceFace:
+def _face(
+    source: Path, path: Path, expression: Expression | None, landmarks: Path | None
+) -> SourceFace:
     subject, sequence = path.parts[-3:-1]
     points_L3 = _landmarks(landmarks / subject / sequence, path.stem) if landmarks else None
     return SourceFace(

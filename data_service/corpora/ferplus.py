@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from data_service.corpora import fer2013
-from data_service.corpora._files import existing_folder, table_rows, why_no_file
-from data_service.corpora._trees import file_named
+from data_service.corpora._files import (
+    existing_folder,
+    file_named,
+    plain_rows,
+    table_rows,
+    why_no_file,
+)
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "ferplus"
@@ -134,14 +138,10 @@ def _voted(source: Path) -> Iterator[Voted | Rejection]:
 
 def _of_generator(table: Path, split: str) -> Iterator[Voted]:
     """The pictures of one folder, as the published generator lists them, without a header."""
-    with table.open(newline="", encoding="latin-1") as file:
-        for line, cells in enumerate(csv.reader(file), start=1):
-            if cells:
-                where = f"{table}, line {line}"
-                votes = _numbers(cells[2:], where)
-                path = table.parent / Path(cells[0]).name
-                name = f"{table.parent.name}/{path.name}"
-                yield Voted(name=name, path=path, split=split, votes=votes)
+    for line, cells in plain_rows(table):
+        votes = _numbers(cells[2:], f"{table}, line {line}")
+        path = table.parent / Path(cells[0]).name
+        yield Voted(name=f"{table.parent.name}/{path.name}", path=path, split=split, votes=votes)
 
 
 def _of_tables(table: Path, pixels: Path) -> Iterator[Voted | Rejection]:

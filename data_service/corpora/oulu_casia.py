@@ -23,7 +23,7 @@ SOURCE/             at most a few folders deep
   .../VL/Strong/P001/Anger/000.jpeg 001.jpeg ...
   {NI|VL}/{Strong|Weak|Dark}/P001..P080/{Anger|Disgust|Fear|Happiness|Sadness|Surprise}
 options: camera=VL, light=Strong, frames=3 (the last of each sequence), neutral=False (the first
-frame as neutral)"""
+frame as neutral), clips=False (all other frames too, without a label)"""
 FOLDERS: Mapping[str, Expression] = {
     "anger": Expression.ANGER,
     "disgust": Expression.DISGUST,
@@ -47,6 +47,7 @@ def scan(
     light: Literal["Strong", "Weak", "Dark"] = "Strong",
     frames: int = 3,
     neutral: bool = False,
+    clips: bool = False,
 ) -> Scan:
     """The last `frames` frames of each sequence of one camera and light; its first as neutral, if
     wanted.
@@ -62,7 +63,9 @@ def scan(
             expression = FOLDERS.get(folder.name.lower())
             if expression is None:
                 raise ValueError(f"{folder}: unknown expression; valid: {', '.join(FOLDERS)}")
-            chosen = labelled_frames(pictures(folder), expression, frames=frames, neutral=neutral)
+            chosen = labelled_frames(
+                pictures(folder), expression, frames=frames, neutral=neutral, clips=clips
+            )
             faces += (_face(source, path, label) for path, label in chosen)
     return Scan(faces=tuple(faces), expected=EXPECTED)
 
@@ -82,7 +85,7 @@ def _light_folder(source: Path, camera: str, light: str) -> Path:
     return found[0]
 
 
-def _face(source: Path, path: Path, expression: Expression) -> SourceFace:
+def _face(source: Path, path: Path, expression: Expression | None) -> SourceFace:
     camera, light, subject, folder = path.parts[-5:-1]
     return SourceFace(
         name=path.relative_to(source).as_posix(),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_service.corpora._files import existing_folder, pictures, visible
+from data_service.corpora._files import existing_folder, is_picture
+from data_service.corpora._walk import faces_named
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "rafd"
@@ -33,10 +34,10 @@ GAZES = ("frontal", "left", "right")
 NUM_MODELS = 67
 EXPECTED: Mapping[str, int] = {"subjects": NUM_MODELS, "faces": 1_608}
 """Of the frontal camera; `scan` tells what the chosen cameras and gazes would have."""
-FILE = re.compile(
-    r"rafd(?P<camera>000|045|090|135|180)_(?P<model>\d{1,2})_"
+STEM = re.compile(
+    r"(?:.*/)?rafd(?P<camera>000|045|090|135|180)_(?P<model>\d{1,2})_"
     r"(?P<group>caucasian|moroccan|kid)_(?P<sex>female|male)_"
-    rf"(?P<expression>{'|'.join(EXPRESSIONS)})_(?P<gaze>{'|'.join(GAZES)})\.[^.]+",
+    rf"(?P<expression>{'|'.join(EXPRESSIONS)})_(?P<gaze>{'|'.join(GAZES)})",
     re.IGNORECASE,
 )
 
@@ -53,23 +54,25 @@ def scan(
     """
     source = existing_folder(source, NAME, "a folder with Rafd090_28_Caucasian_male_angry_*.jpg")
     chosen = _cameras(cameras)
-    faces: list[SourceFace] = []
-    rejected: list[Rejection] = []
     seen: set[str] = set()
-    for path in _files(source):
-        name = path.relative_to(source).as_posix()
-        match = FILE.fullmatch(path.name)
-        if match is None:
-            rejected.append(Rejection(name=name, reason="name is not RaFD's"))
-        elif path.name.lower() in seen:
-            rejected.append(Rejection(name=name, reason="listed twice"))
-        elif int(match["camera"]) in chosen and gaze in ("all", match["gaze"].lower()):
-            seen.add(path.name.lower())
-            faces.append(_face(name, path, match))
-    if not faces and not rejected:
-        raise ValueError(
-            f"no Rafd*_*.jpg of cameras {cameras}, gaze {gaze} in {source}; see `mien corpora`"
-        )
+
+    def face_of(name: str, path: Path, fields: Mapping[str, str]) -> SourceFace | Rejection:
+        if not is_picture(path):
+            return Rejection(name=name, reason="name not of the corpus")
+        if path.stem.lower() in seen:
+            return Rejection(name=name, reason="listed twice", detail=path.stem)
+        seen.add(path.stem.lower())
+        fields = {field: text.lower() for field, text in fields.items()}
+        return _face(name, path, fields)
+
+    found, rejected = faces_named(source, STEM, face_of)
+    if not found:
+        raise ValueError(f"no Rafd090_*.jpg in {source}; {NAME} has 8,040 pictures of such names")
+    faces = [
+        face
+        for face in found
+        if face.attributes["camera"] in chosen and gaze in ("all", face.options["gaze"])
+    ]
     per_model = len(chosen) * (len(GAZES) if gaze == "all" else 1)
     expected = {"subjects": NUM_MODELS, "faces": NUM_MODELS * len(EXPRESSIONS) * per_model}
     expected |= {f"faces/{one}": NUM_MODELS * per_model for one in EXPRESSIONS.values()}
@@ -87,21 +90,17 @@ def _cameras(text: str) -> set[int]:
     return chosen
 
 
-def _files(source: Path) -> list[Path]:
-    folders = [path for path in visible(source) if path.is_dir()]
-    return [path for folder in (source, *folders) for path in pictures(folder)]
-
-
-def _face(name: str, path: Path, match: re.Match[str]) -> SourceFace:
+def _face(name: str, path: Path, fields: Mapping[str, str]) -> SourceFace:
     return SourceFace(
         name=name,
-        subject=f"model {int(match['model']):02d}",
-        expression=EXPRESSIONS[match["expression"].lower()],
+        subject=f"model {int(fields['model']):02d}",
+        expression=EXPRESSIONS[fields["expression"]],
         path=path,
-        sitting=f"camera {match['camera']}",
+        sitting=f"camera {fields['camera']}",
         attributes={
-            "camera": float(match["camera"]),
-            "female": float(match["sex"].lower() == "female"),
-            "kid": float(match["group"].lower() == "kid"),
+            "camera": float(fields["camera"]),
+            "female": float(fields["sex"] == "female"),
+            "kid": float(fields["group"] == "kid"),
         },
+        options={"gaze": fields["gaze"]},
     )

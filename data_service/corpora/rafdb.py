@@ -6,9 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_service.corpora._files import existing_folder, folders_named, listed_faces, table_text
+from data_service.corpora._class_folders import class_folders
+from data_service.corpora._files import (
+    existing_folder,
+    file_named,
+    folders_named,
+    listed_faces,
+    table_text,
+    unwrapped,
+)
 from data_service.corpora._points import landmarks
-from data_service.corpora._trees import class_folders, file_named
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "rafdb"
@@ -53,7 +60,7 @@ def scan(source: Path | None, *, images: Literal["aligned", "original"] = "align
     Original pictures often show several people: the owners' five points tell whose face it is.
     """
     source = existing_folder(source, NAME, f"a folder with EmoLabel/{LISTS[0]} and Image/{images}")
-    table = file_named(source, *LISTS, *(f"EmoLabel/{name}" for name in LISTS))
+    table = file_named(source, *LISTS)
     if table is None:
         return _folders(source)
     pictures = next(iter(folders_named(source, images)), None)
@@ -63,7 +70,9 @@ def scan(source: Path | None, *, images: Literal["aligned", "original"] = "align
     if images == "original":
         points = file_named(source, "Annotation/manual/train_00001_manu_attri.txt")
     ending = "_aligned" if images == "aligned" else ""
-    return listed_faces(pictures, _rows(table, ending, points and points.parent), EXPECTED)
+    return listed_faces(
+        unwrapped(pictures), _rows(table, ending, points and points.parent), EXPECTED
+    )
 
 
 def _rows(table: Path, ending: str, points: Path | None) -> Iterator[tuple[int, SourceFace]]:

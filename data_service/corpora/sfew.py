@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from data_service.corpora._files import existing_folder, folders_named, pictures, visible
-from data_service.corpora._trees import class_folders
+from data_service.corpora._class_folders import class_folders
+from data_service.corpora._files import (
+    existing_folder,
+    folders_named,
+    pictures,
+    subfolders,
+    unwrapped,
+)
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "sfew"
@@ -45,7 +51,7 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
     faces: list[SourceFace] = []
     for part, split in SPLITS.items():
         folder = _part(source, part, images)
-        ignored = [path.name for path in visible(folder) if "_Aligned_Faces" in path.name]
+        ignored = [path.name for path in subfolders(folder) if "_Aligned_Faces" in path.name]
         found = list(class_folders(folder, FOLDERS, ignored))
         if not found:
             raise ValueError(_no_classes(folder))
@@ -66,9 +72,7 @@ def _part(source: Path, part: str, images: str) -> Path:
     names = ALIGNED[part] if images == "aligned" else (part,)
     for name in names:
         for folder in folders_named(source, name):
-            # a zip is often unpacked into a folder of its own name
-            inner = folder / name
-            return inner if inner.is_dir() else folder
+            return unwrapped(folder)
     raise ValueError(f"no folder {' or '.join(names)} in {source}; {NAME} needs Train and Val")
 
 

@@ -255,6 +255,8 @@ def test_ckplus_options(ck):
     assert len(ckplus.scan(ck, frames=1).faces) == 4
     first = [face for face in ckplus.scan(ck, frames=99).faces if face.frame == 1]
     assert {str(face.expression) for face in first} == {"neutral"}
+    clips = [(face.frame, face.expression is None) for face in ckplus.scan(ck, clips=True).faces]
+    assert clips[:11] == [(frame, 1 < frame < 9) for frame in range(1, 12)]
     with pytest.raises(ValueError, match="0 frames"):
         ckplus.scan(ck, frames=0)
 
@@ -336,6 +338,8 @@ def test_oulu_options(oulu):
     assert [face.frame for face in weak.faces[:3]] == [0, 4, 5]
     assert [str(face.expression) for face in weak.faces[:3]] == ["neutral", "anger", "anger"]
     assert len(oulu_casia.scan(oulu, camera="NI").faces) == 12
+    clips = oulu_casia.scan(oulu, clips=True).faces[:6]
+    assert [face.expression is None for face in clips] == [True] * 3 + [False] * 3
     with pytest.raises(ValueError, match="no folder NI/Dark in"):
         oulu_casia.scan(oulu, camera="NI", light="Dark")
 

@@ -106,7 +106,7 @@ def test_sfew_part_without_folders_of_expressions_is_no_lake(films, tmp_path):
 
 def test_rafd_names_tell_all(tmp_path):
     scan = corpora.scan("rafd", rafd_tree.build(tmp_path), {"cameras": 90})
-    assert len(scan.faces) == 40 and reasons(scan) == {"name is not RaFD's": 2}
+    assert len(scan.faces) == 40 and reasons(scan) == {"name not of the corpus": 2}
     first = scan.faces[0]
     assert first.name == "RaFD/Rafd090_01_Caucasian_male_angry_frontal.jpg"
     assert (first.subject, first.sitting, first.expression) == (

@@ -1,24 +1,12 @@
-"""Trees whose folders are named after what they hold, and files that lie somewhere in them."""
+"""Trees whose folders are named after the expressions that they hold."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import SEARCH_DEPTH, pictures, visible
+from data_service.corpora._files import pictures, subfolders
 from data_service.schema import Expression
-
-
-def file_named(source: Path, *names: str) -> Path | None:
-    """The first of these files at or a few levels below the source, the shallowest first."""
-    level = [source]
-    for _ in range(SEARCH_DEPTH + 1):
-        for folder in level:
-            for name in names:
-                if (folder / name).is_file():
-                    return folder / name
-        level = [path for folder in level for path in visible(folder) if path.is_dir()]
-    return None
 
 
 def class_folders(
@@ -30,7 +18,7 @@ def class_folders(
 
     ValueError for a sub-folder that is no expression, but for those whose names are `ignored`.
     """
-    for path in filter(Path.is_dir, visible(folder)):
+    for path in subfolders(folder):
         if path.name in ignored:
             continue
         expression = expressions.get(path.name.lower())
