@@ -147,7 +147,7 @@ WRONG = [
     (("nosuch",), "No such command 'nosuch'"),
     (("lake",), "Missing"),
     (("lake", "/no/such/lake"), "no lake at /no/such/lake"),
-    (("ingest", "nosuch", "--lake", "{tmp}/lake"), "unknown corpus 'nosuch'; valid: ckplus, drawn"),
+    (("ingest", "nosuch", "--lake", "{tmp}/lake"), "unknown corpus 'nosuch'; valid: affectnet, "),
     (("ingest", "photos", "/no/photos", "--lake", "{tmp}/lake"), "/no/photos is not a folder"),
     (("ingest", "photos", "{tmp}", "--lake", "{tmp}/lake"), "no labels.csv in"),
     (("ingest", "drawn", "--size", "5", "--lake", "{tmp}/lake"), "size must be from"),
