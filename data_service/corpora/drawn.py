@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_service.align import moved
 from data_service.corpora._drawn_muscles import muscles
 from data_service.corpora._drawn_paint import paint
 from data_service.corpora._drawn_people import (
@@ -24,6 +25,7 @@ from data_service.corpora._drawn_people import (
     moments,
     people,
 )
+from data_service.corpora._drawn_scene import scene_matrices, scene_picture
 from data_service.corpora._drawn_shape import landmarks, shape
 from data_service.schema import Expression, Scan, SourceFace
 
@@ -33,7 +35,8 @@ DESCRIPTION = (
 )
 LAYOUT = """\
 No source is needed. Options: subjects (60), faces_per_subject (40), seed (0), size in pixels (128),
-difficulty (1.0; 0 is a studio: frontal, even light, no noise, nothing in front of the face).
+difficulty (1.0; 0 is a studio: frontal, even light, no noise, nothing in front of the face), scenes
+(false; true leaves heads small, turned and anywhere in the picture, which nobody then aligns).
 A subject's faces come from sittings of eight, one for each expression, that share light and pose;
 neutral has intensity 0, the others 0.55 to 1. The same options draw the same faces, bit for bit."""
 EXPECTED: Mapping[str, int] = {}
@@ -61,8 +64,12 @@ def scan(
     seed: int = 0,
     size: int = 128,
     difficulty: float = 1.0,
+    scenes: bool = False,
 ) -> Scan:
-    """Plans the faces; pixels come from `images`. ValueError names an option out of its range."""
+    """Plans the faces; pixels come from `images`. ValueError names an option out of its range.
+
+    With `scenes` they are taken as delivered: nothing places them.
+    """
     if source is not None:
         raise ValueError(f"corpus 'drawn' takes no source, got '{source}'")
     _check(subjects=subjects, faces_per_subject=faces_per_subject, size=size, difficulty=difficulty)
@@ -75,6 +82,9 @@ def scan(
     moment = moments(seed, subject_B, take_B, frame_B, difficulty)
     form = _form(people(seed, subject_B), moment, expression_B, intensity_B, {})
     points_BL2 = landmarks(form, size)
+    if scenes:
+        matrices = scene_matrices(keys(seed, subject_B, take_B), size)
+        points_BL2 = np.stack([moved(*pair) for pair in zip(points_BL2, matrices, strict=True)])
     faces = []
     places = np.stack([subject_B, take_B, frame_B], axis=1).tolist()
     for index, (subject, take, frame) in enumerate(places):
@@ -95,18 +105,19 @@ def scan(
                     "intensity": intensity,
                     "size": size,
                     "difficulty": difficulty,
+                    **({"scenes": True} if scenes else {}),
                 },
             )
         )
-    return Scan(faces=tuple(faces), expected=EXPECTED)
+    return Scan(faces=tuple(faces), expected=EXPECTED, aligned=scenes)
 
 
 def images(faces: Sequence[SourceFace]) -> np.ndarray:
     """The pixels of scanned faces, uint8 RGB [B, size, size, 3]; of one seed, size, difficulty."""
     if not faces:
         raise ValueError("no faces to draw")
-    seed, size, difficulty = _shared_options(faces)
-    return draw(
+    seed, size, difficulty, scenes = _shared_options(faces)
+    pictures_BHWC = draw(
         subjects=[face.options["subject"] for face in faces],
         takes=[face.options["take"] for face in faces],
         frames=[face.options["frame"] for face in faces],
@@ -116,6 +127,14 @@ def images(faces: Sequence[SourceFace]) -> np.ndarray:
         size=size,
         difficulty=difficulty,
     ).images_BHWC
+    if not scenes:
+        return pictures_BHWC
+    subject_B, take_B = (
+        np.array([face.options[name] for face in faces]) for name in ("subject", "take")
+    )
+    matrices = scene_matrices(keys(seed, subject_B, take_B), size)
+    pairs = zip(pictures_BHWC, matrices, strict=True)
+    return np.stack([scene_picture(picture, matrix) for picture, matrix in pairs])
 
 
 def draw(
@@ -207,10 +226,11 @@ def _attributes(form: Columns, index: int) -> dict[str, float]:
     return degrees | {name: float(form[name][index]) for name in _ATTRIBUTES}
 
 
-def _shared_options(faces: Sequence[SourceFace]) -> tuple[int, int, float]:
-    found = {tuple(face.options[name] for name in ("seed", "size", "difficulty")) for face in faces}
+def _shared_options(faces: Sequence[SourceFace]) -> tuple[int, int, float, bool]:
+    names = ("seed", "size", "difficulty", "scenes")
+    found = {tuple(face.options.get(name, False) for name in names) for face in faces}
     if len(found) > 1:
-        raise ValueError(f"drawn faces of one call must share seed, size, difficulty; got {found}")
+        raise ValueError(f"drawn faces of one call must share {', '.join(names)}; got {found}")
     return found.pop()
 
 
