@@ -224,5 +224,8 @@ def test_prediction_fits_the_capabilities(name: str) -> None:
     if "synthesise" in capabilities:
         assert prediction.images_BCHW is not None
         assert prediction.images_BCHW.shape == batch.faces_BCHW.shape
+    if "attributes" in capabilities:
+        assert prediction.attributes_BA is not None
+        assert prediction.attributes_BA.shape == (4, len(info.attributes))
     if "identify" in capabilities:
         assert prediction.features_BD is not None
