@@ -140,17 +140,36 @@ def attribute_confusions(
 
 
 def trained(recipe: str, lake: Path, seed: int) -> list[Path]:
-    """The directories of the recipe's runs over all folds."""
+    """The directories of the recipe's runs over all folds; finished ones are taken again."""
     from trainer import catalog
     from trainer.launch import train
 
     run = replace(catalog.recipe(recipe), seed=seed)
-    done = []
-    for fold in range(1, FOLDS + 1):
-        result = train(run, lake, fold=f"{fold}/{FOLDS}", experiment="claims")
-        print(f"{recipe} {fold}/{FOLDS}: {result.images_per_second:.0f} images/s", flush=True)
-        done.append(result.directory)
-    return done
+    found = []
+    for fold in (f"{index}/{FOLDS}" for index in range(1, FOLDS + 1)):
+        directory = finished(run, lake, fold)
+        if directory is None:
+            result = train(run, lake, fold=fold, experiment="claims")
+            print(f"{recipe} {fold}: {result.images_per_second:.0f} images/s", flush=True)
+            directory = result.directory
+        found.append(directory)
+    return found
+
+
+def finished(run: Any, lake: Path, fold: str) -> Path | None:
+    """A finished run of the same settings, lake and fold, so that a broken-off claim goes on."""
+    from cluster.home import runs_dir
+    from data_service.lake import Lake
+    from trainer import job
+
+    wanted = (run, Lake.open(lake).hash, fold)
+    for result in sorted(runs_dir().glob("*/result.json")):
+        if job.read_json(result)["status"] != "finished":
+            continue
+        own = job.load(result.parent)
+        if (own.run, own.lake_hash, own.fold) == wanted and own.init is None:
+            return result.parent
+    return None
 
 
 def tested(claim: Claim, lake: Path, seed: int) -> dict[str, Any]:

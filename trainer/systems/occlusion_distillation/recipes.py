@@ -36,8 +36,8 @@ def small() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """Drawn faces at 48 px, in two minutes on two CPU cores."""
-    return _run("tiny", (12, 24, 48, 64), teacher=16_384, student=16_384, joined=4_096)
+    """Drawn faces at 48 px, in a minute on two CPU cores."""
+    return _run("tiny", (12, 24, 48, 64), teacher=12_288, student=12_288, joined=2_048, batch=16)
 
 
 def tiny_without_teacher() -> RunConfig:
@@ -49,7 +49,13 @@ def tiny_without_teacher() -> RunConfig:
 
 
 def _run(
-    recipe: str, widths: tuple[int, ...], *, teacher: int, student: int, joined: int
+    recipe: str,
+    widths: tuple[int, ...],
+    *,
+    teacher: int,
+    student: int,
+    joined: int,
+    batch: int = 32,
 ) -> RunConfig:
     system = DistillationConfig(
         network=NetworkConfig(shape="plain", widths=widths),
@@ -61,7 +67,7 @@ def _run(
         joined_images=joined,
     )
     augment = AugmentConfig(crop_shift_pixels=2)
-    data = DataConfig(image_size=48, global_batch_images=32, augment=augment)
+    data = DataConfig(image_size=48, global_batch_images=batch, augment=augment)
     return RunConfig(system_name="occlusion_distillation", recipe=recipe, system=system, data=data)
 
 

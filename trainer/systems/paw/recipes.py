@@ -37,7 +37,7 @@ def small() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """Drawn scenes at 64 px, in two minutes on two CPU cores."""
+    """Drawn scenes at 64 px, in a minute on two CPU cores."""
     network = NetworkConfig(
         localisers=2,
         localiser_widths=(8, 16, 24, 32),
@@ -46,7 +46,7 @@ def tiny() -> RunConfig:
         teacher_widths=(16, 32, 48, 64),
         part_side=20,
     )
-    return _run("tiny", _drawn(network, images=12_288), image_size=64)
+    return _run("tiny", _drawn(network, images=8_192), image_size=64, batch=16)
 
 
 def tiny_whole() -> RunConfig:
