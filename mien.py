@@ -52,6 +52,11 @@ Init = Annotated[
 InitOnly = Annotated[str, typer.Option(metavar="PATTERN", help="Which of them.")]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment.")]
 Name = Annotated[str | None, typer.Option(help="How MLflow shows it.")]
+Photo = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph with a face.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="A PNG.")]
+FaceOnly = Annotated[
+    bool, typer.Option("--face", help="Only the aligned face, not pasted back into the picture.")
+]
 Parallel = Annotated[int, typer.Option(min=1, help="How many at a time.")]
 
 
@@ -299,13 +304,21 @@ def tune(
         raise typer.Exit(terminal.FAILED)
 
 
-@app.command(epilog="Example: mien evaluate 3f2a --lake lakes/london")
-def evaluate(run: Run, *, lake: LakeOption, as_json: AsJson = False) -> None:
+@app.command(epilog="Example: mien evaluate 3f2a --lake lakes/london --full")
+def evaluate(
+    run: Run,
+    *,
+    lake: LakeOption,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also occlusions, gain by synthetic faces, more edits.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """A trained run on another lake; on its own lake, on its test subjects alone."""
     with working("evaluate"), terminal.progress("evaluating"):
         from trainer.retest import retest
 
-        values = retest(run, lake)
+        values = retest(run, lake, full=full)
     show(values, tables.result(values), as_json)
 
 
@@ -345,37 +358,104 @@ def stop(run: Run, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: mien edit 3f2a me.jpg --to happiness --intensity 0.5 --out happy.png")
 def edit(
     run: Run,
-    image: Annotated[Path, typer.Argument(help="A photograph with a face.")],
+    image: Photo,
     *,
     to: Annotated[str, typer.Option(metavar="EXPRESSION")],
     intensity: Annotated[float | None, typer.Option(help="0 to 1, where the system can.")] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A PNG of the aligned face.")],
+    out: Out,
+    face: FaceOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give the face in a photograph another expression."""
+    """Give the main face in a photograph another expression."""
     with working("edit"), terminal.progress("editing"):
         from trainer.edit import edit as edit_face
 
-        done = edit_face(run, image, to, intensity=intensity, out=out)
-    show(
-        done.as_json(), [f"{done.out}: {done.to}; the face was placed by {done.alignment}"], as_json
-    )
+        done = edit_face(run, image, to, intensity=intensity, out=out, face_only=face)
+    show(done.as_json(), [f"{done.out}: {done.to}; {_placed(done.alignment)}"], as_json)
 
 
-@app.command(epilog="Example: mien recognise 3f2a me.jpg you.jpg")
-def recognise(
+@app.command(epilog="Example: mien transfer 3f2a laughing.jpg me.jpg --out me-laughing.png")
+def transfer(
     run: Run,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...")],
+    source: Annotated[Path, typer.Argument(help="A photograph that shows the expression.")],
+    target: Annotated[Path, typer.Argument(help="The photograph that gets it.")],
+    *,
+    expression: Annotated[
+        str | None, typer.Option(help="What SOURCE shows; else the system or a judge reads it.")
+    ] = None,
+    out: Out,
+    face: FaceOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Name the expression in photographs."""
-    with working("recognise"), terminal.progress("recognising"):
-        from trainer.edit import recognise as name_faces
+    """Give the main face of TARGET the expression that the main face of SOURCE shows."""
+    with working("transfer"), terminal.progress("transferring"):
+        from trainer.edit import transfer as transfer_expression
 
-        found = name_faces(run, images)
+        done = transfer_expression(
+            run, source, target, out=out, expression=expression, face_only=face
+        )
+    show(done.as_json(), [f"{done.out}: {done.to}; {_placed(done.alignment)}"], as_json)
+
+
+@app.command(epilog="Example: mien sweep 3f2a me.jpg --to happiness --to anger --out me.gif")
+def sweep(
+    run: Run,
+    image: Photo,
+    *,
+    to: Annotated[
+        list[str] | None, typer.Option(metavar="EXPRESSION", help="By default all, in order.")
+    ] = None,
+    levels: Annotated[int, typer.Option(help="Steps of intensity, where the system can.")] = 6,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A PNG (strip) or a GIF (moving).")],
+    as_json: AsJson = False,
+) -> None:
+    """Show the main face of a photograph with all expressions, at rising intensity."""
+    with working("sweep"), terminal.progress("sweeping"):
+        from trainer.sweep import sweep as sweep_face
+
+        done = sweep_face(run, image, out=out, to=to or (), levels=levels)
+    said = f"{done.out}: {', '.join(done.expressions)}; {_placed(done.alignment)}"
+    show(done.as_json(), [said], as_json)
+
+
+@app.command(epilog="Example: mien recognise 3f2a me.jpg holidays/")
+def recognise(
+    run: Run,
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...")],
+    as_json: AsJson = False,
+) -> None:
+    """Name the expression in photographs, one by one or by the folder."""
+    with working("recognise"), terminal.progress("recognising"):
+        from trainer.recognise import recognise as name_faces
+
+        found, refused = name_faces(run, sources)
     rows = [(one.image, one.expression, one.confidence, one.alignment) for one in found]
-    shown = table(("image", "expression", "confidence", "placed by"), rows)
-    show({"images": [one.as_json() for one in found]}, [shown], as_json)
+    shown: list[Any] = [table(("image", "expression", "confidence", "placed by"), rows)]
+    if refused:
+        shown.append(table(("refused", "why"), [(one.image, one.reason) for one in refused]))
+    values = {
+        "images": [one.as_json() for one in found],
+        "refused": [one.as_json() for one in refused],
+    }
+    show(values, shown, as_json)
+
+
+@app.command(epilog="Example: mien export 3f2a --out models/smile")
+def export(
+    run: Run,
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run as ONNX and torch.export, checked against the original."""
+    with working("export"), terminal.progress("exporting"):
+        from trainer.export import export as export_run
+
+        done = export_run(run, out)
+    rows = [(name, f"{value:.1e}") for name, value in done.differences.items()]
+    shown = table(("file", "differs by"), rows)
+    said = f"{done.out}: {', '.join(done.inputs)} in, {', '.join(done.outputs)} out"
+    show(done.as_json(), [shown, said], as_json)
 
 
 @server.command("start", epilog="Example: mien server start --port 5000")
@@ -466,6 +546,10 @@ def _polled(name: str, *values: Any) -> Callable[[], tuple[int, int] | None]:
         return getattr(known, name)(began, *values)
 
     return poll
+
+
+def _placed(alignment: str) -> str:
+    return f"the face was placed by {alignment}"
 
 
 def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:

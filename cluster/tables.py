@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cluster.terminal import table
 
-FIGURES = ("accuracy", "macro_recall", "macro_f1")
+FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
 
 
 def interval(value: Mapping[str, float] | None) -> str:
@@ -29,9 +29,26 @@ def result(values: Mapping[str, Any]) -> list[Any]:
         if values.get(name) is not None:
             rows.append([name.replace("_", " "), _figure(values[name])])
     made: list[Any] = [table(("run", values["run_id"]), rows)]
+    for name, card in values.get("measures", {}).items():
+        made.append(table((name, ""), list(_card("", card))))
+    if values.get("not_in_mlflow"):
+        made.append(f"not recorded in MLflow: {values['not_in_mlflow']}")
     if "confusion" in values:
         made.append(confusion(values["classes"], values["confusion"], values["per_class"]))
     return made
+
+
+def _card(path: str, card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The rows of a card: figures with intervals, whatever their depth, then what is told of it."""
+    for name, value in card.items():
+        here = f"{path} {name}".strip().replace("_", " ")
+        if isinstance(value, Mapping) and "low" in value:
+            p = f"  p = {value['p']:.3f}" if "p" in value else ""
+            yield here, f"{interval(value)}{p}"
+        elif isinstance(value, Mapping):
+            yield from _card(here, value)
+        elif value is not None:
+            yield here, _figure(value)
 
 
 def _figure(value: Any) -> str:

@@ -18,6 +18,7 @@ from trainer import job as jobs
 from trainer.ancestry import first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.evaluate import Predictions, read_predictions, scorecard
+from trainer.report import report_scorecard
 from trainer.tracking import Tracker, create_run
 
 
@@ -99,7 +100,7 @@ def crossval(
     )
     jobs.write_json(directory / "result.json", result.as_json())
     if result.scorecard is not None:
-        feed.report_scorecard(tracker, result.scorecard, 0, jobs.classes_of(run, present))
+        report_scorecard(tracker, result.scorecard, 0)
     tracker.commit(0)
     tracker.close("FINISHED")
     return result

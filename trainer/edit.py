@@ -1,116 +1,133 @@
-"""What a trained system does with a photograph: give it another expression, or name the one it has.
+"""What a trained system makes of a photograph: another expression, asked for or shown by another.
 
-Shapes: B faces, C channels, H height, W width, S side of the aligned face, K classes.
+Shapes: C channels, S side of the crop that the system sees, H height, W width.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from data_service.align import Aligner
-from data_service.decode import UnreadableImageError, decode, grey, read_bytes
-from data_service.schema import Expression, FaceBatch, Prediction
-from data_service.transforms import centre_crop
-from trainer.job import load as load_job
-from trainer.restore import LoadedSystem, load_system
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recognised:
-    """What a system sees in one photograph. `alignment` tells how the face was found."""
-
-    image: str
-    expression: str
-    confidence: float
-    confidences: dict[str, float]
-    alignment: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+from data_service.lake import Lake
+from data_service.schema import Expression
+from trainer import feed
+from trainer import job as jobs
+from trainer.judge import expression_judge
+from trainer.photographs import Photograph, Viewer, ask, pasted
+from trainer.pictures import as_pixels, write_png
+from trainer.restore import LoadedSystem, load_capable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edited:
-    """One face with another expression, as written to `out`."""
+    """One photograph with another expression, as written to `out`.
+
+    `to` is the expression asked for, or read in `source` where it was shown by another face.
+    """
 
     image: str
     to: str
     intensity: float | None
     out: str
     alignment: str
+    source: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def recognise(run: str, images: Sequence[Path]) -> tuple[Recognised, ...]:
-    """The expression of the main face of each photograph.
+def edit(
+    run: str,
+    image: Path,
+    to: str,
+    *,
+    out: Path,
+    intensity: float | None = None,
+    face_only: bool = False,
+) -> Edited:
+    """Write the photograph with the expression `to` on its main face, as a PNG.
 
-    ValueError when the run's system does not recognise, or a file is no image.
+    `face_only` writes the aligned face alone, as the system made it. `intensity` in [0, 1] needs a
+    system with that capability; without it the expression is full. ValueError for a system that
+    cannot, a class it does not know, or a file that is no image.
     """
-    loaded = _capable(run, "recognise")
-    aligner = Aligner()
-    found = []
-    for path in images:
-        face_1CHW, alignment = _aligned(loaded, aligner, path)
-        logits_BK = _predict(loaded, face_1CHW, target=0).logits_BK
+    loaded = load_capable(run, "synthesise")
+    target = class_index(loaded, to)
+    check_intensity(loaded, intensity)
+    check_png(out)
+    photograph = Viewer(loaded).read(image)
+    made_1CSS = ask(loaded, photograph, target=target, intensity=intensity).images_BCHW
+    assert made_1CSS is not None
+    write_png(_picture(photograph, made_1CSS, face_only), out)
+    return Edited(
+        image=str(image),
+        to=str(loaded.info.classes[target]),
+        intensity=intensity,
+        out=str(out),
+        alignment=photograph.alignment,
+    )
+
+
+def transfer(
+    run: str,
+    source: Path,
+    target: Path,
+    *,
+    out: Path,
+    expression: str | None = None,
+    face_only: bool = False,
+) -> Edited:
+    """Write the photograph `target` with the expression that the face in `source` shows, as a PNG.
+
+    The class of the source's expression is `expression`, or what the system recognises, or, for a
+    system that does not recognise, what a judge trained on the run's training subjects reads.
+    ValueError as for `edit`.
+    """
+    loaded = load_capable(run, "transfer")
+    given = None if expression is None else class_index(loaded, expression)
+    check_png(out)
+    viewer = Viewer(loaded)
+    reference, photograph = viewer.read(source), viewer.read(target)
+    shown = _shown(loaded, reference) if given is None else given
+    made_1CSS = ask(
+        loaded, photograph, target=shown, reference=reference, reference_class=shown
+    ).images_BCHW
+    assert made_1CSS is not None
+    write_png(_picture(photograph, made_1CSS, face_only), out)
+    return Edited(
+        image=str(target),
+        to=str(loaded.info.classes[shown]),
+        intensity=None,
+        out=str(out),
+        alignment=photograph.alignment,
+        source=str(source),
+    )
+
+
+def _shown(loaded: LoadedSystem, reference: Photograph) -> int:
+    """The class of the expression in the reference."""
+    if "recognise" in loaded.spec.capabilities:
+        logits_BK = ask(loaded, reference).logits_BK
         assert logits_BK is not None
-        shares = logits_BK[0].float().softmax(0).tolist()
-        best = int(np.argmax(shares))
-        found.append(
-            Recognised(
-                image=str(path),
-                expression=str(loaded.info.classes[best]),
-                confidence=shares[best],
-                confidences=dict(zip(map(str, loaded.info.classes), shares, strict=True)),
-                alignment=alignment,
-            )
-        )
-    return tuple(found)
+        return int(logits_BK[0].argmax())
+    job = jobs.load(loaded.directory)
+    lake = Lake.open(job.lake)
+    train_rows = feed.split(lake, job.fold, loaded.info.classes).train_rows
+    judge = expression_judge(lake, train_rows, job.run, loaded.info, seed=job.run.seed + 1)
+    return int(judge(reference.face_1CSS)[0].argmax())
 
 
-def edit(run: str, image: Path, to: str, *, out: Path, intensity: float | None = None) -> Edited:
-    """Write the photograph's face, aligned, with the expression `to`, as a PNG.
-
-    `intensity` in [0, 1] needs a system with that capability; without it the expression is full.
-    ValueError for a system that cannot, a class it does not know, or a file that is no image.
-    """
-    loaded = _capable(run, "synthesise")
-    target = _class_index(loaded, to)
-    if intensity is not None:
-        if "intensity" not in loaded.spec.capabilities:
-            raise ValueError(f"{loaded.spec.name} has no intensity; leave --intensity away")
-        if not 0 <= intensity <= 1:
-            raise ValueError(f"intensity is {intensity}; valid: 0 to 1")
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"{out} cannot be written; valid: a name that ends in .png")
-    face_1CHW, alignment = _aligned(loaded, Aligner(), image)
-    edited_BCHW = _predict(loaded, face_1CHW, target=target, intensity=intensity).images_BCHW
-    assert edited_BCHW is not None
-    _write_png(edited_BCHW[0], out)
-    return Edited(image=str(image), to=to, intensity=intensity, out=str(out), alignment=alignment)
+def _picture(photograph: Photograph, made_1CSS: Tensor, face_only: bool) -> np.ndarray:
+    return as_pixels(made_1CSS)[0] if face_only else pasted(photograph, made_1CSS)
 
 
-def _capable(run: str, capability: str) -> LoadedSystem:
-    loaded = load_system(run)
-    if capability not in loaded.spec.capabilities:
-        can = ", ".join(sorted(loaded.spec.capabilities))
-        raise ValueError(f"{loaded.spec.name} does not {capability}; it can: {can}")
-    return loaded
-
-
-def _class_index(loaded: LoadedSystem, to: str) -> int:
+def class_index(loaded: LoadedSystem, to: str) -> int:
+    """The index of the expression of that name; ValueError lists those the run was trained on."""
     expression = Expression.parse(to)
     if expression not in loaded.info.classes:
         valid = ", ".join(loaded.info.classes)
@@ -118,46 +135,24 @@ def _class_index(loaded: LoadedSystem, to: str) -> int:
     return loaded.info.classes.index(expression)
 
 
-def _aligned(loaded: LoadedSystem, aligner: Aligner, path: Path) -> tuple[Tensor, str]:
-    """The main face at the size that the system sees, in [-1, 1], and how it was found."""
-    try:
-        image_HW3 = decode(read_bytes(path))
-    except UnreadableImageError as error:
-        raise ValueError(f"{path}: {error}") from None
-    placed = aligner.place(image_HW3, side=load_job(loaded.directory).face_pixels)
-    face_SSC = placed.image_SS3
-    run, info = loaded.run, loaded.info
-    if info.channels == 1 and not run.data.grey:
-        face_SSC = grey(face_SSC)
-    face_1CHW = torch.from_numpy(np.ascontiguousarray(face_SSC)).permute(2, 0, 1)[None]
-    return centre_crop(face_1CHW, run.data.image_size, grey=run.data.grey), placed.alignment
+def check_intensity(loaded: LoadedSystem, intensity: float | None) -> None:
+    """ValueError where the system has no intensity, or for one out of range."""
+    if intensity is None:
+        return
+    if "intensity" not in loaded.spec.capabilities:
+        raise ValueError(f"{loaded.spec.name} has no intensity; leave --intensity away")
+    if not 0 <= intensity <= 1:
+        raise ValueError(f"intensity is {intensity}; valid: 0 to 1")
 
 
-def _predict(
-    loaded: LoadedSystem, face_1CHW: Tensor, *, target: int, intensity: float | None = None
-) -> Prediction:
-    one = torch.zeros(1, dtype=torch.int64)
-    batch = FaceBatch(
-        faces_BCHW=face_1CHW,
-        expression_B=one,
-        target_expression_B=torch.full_like(one, target),
-        subject_B=torch.full_like(one, -1),
-        row_B=one,
-        key_B=one,
-        synthetic_B=torch.zeros(1, dtype=torch.bool),
-        target_intensity_B=None if intensity is None else torch.tensor([intensity]),
-    )
-    with torch.inference_mode():
-        return loaded.system.predict(batch)
+def check_png(out: Path) -> None:
+    """ValueError for a name that is not one of a PNG, or lies in no folder."""
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out} cannot be written; valid: a name that ends in .png")
+    check_folder(out)
 
 
-def _write_png(image_CHW: Tensor, out: Path) -> None:
-    """Atomically: a file of that name is either the old one or the new one, whole."""
-    pixels_HWC = ((image_CHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0)
-    array = pixels_HWC.cpu().numpy()
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(file, "PNG")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, out)
+def check_folder(out: Path) -> None:
+    """ValueError where the file's folder does not exist."""
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"{out} cannot be written: there is no folder {out.absolute().parent}")

@@ -28,6 +28,8 @@ from trainer.system import System
 from trainer.world import World
 
 BATCH_IMAGES = 128
+NAMELESS = "row "
+"""What the name of a subject starts with whose corpus does not tell it."""
 ESTIMATOR = "subject bootstrap, expanded percentiles, 95 %"
 
 
@@ -87,7 +89,7 @@ def predict_rows(
     for rank, logits in enumerate(world.gather_objects(np.concatenate(parts))):
         logits_NK[rank :: world.size] = logits
     return Predictions(
-        rows=rows_N, labels=labels_N, logits=logits_NK, subjects=_subjects(lake, rows_N)
+        rows=rows_N, labels=labels_N, logits=logits_NK, subjects=subjects_of(lake, rows_N)
     )
 
 
@@ -177,9 +179,12 @@ def labels_of(lake: Lake, rows_N: np.ndarray, info: DatasetInfo) -> np.ndarray:
     return np.array([index[name] for name in names], dtype=np.int64)
 
 
-def _subjects(lake: Lake, rows_N: np.ndarray) -> np.ndarray:
+def subjects_of(lake: Lake, rows_N: np.ndarray) -> np.ndarray:
+    """The subject of each row, as text; one of its own where the corpus does not tell it."""
     names = lake.table["subject"].take(rows_N).to_pylist()
-    return np.array([name or f"row {row}" for name, row in zip(names, rows_N, strict=True)], "U")
+    return np.array(
+        [name or f"{NAMELESS}{row}" for name, row in zip(names, rows_N, strict=True)], "U"
+    )
 
 
 def scorecard(
@@ -192,27 +197,41 @@ def scorecard(
     """Accuracy, mean class recall and macro F1 with their intervals, and what lies behind them.
 
     Plain JSON values. `confusion` counts faces, truth by row; a class without a face has recall
-    None. `calibration_error` is the expected calibration error over 15 bins.
+    None. `calibration_error` is the expected calibration error over 15 bins. `per_subject` is the
+    accuracy of each subject whose name is known.
     """
     if not len(predictions):
         raise ValueError("there is no face to make a scorecard of")
     counts_SKK = predictions.confusions()
     pooled_KK = counts_SKK.sum(axis=0)
     figures = statistics.subject_bootstrap(counts_SKK, num_resamples=num_resamples, seed=seed)
+    figures |= statistics.subject_bootstrap(
+        statistics.calibration_sums(predictions.logits, predictions.labels, predictions.subjects),
+        {"calibration_error": statistics.calibration_error},
+        num_resamples=num_resamples,
+        seed=seed,
+    )
     recall_K = statistics.class_recall(pooled_KK)
     return {
         **{name: asdict(interval) for name, interval in figures.items()},
-        "calibration_error": statistics.calibration_error(predictions.logits, predictions.labels),
         "per_class": {
             str(name): None if np.isnan(recall) else float(recall)
             for name, recall in zip(classes, recall_K, strict=True)
         },
+        "per_subject": _per_subject(predictions, counts_SKK),
         "confusion": pooled_KK.astype(int).tolist(),
         "classes": [str(name) for name in classes],
         "num_faces": len(predictions),
         "num_subjects": len(counts_SKK),
         "estimator": f"{ESTIMATOR}, {num_resamples} resamples",
     }
+
+
+def _per_subject(predictions: Predictions, counts_SKK: np.ndarray) -> dict[str, float]:
+    names_S = np.unique(predictions.subjects).tolist()
+    accuracy_S = statistics.accuracy(counts_SKK).tolist()
+    pairs = zip(names_S, accuracy_S, strict=True)
+    return {name: value for name, value in pairs if not name.startswith(NAMELESS)}
 
 
 def pooled(parts: Sequence[Predictions]) -> Predictions:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
 from data_service import columns
@@ -22,9 +21,7 @@ from data_service.stream import open_stream
 from trainer import catalog
 from trainer.config import RunConfig
 from trainer.job import classes_of
-from trainer.pictures import confusion_picture
 from trainer.system import Stage, SystemSpec
-from trainer.tracking import Tracker
 from trainer.world import World
 
 if TYPE_CHECKING:
@@ -206,34 +203,3 @@ def _kind(run: RunConfig, world: World) -> Literal["local", "ray"]:
     if run.data.stream != "auto":
         return run.data.stream
     return "ray" if world.size > 1 else "local"
-
-
-def report(tracker: Tracker, job: Any, result: Mapping[str, Any], info: DatasetInfo) -> None:
-    """The end of a run, for MLflow: figures, confusion matrix, settings, weights."""
-    images = result["images"]
-    metrics = {f"final/{name}": value for name, value in result["validation"].items()}
-    metrics["final/images_per_second"] = result["images_per_second"]
-    metrics["final/first_step_seconds"] = result["first_step_seconds"]
-    tracker.metrics(metrics, images)
-    for name in ("run.json", "result.json", "predictions.npz"):
-        if (job.directory / name).exists():
-            tracker.artifact(job.directory / name)
-    if (job.directory / "weights.safetensors").exists():
-        tracker.artifact(job.directory / "weights.safetensors", "checkpoint")
-    if result["scorecard"] is not None:
-        report_scorecard(tracker, result["scorecard"], images, info.classes)
-
-
-def report_scorecard(
-    tracker: Tracker, card: Mapping[str, Any], step: int, classes: tuple[Expression, ...]
-) -> None:
-    """The test figures with their intervals, and the confusion matrix."""
-    metrics = {}
-    for name in ("accuracy", "macro_recall", "macro_f1"):
-        metrics[f"test/{name}"] = card[name]["value"]
-        metrics[f"test/{name}_low"] = card[name]["low"]
-        metrics[f"test/{name}_high"] = card[name]["high"]
-    metrics |= {f"test/recall_{name}": value for name, value in card["per_class"].items()}
-    tracker.metrics(metrics, step)
-    picture = confusion_picture(np.asarray(card["confusion"]), [str(name) for name in classes])
-    tracker.image("confusion", picture, step)

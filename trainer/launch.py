@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ _MAX_FAILURES = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunResult:
-    """What came of a run. `scorecard` is None where nothing was tested; figures are on test
-    subjects there, and on validation subjects in `validation`."""
+    """What came of a run. `scorecard` (of recognition; None where nothing is recognised) and
+    `measures` (all other cards by name) are of test subjects, `validation` of validation subjects.
+    """
 
     run_id: str
     directory: Path
@@ -43,6 +44,7 @@ class RunResult:
     first_step_seconds: float
     validation: Mapping[str, float]
     scorecard: Mapping[str, Any] | None
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> RunResult:

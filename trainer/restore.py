@@ -14,6 +14,15 @@ from trainer.config import RunConfig
 from trainer.job import Job
 from trainer.system import System, SystemSpec
 
+VERBS = {
+    "intensity": "scale intensity",
+    "transfer": "transfer expressions",
+    "attributes": "tell attributes",
+    "identify": "identify subjects",
+    "synthesise": "make faces",
+    "recognise": "recognise expressions",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedSystem:
@@ -56,6 +65,18 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
     for network in system.frozen().values():
         network.to(device).eval().requires_grad_(False)
     return LoadedSystem(system=system, run=settings, info=info, spec=spec, directory=directory)
+
+
+def load_capable(run: str | Path, capability: str) -> LoadedSystem:
+    """As `load_system`; ValueError, with the systems that can, for one without the capability."""
+    loaded = load_system(run)
+    if capability not in loaded.spec.capabilities:
+        can = [name for name in catalog.names() if capability in catalog.load(name).capabilities]
+        raise ValueError(
+            f"run {loaded.directory.name} is a {loaded.run.system_name}.{loaded.run.recipe}, which "
+            f"does not {VERBS.get(capability, capability)}; systems that do: {', '.join(can)}"
+        )
+    return loaded
 
 
 def start_from(own: Job, system: System) -> None:

@@ -8,47 +8,85 @@ from typing import Any
 
 import numpy as np
 
+from data_service.folds import Fold
 from data_service.lake import Lake
 from trainer import feed
 from trainer import job as jobs
-from trainer.evaluate import predict_rows, scorecard
+from trainer.evaluate import Predictions, predict_rows, scorecard
+from trainer.examinee import Examinee
+from trainer.job import Job
+from trainer.measures import measure
+from trainer.report import record_evaluation
 from trainer.restore import LoadedSystem, load_system
 from trainer.world import World
 
 
-def retest(run: str, lake: Path) -> dict[str, Any]:
-    """The scorecard of a trained run on the faces of `lake` that show one of the run's classes.
+def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
+    """All cards of a trained run on the faces of `lake` that show one of the run's classes.
 
-    ValueError when the run does not recognise, or the lake has none of its classes, or faces that
-    are smaller than what the run saw.
+    `full` adds occlusions, the gain by synthetic faces, and more edits. The figures also go into
+    the run's record in MLflow, under the lake's name. ValueError where the lake has none of the
+    run's classes, or faces that are smaller than what the run saw, or where the run makes faces and
+    the lake that it was trained on, which its judges need, is gone.
     """
     began = time.monotonic()
     loaded = load_system(run)
-    opened = Lake.open(lake)
-    if "recognise" not in loaded.spec.capabilities:
-        raise ValueError(f"{loaded.spec.name} does not recognise; there is nothing to evaluate")
-    rows_N = _rows(loaded, opened)
-    world = World.alone()
-    predict_rows(loaded.system, opened, rows_N[:1], loaded.run, loaded.info, world)
-    first = time.monotonic()
-    found = predict_rows(loaded.system, opened, rows_N, loaded.run, loaded.info, world)
-    seconds = time.monotonic() - first
-    return {
+    job = jobs.load(loaded.directory)
+    examinee = examinee_of(loaded, job, Lake.open(lake))
+    values: dict[str, Any] = {
         "run_id": loaded.directory.name,
         "lake": str(lake),
-        "lake_hash": opened.hash,
-        "images_per_second": len(rows_N) / seconds,
+        "lake_hash": examinee.lake.hash,
+    }
+    predictions, card = None, None
+    if examinee.can("recognise"):
+        predictions, speed = _predicted(examinee, began)
+        card = scorecard(
+            predictions, [str(name) for name in loaded.info.classes], seed=loaded.run.seed
+        )
+        values |= speed | card
+    values["measures"] = measure(examinee, predictions, "full" if full else "usual")
+    values["not_in_mlflow"] = record_evaluation(
+        job, examinee.lake.path.name, card, values["measures"], {}
+    )
+    return values
+
+
+def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
+    """The run's system with the faces of the lake that may be tested."""
+    lake.require_size(loaded.run.data.image_size)
+    home = lake if lake.hash == job.lake_hash else Lake.open(job.lake)
+    fold = feed.split(home, job.fold, loaded.info.classes)
+    return Examinee(
+        system=loaded.system,
+        spec=loaded.spec,
+        run=loaded.run,
+        info=loaded.info,
+        lake=lake,
+        rows_N=_rows(loaded, fold if home is lake else None, lake),
+        home_lake=home,
+        train_rows_N=np.asarray(fold.train_rows),
+    )
+
+
+def _predicted(examinee: Examinee, began: float) -> tuple[Predictions, dict[str, float]]:
+    world = World.alone()
+    rest = (examinee.run, examinee.info, world)
+    predict_rows(examinee.system, examinee.lake, examinee.rows_N[:1], *rest)
+    first = time.monotonic()
+    found = predict_rows(examinee.system, examinee.lake, examinee.rows_N, *rest)
+    seconds = time.monotonic() - first
+    return found, {
+        "images_per_second": len(found) / seconds,
         "first_step_seconds": first - began,
-        **scorecard(found, [str(name) for name in loaded.info.classes], seed=loaded.run.seed),
     }
 
 
-def _rows(loaded: LoadedSystem, lake: Lake) -> np.ndarray:
+def _rows(loaded: LoadedSystem, fold: Fold | None, lake: Lake) -> np.ndarray:
     """Rows that may be tested: no subject it trained on, no class it does not know."""
+    if fold is not None:
+        return np.asarray(fold.test_rows)
     classes = [str(name) for name in loaded.info.classes]
-    job = jobs.load(loaded.directory)
-    if lake.hash == job.lake_hash:
-        return np.asarray(feed.split(lake, job.fold, loaded.info.classes).test_rows)
     expressions = lake.table["expression"].to_pylist()
     rows_N = np.flatnonzero([name in classes for name in expressions])
     if not len(rows_N):

@@ -19,10 +19,13 @@ from data_service.lake import Lake
 from data_service.pool import SealedPool
 from trainer import catalog, checkpoint, feed
 from trainer import job as jobs
-from trainer.evaluate import predict_rows, scorecard, write_predictions
+from trainer.evaluate import Predictions, predict_rows, scorecard, write_predictions
+from trainer.examinee import Examinee
 from trainer.fesda import seal
 from trainer.job import Job
 from trainer.loop import StepResult, Training, begin, fit
+from trainer.measures import measure
+from trainer.report import report
 from trainer.restore import start_from
 from trainer.samples import sample_grid
 from trainer.scoring import validation_metrics
@@ -352,6 +355,7 @@ def _conclude(session: Session) -> dict[str, Any]:
         "first_step_seconds": session.first_step_seconds,
         "validation": session.validation,
         "scorecard": None,
+        "measures": {},
     }
     if session.status == "finished":
         with _pause(session):
@@ -376,9 +380,21 @@ def _final(session: Session) -> dict[str, Any]:
         if "synthesise" in session.spec.capabilities:
             _draw_samples(session)
     found: dict[str, Any] = {"validation": validation}
-    if session.job.validation_only or "recognise" not in session.spec.capabilities:
+    if session.job.validation_only:
         return found
-    predictions = predict_rows(
+    predictions = _test(session) if "recognise" in session.spec.capabilities else None
+    if session.world.leads:
+        if predictions is not None:
+            write_predictions(predictions, session.job.directory / "predictions.npz")
+            found["scorecard"] = scorecard(
+                predictions, session.data.info.classes, seed=session.job.run.seed
+            )
+        found["measures"] = measure(_examinee(session), predictions, "brief")
+    return found
+
+
+def _test(session: Session) -> Predictions:
+    return predict_rows(
         session.training.system,
         session.lake,
         np.asarray(session.data.fold.test_rows),
@@ -386,12 +402,21 @@ def _final(session: Session) -> dict[str, Any]:
         session.data.info,
         session.world,
     )
-    if session.world.leads:
-        write_predictions(predictions, session.job.directory / "predictions.npz")
-    found["scorecard"] = scorecard(
-        predictions, session.data.info.classes, seed=session.job.run.seed
+
+
+def _examinee(session: Session) -> Examinee:
+    """The system with the fold's test subjects."""
+    return Examinee(
+        system=session.training.system,
+        spec=session.spec,
+        run=session.job.run,
+        info=session.data.info,
+        lake=session.lake,
+        rows_N=np.asarray(session.data.fold.test_rows),
+        home_lake=session.lake,
+        train_rows_N=np.asarray(session.data.fold.train_rows),
+        device=session.world.device,
     )
-    return found
 
 
 def _close(session: Session, status: str, result: dict[str, Any] | None = None) -> None:
@@ -403,7 +428,7 @@ def _close(session: Session, status: str, result: dict[str, Any] | None = None) 
     if tracker is None:
         return
     if result is not None:
-        feed.report(tracker, session.job, result, session.data.info)
+        report(tracker, session.job, result)
         tracker.commit(progress.images)
     names: dict[str, Status] = {
         "finished": "FINISHED",

@@ -16,7 +16,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 Metric = Callable[[np.ndarray], np.ndarray]
-"""Maps confusion matrices (..., K, K) to one figure each (...)."""
+"""Maps confusion matrices (..., K, K), or other sums over subjects, to one figure each (...)."""
 
 CELLS_AT_ONCE = 1 << 21
 
@@ -84,24 +84,31 @@ def confusion_by_subject(
     return counts.reshape(len(names_S), num_classes, num_classes).astype(np.float64)
 
 
-def resampled_confusions(
-    counts_SKK: np.ndarray, *, num_resamples: int = 2000, seed: int = 0
-) -> np.ndarray:
-    """The pooled confusion matrix (R, K, K) of each bootstrap resample of the subjects.
+def resampled_weights(
+    num_subjects: int, *, num_resamples: int = 2000, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """How often each subject is in each bootstrap resample, (R, S), in parts small in memory.
 
     The resamples depend on `seed` and S alone, so that two prediction sets of the same subjects see
     the same ones, as a paired test needs.
     """
     generator = np.random.default_rng(seed)
-    num_subjects = len(counts_SKK)
-    parts = []
     for rows in _chunks(num_resamples, num_subjects):
         drawn_RS = generator.integers(num_subjects, size=(rows, num_subjects))
         drawn_RS += np.arange(rows)[:, None] * num_subjects
         weights = np.bincount(drawn_RS.ravel(), minlength=rows * num_subjects)
-        weights_RS = weights.reshape(rows, num_subjects).astype(np.float64)
-        parts.append(weights_RS @ counts_SKK.reshape(num_subjects, -1))
-    return np.concatenate(parts).reshape(num_resamples, *counts_SKK.shape[1:])
+        yield weights.reshape(rows, num_subjects).astype(np.float64)
+
+
+def resampled_sums(sums_S: np.ndarray, *, num_resamples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Sums by subject (S, ...), such as confusion matrices, over each bootstrap resample (R, ...).
+
+    The resamples are those of `resampled_weights`.
+    """
+    num_subjects = len(sums_S)
+    resamples = resampled_weights(num_subjects, num_resamples=num_resamples, seed=seed)
+    parts = [weights_RS @ sums_S.reshape(num_subjects, -1) for weights_RS in resamples]
+    return np.concatenate(parts).reshape(num_resamples, *sums_S.shape[1:])
 
 
 def _chunks(num_resamples: int, num_subjects: int) -> Iterator[int]:
@@ -121,10 +128,11 @@ def subject_bootstrap(
 ) -> dict[str, Interval]:
     """Each metric with its interval by the subject bootstrap, expanded percentiles.
 
-    Subjects are resampled with replacement; a resample that lacks a class averages over the classes
-    that it has. Where every resample agrees (a perfect score, one subject) the interval is a point.
+    `counts_SKK` may be any sums by subject (S, ...) that the metrics are made for. Subjects are
+    resampled with replacement; a resample that lacks a class averages over the classes that it has.
+    Where every resample agrees (a perfect score, one subject) the interval is a point.
     """
-    resampled_RKK = resampled_confusions(counts_SKK, num_resamples=num_resamples, seed=seed)
+    resampled_RKK = resampled_sums(counts_SKK, num_resamples=num_resamples, seed=seed)
     pooled_KK = counts_SKK.sum(axis=0)
     found = {}
     for name, metric in metrics.items():
@@ -165,7 +173,7 @@ def paired_bootstrap(
     """
     _same_faces(first_SKK, second_SKK)
     both = (first_SKK, second_SKK)
-    resampled = [resampled_confusions(x, num_resamples=num_resamples, seed=seed) for x in both]
+    resampled = [resampled_sums(x, num_resamples=num_resamples, seed=seed) for x in both]
     resampled_R = metric(resampled[0]) - metric(resampled[1])
     value = float(metric(first_SKK.sum(axis=0)) - metric(second_SKK.sum(axis=0)))
     low, high = expanded_percentiles(resampled_R, len(first_SKK), level)
@@ -218,12 +226,53 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted_M
 
 
-def calibration_error(logits_NK: np.ndarray, labels_N: np.ndarray, *, num_bins: int = 15) -> float:
-    """Expected calibration error of the top class, over bins of equal width (Guo et al. 2017)."""
+def mean_by_subject(
+    values_N: np.ndarray, subjects_N: np.ndarray, *, num_resamples: int = 2000, seed: int = 0
+) -> Interval | None:
+    """The mean over samples with its interval by the subject bootstrap; NaN counts as unknown.
+
+    None where nothing is known.
+    """
+    known_N = np.isfinite(values_N)
+    if not known_N.any():
+        return None
+    sums_S2 = sums_by_subject(
+        np.column_stack([values_N[known_N], np.ones(known_N.sum())]), subjects_N[known_N]
+    )
+    return subject_bootstrap(sums_S2, {"mean": ratio}, num_resamples=num_resamples, seed=seed)[
+        "mean"
+    ]
+
+
+def ratio(sums_2: np.ndarray) -> np.ndarray:
+    """A mean, from sum and count (..., 2)."""
+    return sums_2[..., 0] / sums_2[..., 1]
+
+
+def sums_by_subject(values_N: np.ndarray, subjects_N: np.ndarray) -> np.ndarray:
+    """Values (N, ...) added up by subject, (S, ...) in float64, subjects in sorted order."""
+    names_S, subject_N = np.unique(subjects_N, return_inverse=True)
+    sums = np.zeros((len(names_S), *values_N.shape[1:]))
+    np.add.at(sums, subject_N, values_N)
+    return sums
+
+
+def calibration_sums(
+    logits_NK: np.ndarray, labels_N: np.ndarray, subjects_N: np.ndarray, *, num_bins: int = 15
+) -> np.ndarray:
+    """Correct minus confident, and faces, of the top class by bin of confidence, (S, bins, 2)."""
     shifted = logits_NK - logits_NK.max(axis=1, keepdims=True)
     probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
     confidence_N = probabilities.max(axis=1)
     correct_N = probabilities.argmax(axis=1) == labels_N
     bin_N = np.minimum((confidence_N * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(bin_N, weights=correct_N - confidence_N, minlength=num_bins)
-    return float(np.abs(gaps).sum() / len(labels_N))
+    cells = np.zeros((len(labels_N), num_bins, 2))
+    cells[np.arange(len(labels_N)), bin_N] = np.column_stack(
+        [correct_N - confidence_N, np.ones(len(labels_N))]
+    )
+    return sums_by_subject(cells, subjects_N)
+
+
+def calibration_error(sums_b2: np.ndarray) -> np.ndarray:
+    """Expected calibration error over bins of equal width (..., bins, 2) (Guo et al. 2017)."""
+    return np.abs(sums_b2[..., 0]).sum(axis=-1) / sums_b2[..., 1].sum(axis=-1)

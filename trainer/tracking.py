@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from cluster.mlflow_store import ensure_store, experiment_id
+from cluster.mlflow_store import ensure_store, experiment_id, sqlite_path
 from trainer.config import RunConfig, plain
 from trainer.outbox import File, Outbox, Picture, Point, now_ms
-from trainer.sender import Sender, Status
+from trainer.sender import POINTS_AT_ONCE, Sender, Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -237,3 +237,28 @@ def deliver(
     """Send what an ended process left in its journal, and set the run's final status."""
     tracker = Tracker(uri, run_id, journal, system_metrics=False)
     return tracker.close(status, timeout_seconds=timeout_seconds)
+
+
+def add_to_run(
+    uri: str, run_id: str, figures: Mapping[str, float], pictures: Mapping[str, np.ndarray]
+) -> str | None:
+    """Figures and pictures for a run that has ended; what kept MLflow from taking them, or None.
+
+    Unlike a `Tracker`, this leaves the run's status as it is, and tries once.
+    """
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        return f"there is no database {database}"
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
+    points = [Metric(key, value, now_ms(), 0) for key, value in figures.items()]
+    try:
+        client = ensure_store(uri)
+        for start in range(0, len(points), POINTS_AT_ONCE):
+            client.log_batch(run_id, metrics=points[start : start + POINTS_AT_ONCE])
+        for name, picture in pictures.items():
+            client.log_image(run_id, picture, f"{name}.png")
+    except (MlflowException, OSError) as error:
+        return str(error).splitlines()[0]
+    return None

@@ -50,9 +50,7 @@ def test_resamples_agree_with_resampling_faces_one_by_one():
     expected = [
         sum(counts(labels, predicted, subjects)[subject] for subject in row) for row in drawn
     ]
-    found = statistics.resampled_confusions(
-        counts(labels, predicted, subjects), num_resamples=3, seed=7
-    )
+    found = statistics.resampled_sums(counts(labels, predicted, subjects), num_resamples=3, seed=7)
     assert np.array_equal(found, expected)
 
 
@@ -121,11 +119,23 @@ def test_holm():
 
 
 def test_calibration_error():
-    labels = np.array([0, 0, 0, 1])
-    sure = np.tile([20.0, -20.0], (4, 1))
-    assert statistics.calibration_error(sure, labels) == pytest.approx(0.25, abs=1e-6)
-    honest = np.tile([np.log(3.0), 0.0], (4, 1))
-    assert statistics.calibration_error(honest, labels) == pytest.approx(0.0, abs=1e-9)
+    labels, subjects = np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "b"])
+
+    def error(logits):
+        sums = statistics.calibration_sums(logits, labels, subjects)
+        assert sums.shape == (2, 15, 2) and sums[..., 1].sum() == 4
+        return statistics.calibration_error(sums.sum(axis=0))
+
+    assert error(np.tile([20.0, -20.0], (4, 1))) == pytest.approx(0.25, abs=1e-6)
+    assert error(np.tile([np.log(3.0), 0.0], (4, 1))) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_mean_by_subject_leaves_out_what_is_unknown():
+    values = np.array([1.0, 3.0, np.nan, 8.0])
+    found = statistics.mean_by_subject(values, np.array(["a", "a", "b", "c"]))
+    assert found is not None and found.value == 4.0
+    assert found.low >= 2.0 and found.high <= 8.0
+    assert statistics.mean_by_subject(np.full(2, np.nan), np.array(["a", "b"])) is None
 
 
 def test_two_thousand_resamples_are_quick():

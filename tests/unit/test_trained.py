@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from cluster import terminal
 from data_service import corpora
 from data_service.ingest import ingest
 from data_service.lake import Lake
-from trainer import catalog, feed, job, runs
+from trainer import catalog, feed, job, judge, runs
 from trainer.overrides import with_overrides
 
 RUN_ID = "0123456789abcdef"
@@ -65,6 +66,17 @@ def run(lake: Path, own_home: Path) -> Path:
     return directory
 
 
+@pytest.fixture(autouse=True)
+def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the judges say is tested elsewhere."""
+    train = judge.train_judge
+
+    def brief(*args: Any, **options: Any) -> judge.Judge:
+        return train(*args, **{**options, "images": 32})
+
+    monkeypatch.setattr(judge, "train_judge", brief)
+
+
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
     """One drawn face as a file."""
@@ -98,14 +110,105 @@ def test_recognise_names_one_expression_per_photograph(call, run: Path, photogra
     assert one["confidence"] == max(one["confidences"].values())
 
 
-def test_edit_writes_the_aligned_face_at_the_runs_size(
+def test_recognise_takes_folders_in_order_and_tells_what_is_no_picture(
+    call, run: Path, photograph: Path
+) -> None:
+    folder = photograph.parent / "album"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("b.png", "a.PNG", "deeper/c.png"):
+        (folder / name).write_bytes(photograph.read_bytes())
+    (folder / "broken.jpg").write_text("not a picture")
+    (folder / "notes.txt").write_text("not taken")
+    code, values, _ = call("recognise", RUN_ID, folder, photograph)
+    assert code == terminal.DONE
+    names = [Path(one["image"]).name for one in values["images"]]
+    assert names == ["a.PNG", "b.png", "c.png", photograph.name]
+    (refused,) = values["refused"]
+    assert refused["image"].endswith("broken.jpg") and "not an image" in refused["reason"]
+
+
+def test_a_folder_without_a_picture_is_refused(call, run: Path, tmp_path: Path) -> None:
+    code, _, err = call("recognise", RUN_ID, tmp_path)
+    assert code == terminal.WRONG_INPUT
+    assert "has no picture; valid: .jpg" in err
+
+
+def test_edit_pastes_the_face_back_and_leaves_the_rest_alone(
     call, run: Path, photograph: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "happy.png"
     code, values, _ = call("edit", RUN_ID, photograph, "--to", "happiness", "--out", out)
     assert code == terminal.DONE and values["to"] == "happiness"
+    before, after = np.array(Image.open(photograph)), np.array(Image.open(out))
+    assert before.shape == after.shape
+    assert np.any(before != after)
+    assert np.array_equal(before[:2], after[:2])
+
+
+def test_edit_can_write_the_aligned_face_at_the_runs_size(
+    call, run: Path, photograph: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "happy.png"
+    code, _, _ = call("edit", RUN_ID, photograph, "--to", "happiness", "--face", "--out", out)
+    assert code == terminal.DONE
     size = catalog.recipe("fersnet.tiny").data.image_size
     assert np.array(Image.open(out)).shape[:2] == (size, size)
+
+
+def test_what_changes_nothing_leaves_every_pixel(run: Path, photograph: Path) -> None:
+    from trainer.photographs import Viewer, pasted
+    from trainer.restore import load_system
+
+    seen = Viewer(load_system(RUN_ID)).read(photograph)
+    assert np.array_equal(pasted(seen, seen.face_1CSS), seen.image_HW3)
+    brighter = pasted(seen, seen.face_1CSS + 0.2)
+    side = seen.face_1CSS.shape[-1]
+    middle = np.linalg.solve(seen.matrix_23[:, :2], np.full(2, side / 2) - seen.matrix_23[:, 2])
+    x, y = middle.round().astype(int)
+    change = brighter[y, x].astype(int) - seen.image_HW3[y, x]
+    assert np.all((change == 25) | (change == 26) | (brighter[y, x] == 255))
+
+
+def test_sweep_shows_every_expression_as_a_strip_and_as_a_moving_picture(
+    call, run: Path, photograph: Path, tmp_path: Path
+) -> None:
+    strip, moving = tmp_path / "strip.png", tmp_path / "moving.gif"
+    code, values, _ = call("sweep", RUN_ID, photograph, "--out", strip)
+    assert code == terminal.DONE
+    assert len(values["expressions"]) == 8 and values["levels"] == []
+    assert Image.open(strip).width > 8 * 48
+    code, values, _ = call(
+        "sweep", RUN_ID, photograph, "--to", "fear", "--to", "anger", "--out", moving
+    )
+    assert code == terminal.DONE and values["expressions"] == ["fear", "anger"]
+    assert getattr(Image.open(moving), "n_frames", 1) >= 3
+    assert sorted(path.name for path in tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--out", "{tmp}/x.jpg"), "a name that ends in .png, .gif"),
+        (("--out", "{tmp}/no/x.png"), "there is no folder"),
+        (("--to", "bored", "--out", "{tmp}/x.png"), "unknown expression 'bored'"),
+        (("--levels", "1", "--out", "{tmp}/x.png"), "1 levels of intensity; valid: 2 or more"),
+    ],
+)
+def test_sweep_says_what_is_wrong(
+    call, run: Path, photograph: Path, tmp_path: Path, words: tuple[str, ...], says: str
+) -> None:
+    code, _, err = call("sweep", RUN_ID, photograph, *(word.format(tmp=tmp_path) for word in words))
+    assert code == terminal.WRONG_INPUT
+    assert says in err
+
+
+def test_a_system_that_cannot_names_those_that_can(
+    call, run: Path, photograph: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.png"
+    code, _, err = call("transfer", RUN_ID, photograph, photograph, "--out", out)
+    assert code == terminal.WRONG_INPUT and not out.exists()
+    assert "which does not transfer expressions; systems that do: exprgan" in err
 
 
 def test_evaluate_on_its_own_lake_takes_the_test_subjects_alone(
@@ -116,6 +219,9 @@ def test_evaluate_on_its_own_lake_takes_the_test_subjects_alone(
     assert (values["num_subjects"], values["num_faces"]) == (2, 32)
     assert values["accuracy"]["low"] <= values["accuracy"]["value"] <= values["accuracy"]["high"]
     assert values["images_per_second"] > 0
+    assert set(values["measures"]) == {"pose", "synthesis"}
+    assert values["measures"]["synthesis"]["num_faces"] == 32
+    assert "there is no database" in values["not_in_mlflow"]
 
 
 def test_evaluate_on_another_lake_takes_every_face(call, run: Path, tmp_path: Path) -> None:
@@ -148,7 +254,7 @@ def test_a_file_that_is_no_image_is_refused(call, run: Path, tmp_path: Path) -> 
     [
         (("--to", "bored", "--out", "{tmp}/x.png"), "unknown expression 'bored'"),
         (("--to", "fear", "--out", "{tmp}/x.jpg"), "a name that ends in .png"),
-        (("--to", "fear", "--out", "{tmp}/no/x.png"), "No such file or directory"),
+        (("--to", "fear", "--out", "{tmp}/no/x.png"), "there is no folder"),
         (("--to", "fear", "--intensity", "0.5", "--out", "{tmp}/x.png"), "has no intensity"),
     ],
 )
