@@ -322,6 +322,50 @@ def evaluate(
     show(values, tables.result(values), as_json)
 
 
+@app.command(epilog="Example: mien reproduce ckplus7 --lake lakes/ckplus --system fersnet")
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(metavar="TABLE", help="Without one: all tables.")
+    ] = None,
+    *,
+    lake: Annotated[Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.")] = None,
+    system: Annotated[
+        list[str] | None, typer.Option(metavar="SYSTEM", help="By default all of the table.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Shorter than the paper's: small, tiny.")] = "paper",
+    folds: Annotated[int | None, typer.Option(help="Fewer than the protocol's.")] = None,
+    images: Annotated[int | None, typer.Option(help="Train on so many only.")] = None,
+    settings: Settings = None,
+    parallel: Parallel = 1,
+    experiment: Experiment = "reproduce",
+    as_json: AsJson = False,
+) -> None:
+    """A published table under its own protocol, the paper's figures beside ours."""
+    from trainer import reproduce as published
+
+    if name is None:
+        known = {key: one.as_json() for key, one in published.tables().items()}
+        show({"tables": known}, [tables.published(known)], as_json)
+        return
+    if lake is None:
+        found = published.table_named(name).as_json()
+        show(found, tables.protocol(found), as_json)
+        return
+    with working("reproduce"), terminal.progress("reproducing"):
+        values = published.reproduce(
+            name,
+            lake,
+            recipe=recipe,
+            systems=system or (),
+            folds=folds,
+            images=images,
+            settings=_pairs(settings, "--set"),
+            parallel=parallel,
+            experiment=experiment,
+        )
+    show(values, tables.reproduced(values), as_json)
+
+
 @app.command(epilog="Example: mien compare mien")
 def compare(
     experiment: Annotated[str, typer.Argument(help="The MLflow experiment.")] = "mien",

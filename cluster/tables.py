@@ -31,6 +31,7 @@ def result(values: Mapping[str, Any]) -> list[Any]:
     made: list[Any] = [table(("run", values["run_id"]), rows)]
     for name, card in values.get("measures", {}).items():
         made.append(table((name, ""), list(_card("", card))))
+    made += list(values.get("pictures", ()))
     if values.get("not_in_mlflow"):
         made.append(f"not recorded in MLflow: {values['not_in_mlflow']}")
     if "confusion" in values:
@@ -64,6 +65,47 @@ def confusion(
         recall = recalls[name]
         rows.append([name, *line, "" if recall is None else f"{recall:.3f}"])
     return table(("truth \\ predicted", *classes, "recall"), rows)
+
+
+def published(values: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The tables that can be reproduced."""
+    rows = []
+    for name, one in values.items():
+        systems = sorted({entry["system"] for entry in one["entries"]} - {""})
+        rows.append([name, one["title"], one["corpus"], ", ".join(systems), one["protocol"]])
+    return table(("table", "what", "corpus", "systems", "protocol"), rows)
+
+
+def protocol(values: Mapping[str, Any]) -> list[Any]:
+    """A table's protocol, its published figures, and how to get its corpus."""
+    rows = [[one["method"], f"{one['figure']:.2f}", one["note"]] for one in values["entries"]]
+    sources = sorted({one["source"] for one in values["entries"]})
+    return [
+        table(("method", f"published {values['metric'].replace('_', ' ')}, %", ""), rows),
+        f"{values['title']}: {values['protocol']}.",
+        f"The corpus: {values['access']}",
+        f"Then: {values['ingest']}",
+        f"      mien reproduce {values['name']} --lake DIR",
+        *(f"Source: {source}" for source in sources),
+    ]
+
+
+def reproduced(values: Mapping[str, Any]) -> list[Any]:
+    """The paper's figures beside ours, in percent, by rule."""
+    rows = []
+    for one in values["rows"]:
+        ours = one.get("ours")
+        bounds = [100 * ours[key] for key in ("value", "low", "high")] if ours else []
+        text = "{:.2f} [{:.2f}, {:.2f}]".format(*bounds) if bounds else ""
+        rows.append(
+            [one["method"], f"{one['published']:.2f}", text, one.get("rule", ""), one["note"]]
+        )
+    columns = ("method", f"published {values['metric'].replace('_', ' ')}, %", "ours", "rule", "")
+    made: list[Any] = [table(columns, rows)]
+    if values["differs"]:
+        made.append(f"Not comparable with the paper: {'; '.join(values['differs'])}.")
+    made += [f"Source: {source}" for source in sorted({one["source"] for one in values["rows"]})]
+    return made
 
 
 def corpora(values: Mapping[str, Mapping[str, Any]]) -> list[Any]:

@@ -86,13 +86,16 @@ class CheckpointConfig:
 class EvaluationConfig:
     """When validation runs and what chooses the weights that are tested once, at the end.
 
-    `select` last takes the final weights; a metric's name takes the best on validation.
+    `select` last takes the final weights; a metric's name takes the best on validation. `peeking`
+    also looks at the test subjects each time, and keeps what a rule that peeks would report; it
+    chooses nothing by them.
     """
 
     every_images: int = 0
     select: Literal["last", "macro_recall", "accuracy"] = "last"
     patience: int = 0
     flip: bool = True
+    peeking: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

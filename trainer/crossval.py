@@ -66,7 +66,8 @@ def crossval(
     """
     opened = Lake.open(Path(lake))
     present = opened.manifest.classes
-    feed.prepare(run, feed.spec_of(run), opened, f"1/{folds}")
+    for index in range(folds):
+        feed.prepare(run, feed.spec_of(run), opened, f"{index + 1}/{folds}")
     if init is not None:
         first_weights(init, opened.hash, None)
     uri = tracking_uri()

@@ -5,7 +5,7 @@ Shapes: N samples, D features, S subjects, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,6 @@ from trainer.statistics import (
     expanded_percentiles,
     resampled_weights,
     subject_bootstrap,
-    sums_by_subject,
 )
 
 DISTANCE_RESAMPLES = 200
@@ -34,7 +33,8 @@ class Sample:
 def frechet_distance(real: Sample, made: Sample, *, seed: int = 0) -> Interval:
     """Fréchet distance of two Gaussians (Dowson & Landau 1982; as FID, Heusel et al. 2017).
 
-    Biased upwards for few samples: compare only figures of as many.
+    Biased upwards for few samples, and its interval more so, as resamples hold fewer different
+    faces: compare only figures of as many faces, or the kernel distance.
     """
     sums_S = np.stack([_moments(one, _names(real, made)) for one in (real, made)], axis=1)
     return subject_bootstrap(
@@ -70,84 +70,113 @@ def _frechet(sums_2EE: np.ndarray) -> np.ndarray:
     return shift + traces - 2 * roots
 
 
-def kernel_distance(real: Sample, made: Sample, *, seed: int = 0) -> Interval:
-    """Squared maximum mean discrepancy, cubic kernel, unbiased (KID, Binkowski et al. 2018).
+def kernel_distance(real: Sample, made: Sample, *, seed: int = 0) -> Interval | None:
+    """Squared maximum mean discrepancy with the cubic kernel (KID, Binkowski et al. 2018).
 
-    A resample counts no sample against its own copy, so that it stays unbiased.
+    Unbiased for faces that come by subject: only pairs of different subjects count, on either side
+    and between them, for an edit is nearly its source, and edits of one face nearly each other.
+    None where there are fewer than two subjects.
     """
     names_S = _names(real, made)
-    blocks = {
-        "real": _blocks(real, real, names_S),
-        "made": _blocks(made, made, names_S),
-        "both": _blocks(real, made, names_S),
-    }
-    same = {"real": _same(real, names_S), "made": _same(made, names_S)}
-    value = float(_kernel(np.ones((1, len(names_S))), blocks, same)[0])
-    parts = resampled_weights(len(names_S), num_resamples=DISTANCE_RESAMPLES, seed=seed)
-    resampled_R = np.concatenate([_kernel(weights_RS, blocks, same) for weights_RS in parts])
-    low, high = expanded_percentiles(resampled_R, len(names_S))
-    return Interval(value=value, low=low, high=high)
+    blocks = [_kernel_sums(*pair, names_S) for pair in ((real, real), (made, made), (real, made))]
+    return _over_pairs(
+        [
+            lambda weights_RS, block=block: np.einsum(
+                "rs,xst,rt->xr", weights_RS, block, weights_RS, optimize=True
+            )
+            for block in blocks
+        ],
+        lambda real_R, made_R, both_R: real_R + made_R - 2 * both_R,
+        len(names_S),
+        seed,
+    )
 
 
-def _blocks(first: Sample, second: Sample, names_S: np.ndarray) -> np.ndarray:
-    """Kernel values and pairs, added up over pairs of subjects, (2, S, S)."""
+def _kernel_sums(first: Sample, second: Sample, names_S: np.ndarray) -> np.ndarray:
+    """Kernel values and pairs, added up over pairs of different subjects, (2, S, S)."""
     kernel_NN = polynomial_kernel(first.features_ND, second.features_ND, degree=3, coef0=1)
     rows_NS = (first.subjects_N[:, None] == names_S).astype(np.float64)
     columns_NS = (second.subjects_N[:, None] == names_S).astype(np.float64)
     pairs_SS = rows_NS.sum(0)[:, None] * columns_NS.sum(0)
-    return np.stack([rows_NS.T @ kernel_NN @ columns_NS, pairs_SS])
-
-
-def _same(sample: Sample, names_S: np.ndarray) -> np.ndarray:
-    """Kernel values of samples with themselves, and how many, by subject, (2, S)."""
-    own_N = (np.square(sample.features_ND).sum(axis=1) / sample.features_ND.shape[1] + 1) ** 3
-    belongs_NS = sample.subjects_N[:, None] == names_S
-    return np.stack([own_N @ belongs_NS, belongs_NS.sum(axis=0)])
-
-
-def _kernel(
-    weights_RS: np.ndarray, blocks: Mapping[str, np.ndarray], same: Mapping[str, np.ndarray]
-) -> np.ndarray:
-    means = {}
-    for name, block_2SS in blocks.items():
-        sums_2R = np.einsum("rs,xst,rt->xr", weights_RS, block_2SS, weights_RS, optimize=True)
-        if name in same:
-            sums_2R = sums_2R - same[name] @ np.square(weights_RS).T
-        means[name] = sums_2R[0] / np.maximum(sums_2R[1], 1)
-    return means["real"] + means["made"] - 2 * means["both"]
+    different_SS = 1 - np.eye(len(names_S))
+    return np.stack([rows_NS.T @ kernel_NN @ columns_NS, pairs_SS]) * different_SS
 
 
 def relative_spread(
-    real: Sample, real_labels_N: np.ndarray, made: Sample, made_labels_N: np.ndarray, classes: int
+    real: Sample,
+    real_labels_N: np.ndarray,
+    made: Sample,
+    made_labels_N: np.ndarray,
+    *,
+    seed: int = 0,
 ) -> Interval | None:
-    """How far faces of one class lie apart, made over real (root of the traces); mean of classes.
+    """How far faces of different subjects and one class lie apart, made over real.
 
-    1: the made faces differ as much as the real ones; 0: a generator that knows one face. None
-    where no class has two faces of both.
+    The root of the mean squared distances. 1: made faces differ from each other as much as real
+    ones; 0: a generator that knows one face for each class. None where no class has two subjects.
     """
     names_S = _names(real, made)
-    sums = np.zeros((len(names_S), 2, classes, real.features_ND.shape[1] + 2))
-    for side, (one, labels_N) in enumerate(((real, real_labels_N), (made, made_labels_N))):
-        squares_N1 = np.square(one.features_ND).sum(axis=1, keepdims=True)
-        values_NF = np.hstack([np.ones_like(squares_N1), squares_N1, one.features_ND])
-        for label in range(classes):
-            own_N = labels_N == label
-            if own_N.any():
-                place_S = np.searchsorted(names_S, np.unique(one.subjects_N[own_N]))
-                sums[place_S, side, label] = sums_by_subject(
-                    values_NF[own_N], one.subjects_N[own_N]
-                )
-    if not np.isfinite(_spread(sums.sum(axis=0))):
+    sides = [
+        _distance_sums(one, labels_N, names_S)
+        for one, labels_N in ((real, real_labels_N), (made, made_labels_N))
+    ]
+    return _over_pairs(
+        sides,
+        lambda real_R, made_R: np.sqrt(np.maximum(made_R, 0) / np.maximum(real_R, 1e-12)),
+        len(names_S),
+        seed,
+    )
+
+
+def _distance_sums(
+    sample: Sample, labels_N: np.ndarray, names_S: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Squared distances and pairs, added up over pairs of one class and different subjects, (2, R).
+
+    Of moments by subject and class: a sum over pairs of all faces, less the pairs of one subject.
+    """
+    squares_N1 = np.square(sample.features_ND).sum(axis=1, keepdims=True)
+    values_NF = np.hstack([np.ones_like(squares_N1), squares_N1, sample.features_ND])
+    labels = np.unique(labels_N)
+    sums_SKF = np.zeros((len(names_S), len(labels), values_NF.shape[1]))
+    subject_N = np.searchsorted(names_S, sample.subjects_N)
+    np.add.at(sums_SKF, (subject_N, np.searchsorted(labels, labels_N)), values_NF)
+    own_S2 = _pair_sums(sums_SKF)
+
+    def over(weights_RS: np.ndarray) -> np.ndarray:
+        all_RKF = np.tensordot(weights_RS, sums_SKF, axes=1)
+        return (_pair_sums(all_RKF) - np.square(weights_RS) @ own_S2).T
+
+    return over
+
+
+def _pair_sums(sums_KF: np.ndarray) -> np.ndarray:
+    """Squared distances and pairs over all ordered pairs of one class, (..., 2)."""
+    count, squares, total_D = sums_KF[..., 0], sums_KF[..., 1], sums_KF[..., 2:]
+    distance = 2 * (count * squares - np.square(total_D).sum(axis=-1))
+    return np.stack([distance.sum(axis=-1), np.square(count).sum(axis=-1)], axis=-1)
+
+
+def _over_pairs(
+    sums: Sequence[Callable[[np.ndarray], np.ndarray]],
+    figure: Callable[..., np.ndarray],
+    num_subjects: int,
+    seed: int,
+) -> Interval | None:
+    """A figure of means over pairs, with its interval; resamples without a pair are left out."""
+
+    def at(weights_RS: np.ndarray) -> np.ndarray:
+        found = [one(weights_RS) for one in sums]
+        means = [
+            np.divide(total_R, count_R, out=np.full(len(count_R), np.nan), where=count_R > 0.5)
+            for total_R, count_R in found
+        ]
+        return figure(*means)
+
+    value = float(at(np.ones((1, num_subjects)))[0])
+    if not np.isfinite(value):
         return None
-    return subject_bootstrap(sums, {"spread": _spread}, num_resamples=1000, seed=0)["spread"]
-
-
-def _spread(sums_2KF: np.ndarray) -> np.ndarray:
-    count, squares, total_D = sums_2KF[..., 0], sums_2KF[..., 1], sums_2KF[..., 2:]
-    inner = np.maximum(squares - np.square(total_D).sum(axis=-1) / np.maximum(count, 1), 0)
-    trace_2K = np.where(count > 1, inner / np.maximum(count - 1, 1), np.nan)
-    real_K, made_K = trace_2K[..., 0, :], trace_2K[..., 1, :]
-    known_K = np.isfinite(real_K) & np.isfinite(made_K) & (real_K > 0)
-    ratio_K = np.sqrt(np.where(known_K, made_K / np.where(known_K, real_K, 1), 0))
-    count_of = known_K.sum(axis=-1)
-    return np.where(count_of > 0, ratio_K.sum(axis=-1) / np.maximum(count_of, 1), np.nan)
+    parts = resampled_weights(num_subjects, num_resamples=DISTANCE_RESAMPLES, seed=seed)
+    resampled_R = np.concatenate([at(weights_RS) for weights_RS in parts])
+    low, high = expanded_percentiles(resampled_R[np.isfinite(resampled_R)], num_subjects)
+    return Interval(value=value, low=low, high=high)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from data_service import columns
@@ -74,7 +75,21 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
         landmarks=_num_landmarks(lake) if "landmarks" in needs.fields else 0,
         class_images=_class_images(lake, rows, classes),
     )
+    if spec.capabilities & {"recognise", "synthesise"}:
+        _check_classes(info, fold)
     return TrainingData(fold=rows, info=info, needs=needs)
+
+
+def _check_classes(info: DatasetInfo, fold: str) -> None:
+    """ValueError where a class has no training face: what is never seen is never learnt."""
+    pairs = zip(info.classes, info.class_images, strict=True)
+    lacking = [str(name) for name, count in pairs if not count]
+    if lacking:
+        rest = ",".join(str(name) for name in info.classes if str(name) not in lacking)
+        raise ValueError(
+            f"fold {fold} trains on no face of {', '.join(lacking)}: all of its subjects are held "
+            f"out; take other folds, or leave it out with --set data.classes={rest}"
+        )
 
 
 def _class_images(lake: Lake, fold: Fold, classes: tuple[Expression, ...]) -> tuple[int, ...]:

@@ -46,7 +46,8 @@ def face_grid(
     num_rows, num_columns, height, width = faces_RMHW3.shape[:4]
     font = ImageFont.load_default(TEXT_PIXELS)
     left = int(max((font.getlength(name) for name in rows), default=-GAP)) + 3 * GAP
-    top = TEXT_PIXELS + 3 * GAP if columns else GAP
+    lines = max((name.count("\n") + 1 for name in columns), default=0)
+    top = lines * (TEXT_PIXELS + GAP) + 2 * GAP if columns else GAP
     size = (left + num_columns * (width + GAP), top + num_rows * (height + GAP))
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
@@ -56,11 +57,45 @@ def face_grid(
             picture.paste(Image.fromarray(faces_RMHW3[row, column]), corner)
     for column, name in enumerate(columns):
         middle = left + column * (width + GAP) + width // 2
-        pen.text((middle, top - 3 * GAP), name, font=font, fill=INK, anchor="ms")
+        for line, part in enumerate(name.split("\n")[::-1]):
+            foot = top - 3 * GAP - line * (TEXT_PIXELS + GAP)
+            pen.text((middle, foot), part, font=font, fill=INK, anchor="ms")
     for row, name in enumerate(rows):
         middle = top + row * (height + GAP) + height // 2
         pen.text((left - 2 * GAP, middle), name, font=font, fill=INK, anchor="rm")
     return np.asarray(picture)
+
+
+def captioned_faces(
+    faces_NHW3: np.ndarray, captions: Sequence[str], *, per_row: int, face_pixels: int = FACE_PIXELS
+) -> np.ndarray:
+    """Faces in rows of `per_row`, each with its own lines of text below it."""
+    factor = max(1, round(face_pixels / faces_NHW3.shape[2]))
+    faces_NHW3 = faces_NHW3.repeat(factor, axis=1).repeat(factor, axis=2)
+    height, width = faces_NHW3.shape[1:3]
+    font = ImageFont.load_default(TEXT_PIXELS - 2)
+    lines = max(text.count("\n") + 1 for text in captions)
+    cell = (width + 3 * GAP, height + lines * TEXT_PIXELS + 4 * GAP)
+    num_rows = -(-len(captions) // per_row)
+    size = (GAP + min(per_row, len(captions)) * cell[0], GAP + num_rows * cell[1])
+    picture = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(picture)
+    for index, text in enumerate(captions):
+        left, top = GAP + index % per_row * cell[0], GAP + index // per_row * cell[1]
+        picture.paste(Image.fromarray(faces_NHW3[index]), (left, top))
+        for line, part in enumerate(text.split("\n")):
+            foot = top + height + 2 * GAP + line * TEXT_PIXELS
+            pen.text((left + width // 2, foot), part, font=font, fill=INK, anchor="mt")
+    return np.asarray(picture)
+
+
+def heat(faces_BHW3: np.ndarray, map_BHW: np.ndarray) -> np.ndarray:
+    """Maps in [0, 1] in colour (dark is 0, yellow is 1) over the faces in grey."""
+    from matplotlib import colormaps
+
+    colour_BHW3 = colormaps["viridis"](map_BHW)[..., :3] * 255
+    grey_BHW1 = faces_BHW3.mean(axis=3, keepdims=True)
+    return np.round(0.65 * colour_BHW3 + 0.35 * grey_BHW1).astype(np.uint8)
 
 
 def confusion_picture(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from trainer import feed
 from trainer import job as jobs
 from trainer.evaluate import Predictions, predict_rows, scorecard
 from trainer.examinee import Examinee
+from trainer.galleries import gallery
 from trainer.job import Job
 from trainer.measures import measure
+from trainer.pictures import write_png
 from trainer.report import record_evaluation
 from trainer.restore import LoadedSystem, load_system
 from trainer.world import World
@@ -24,8 +27,9 @@ from trainer.world import World
 def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
     """All cards of a trained run on the faces of `lake` that show one of the run's classes.
 
-    `full` adds occlusions, the gain by synthetic faces, and more edits. The figures also go into
-    the run's record in MLflow, under the lake's name. ValueError where the lake has none of the
+    `full` adds occlusions, the gain by synthetic faces, and more edits. Pictures are written below
+    the run's directory; figures and pictures also go into the run's record in MLflow, under the
+    lake's name. ValueError where the lake has none of the
     run's classes, or faces that are smaller than what the run saw, or where the run makes faces and
     the lake that it was trained on, which its judges need, is gone.
     """
@@ -46,10 +50,19 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
         )
         values |= speed | card
     values["measures"] = measure(examinee, predictions, "full" if full else "usual")
+    pictures = gallery(examinee, predictions)
+    values["pictures"] = _written(pictures, job.directory / "evaluation" / examinee.lake.path.name)
     values["not_in_mlflow"] = record_evaluation(
-        job, examinee.lake.path.name, card, values["measures"], {}
+        job, examinee.lake.path.name, card, values["measures"], pictures
     )
     return values
+
+
+def _written(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        write_png(picture, folder / f"{name}.png")
+    return [str(folder / f"{name}.png") for name in pictures]
 
 
 def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:

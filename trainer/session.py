@@ -25,6 +25,7 @@ from trainer.fesda import seal
 from trainer.job import Job
 from trainer.loop import StepResult, Training, begin, fit
 from trainer.measures import measure
+from trainer.peeking import peek
 from trainer.report import report
 from trainer.restore import start_from
 from trainer.samples import sample_grid
@@ -271,6 +272,7 @@ def _validate(session: Session) -> None:
         images = session.training.progress.images
         session.validation = metrics
         _keep_best(session, metrics, images)
+        _peek(session)
     if session.tracker is not None:
         named = {f"validation/{name}": value for name, value in metrics.items()}
         session.tracker.metrics(named, images)
@@ -282,6 +284,15 @@ def _validate(session: Session) -> None:
     patience = session.job.run.evaluation.patience
     if patience and images - session.best_images >= patience:
         session.status = "early"
+
+
+def _peek(session: Session) -> None:
+    """In evaluation mode with averaged weights, as what is tested at the end."""
+    run, job = session.job.run, session.job
+    if run.evaluation.peeking and not job.validation_only:
+        rows = np.asarray(session.data.fold.test_rows)
+        rest = (run, session.data.info, session.world)
+        peek(job.directory, session.training.system, session.lake, rows, *rest)
 
 
 def _keep_best(session: Session, metrics: dict[str, float], images: int) -> None:
@@ -383,6 +394,7 @@ def _final(session: Session) -> dict[str, Any]:
     if session.job.validation_only:
         return found
     predictions = _test(session) if "recognise" in session.spec.capabilities else None
+    _peek(session)
     if session.world.leads:
         if predictions is not None:
             write_predictions(predictions, session.job.directory / "predictions.npz")

@@ -1,8 +1,9 @@
 """How good the faces are that a system makes, as independent judges see them.
 
 The judges (trainer/judge.py) are trained on the training subjects alone and judge faces of subjects
-that neither they nor the system have seen. Distances and spread are taken in the features of the
-expression judge, so they compare systems on one lake and fold, and nothing else.
+that neither they nor the system have seen. Distances are taken in the features of the expression
+judge, diversity in those of the identity judge, so they compare systems on one lake and fold, and
+nothing else.
 
 Shapes: N faces, M edits, B faces of a batch, K classes, D features, L levels.
 """
@@ -147,9 +148,6 @@ def _figures(
         "judge_accuracy": statistics.mean_by_subject(right[0], subjects_N, seed=seed),
         "frechet_distance": distances.frechet_distance(real_sample, made_sample, seed=seed),
         "kernel_distance": distances.kernel_distance(real_sample, thinned, seed=seed),
-        "diversity": distances.relative_spread(
-            real_sample, real.target_M, made_sample, made.target_M, len(examinee.info.classes)
-        ),
         **_identity(subjects_N, real, made, seed),
     }
 
@@ -157,11 +155,12 @@ def _figures(
 def _identity(
     subjects_N: np.ndarray, real: Judged, made: Judged, seed: int
 ) -> dict[str, _Interval]:
-    """Similarity to the source, and how often the nearest of all subjects is the source's own.
+    """Similarity to the source, how often the nearest of all subjects is the source's own, and
+    whether the subjects stay as different from each other as they are.
 
     A subject is known by the mean of its other real faces under test.
     """
-    names = ("identity_similarity", "identity_rank_1", "identity_rank_1_real")
+    names = ("identity_similarity", "identity_rank_1", "identity_rank_1_real", "diversity")
     if real.identity_MD is None or made.identity_MD is None:
         return dict.fromkeys(names)
     every = np.arange(len(subjects_N))
@@ -171,11 +170,20 @@ def _identity(
         _rank_1(made.identity_MD, made.source_M, real.identity_MD, subjects_N),
         _rank_1(real.identity_MD, every, real.identity_MD, subjects_N),
     )
-    groups = (subjects_N[made.source_M], subjects_N[made.source_M], subjects_N)
-    return {
+    subjects_M = subjects_N[made.source_M]
+    groups = (subjects_M, subjects_M, subjects_N)
+    figures = {
         name: statistics.mean_by_subject(values, group, seed=seed)
-        for name, values, group in zip(names, found, groups, strict=True)
+        for name, values, group in zip(names, found, groups, strict=False)
     }
+    spread = distances.relative_spread(
+        Sample(features_ND=real.identity_MD, subjects_N=subjects_N),
+        real.target_M,
+        Sample(features_ND=made.identity_MD, subjects_N=subjects_M),
+        made.target_M,
+        seed=seed,
+    )
+    return {**figures, "diversity": spread}
 
 
 def _rank_1(

@@ -22,6 +22,7 @@ from cluster import terminal
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("corpora", "ingest", "lake", "systems", "train", "crossval", "tune", "evaluate", "compare"),
+    *("reproduce", "transfer", "sweep", "export"),
     *("runs", "stop", "edit", "recognise", "doctor"),
     *("server start", "server stop", "server status"),
 )

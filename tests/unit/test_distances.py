@@ -28,39 +28,71 @@ def test_the_frechet_distance_is_that_of_two_gaussians():
     assert distances.frechet_distance(one, one).value == pytest.approx(0, abs=1e-6)
 
 
-def test_the_kernel_distance_is_the_unbiased_estimate():
+def test_the_kernel_distance_counts_pairs_of_different_subjects():
     one, two = sample(), sample(80, shift=0.5, seed=1)
-    kernel = {
-        pair: polynomial_kernel(x.features_ND, y.features_ND, degree=3, coef0=1)
-        for pair, (x, y) in {"11": (one, one), "22": (two, two), "12": (one, two)}.items()
-    }
-    expected = -2 * kernel["12"].mean()
-    for pair in ("11", "22"):
-        size = len(kernel[pair])
-        expected += (kernel[pair].sum() - np.trace(kernel[pair])) / (size * (size - 1))
-    assert distances.kernel_distance(one, two).value == pytest.approx(expected)
+    means = []
+    for first, second in ((one, one), (two, two), (one, two)):
+        kernel = polynomial_kernel(first.features_ND, second.features_ND, degree=3, coef0=1)
+        means.append(kernel[first.subjects_N[:, None] != second.subjects_N].mean())
+    found = distances.kernel_distance(one, two)
+    assert found is not None
+    assert found.value == pytest.approx(means[0] + means[1] - 2 * means[2])
 
 
-def test_the_kernel_distance_of_one_distribution_is_about_zero_and_its_resamples_too():
-    many = [sample(40, seed=seed) for seed in range(2, 42)]
-    found = [distances.kernel_distance(one, two) for one, two in zip(many[::2], many[1::2])]
-    values = np.array([one.value for one in found])
-    assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
-    assert np.mean([one.low < 0 < one.high for one in found]) > 0.8
+def people(seed: int, subjects: int = 12) -> Sample:
+    """Six nearly equal faces of each subject."""
+    generator = np.random.default_rng(seed)
+    own = np.repeat(generator.normal(size=(subjects, 4)), 6, axis=0)
+    names = np.repeat([f"s{i:02}" for i in range(subjects)], 6)
+    return Sample(features_ND=own + 0.05 * generator.normal(size=own.shape), subjects_N=names)
+
+
+def test_the_kernel_distance_of_copies_is_about_zero_and_its_interval_around_it():
+    """Edits that change nothing: each made face is nearly its source."""
+    found = []
+    for seed in range(20):
+        real = people(seed)
+        noise = np.random.default_rng(seed).normal(size=real.features_ND.shape) * 0.05
+        made = Sample(features_ND=real.features_ND + noise, subjects_N=real.subjects_N)
+        found.append(distances.kernel_distance(real, made))
+    apart = [distances.kernel_distance(people(s), people(s + 50)) for s in range(20)]
+    spread = np.std([one.value for one in apart if one is not None])
+    assert all(one is not None and abs(one.value) < spread for one in found)
+    assert np.mean([one is not None and one.low <= 0 <= one.high for one in found]) > 0.8
 
 
 def test_far_is_further_than_near():
     near, far = (distances.kernel_distance(sample(), sample(shift=x, seed=1)) for x in (0.2, 2.0))
+    assert near is not None and far is not None
     assert far.low > near.value
 
 
+def test_one_subject_has_no_kernel_distance():
+    alone = Sample(features_ND=np.eye(4), subjects_N=np.array(["s"] * 4))
+    assert distances.kernel_distance(alone, alone) is None
+
+
+def test_the_spread_is_that_of_pairs_of_one_class_and_different_subjects():
+    real, made = people(1), people(2)
+    labels = np.arange(72) % 3
+    means = []
+    for one in (real, made):
+        squares = np.square(one.features_ND[:, None] - one.features_ND).sum(axis=2)
+        apart = one.subjects_N[:, None] != one.subjects_N
+        means.append(squares[apart & (labels[:, None] == labels)].mean())
+    found = distances.relative_spread(real, labels, made, labels)
+    assert found is not None
+    assert found.value == pytest.approx(np.sqrt(means[1] / means[0]))
+    assert found.low < found.value < found.high
+
+
 def test_one_face_for_all_has_no_spread():
-    real = sample()
-    labels = np.arange(60) // 30
-    same = Sample(features_ND=np.zeros((60, 4)), subjects_N=real.subjects_N)
-    spread = distances.relative_spread(real, labels, same, labels, 2)
+    real = people(1)
+    labels = np.arange(72) % 3
+    same = Sample(features_ND=np.zeros((72, 4)), subjects_N=real.subjects_N)
+    spread = distances.relative_spread(real, labels, same, labels)
     assert spread is not None and spread.value == 0
-    own = distances.relative_spread(real, labels, real, labels, 3)
+    own = distances.relative_spread(real, labels, real, labels)
     assert own is not None and own.value == pytest.approx(1)
-    alone = Sample(features_ND=real.features_ND[:2], subjects_N=real.subjects_N[:2])
-    assert distances.relative_spread(real, labels, alone, np.array([0, 1]), 2) is None
+    alone = Sample(features_ND=real.features_ND[:6], subjects_N=real.subjects_N[:6])
+    assert distances.relative_spread(alone, labels[:6], alone, labels[:6]) is None

@@ -129,7 +129,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """The made faces; output residual looks at the source's pixels, skips at its maps."""
         joined = torch.cat([latent_BZ, code_BE.repeat(1, self.repeats)], dim=1)
-        x = functional.relu(self.dense(joined)).view(len(joined), -1, self.side, self.side)
+        x = functional.relu(self.dense(joined)).unflatten(1, (-1, self.side, self.side))
         beside = [*maps[-2::-1], faces_BCHW]
         for level, conv in enumerate(self.convs):
             if level < self.num_doublings:
@@ -217,7 +217,7 @@ class CodeReader(nn.Module):
         """The code [B, K d], in (-1, 1)."""
         x = functional.leaky_relu(self.shared_norm(self.shared(features_BF)), _SLOPE)
         x = functional.leaky_relu(self.own_norm(self.own(x)), _SLOPE)
-        x_BKF = x.view(len(x), self.out_KdF.shape[0], -1)
+        x_BKF = x.unflatten(1, (self.out_KdF.shape[0], -1))
         code_BKd = torch.einsum("bkf,kdf->bkd", x_BKF, self.out_KdF) + self.out_Kd
         return torch.tanh(code_BKd).flatten(1)
 

@@ -14,6 +14,9 @@ SPEC = SystemSpec(
         name: getattr(recipes, name)
         for name in (
             "paper",
+            "paper_single_task",
+            "paper_hard_sharing",
+            "paper_fesda",
             "figure",
             "small",
             "small_single_task",

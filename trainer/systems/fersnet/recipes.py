@@ -111,28 +111,53 @@ def small() -> RunConfig:
     return RunConfig(system_name="fersnet", recipe="small", system=system, data=data)
 
 
+def paper_single_task() -> RunConfig:
+    """The paper's ablation "without MTL": the recognition branch of `paper` alone."""
+    return _single_task(paper())
+
+
+def paper_hard_sharing() -> RunConfig:
+    """The paper's ablation "without ConvFLU": one encoder for both tasks."""
+    return _hard_sharing(paper())
+
+
+def paper_fesda() -> RunConfig:
+    """`paper` with FES-DA; the paper does not say how it trains, so as in `small_fesda`."""
+    return _fesda(paper())
+
+
 def small_single_task() -> RunConfig:
     """Of the ablation: the recognition branch of `small` alone, same images."""
-    run = small()
-    editing = {item.name: 0.0 for item in fields(Weights) if item.name != "classification"}
-    weights = replace(run.system.weights, **editing)
-    system = replace(run.system, sharing="single", weights=weights)
-    return replace(run, recipe="small_single_task", system=system)
+    return _single_task(small())
 
 
 def small_hard_sharing() -> RunConfig:
     """Of the ablation: one encoder of the same width for both tasks, no units."""
-    run = small()
-    return replace(run, recipe="small_hard_sharing", system=replace(run.system, sharing="hard"))
+    return _hard_sharing(small())
 
 
 def small_fesda() -> RunConfig:
     """Of the ablation: ConvFLU; after two thirds of the images the generator fills the classes."""
-    run = small()
+    return _fesda(small())
+
+
+def _single_task(run: RunConfig) -> RunConfig:
+    editing = {item.name: 0.0 for item in fields(Weights) if item.name != "classification"}
+    weights = replace(run.system.weights, **editing)
+    system = replace(run.system, sharing="single", weights=weights)
+    return replace(run, recipe=f"{run.recipe}_single_task", system=system)
+
+
+def _hard_sharing(run: RunConfig) -> RunConfig:
+    system = replace(run.system, sharing="hard")
+    return replace(run, recipe=f"{run.recipe}_hard_sharing", system=system)
+
+
+def _fesda(run: RunConfig) -> RunConfig:
     images = run.system.images
     system = replace(run.system, images=images * 2 // 3, augmented_images=images // 3)
     synthesis = SynthesisConfig(stage="augmented", share=system.synthetic_share)
-    return replace(run, recipe="small_fesda", system=system, synthesis=synthesis)
+    return replace(run, recipe=f"{run.recipe}_fesda", system=system, synthesis=synthesis)
 
 
 _PAIRED = Weights(

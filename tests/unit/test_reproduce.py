@@ -1,0 +1,140 @@
+"""Published tables: every figure has a source, every line that runs has its recipes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_service import corpora
+from data_service.schema import Expression
+from trainer import catalog, launch, reproduce
+from trainer.overrides import with_overrides
+
+TABLES = reproduce.tables()
+
+
+def test_the_issue_s_tables_are_there() -> None:
+    assert set(TABLES) == {"ckplus6", "ckplus7", "ckplus8", "oulu", "mmi", "tfd", "sfew", "rafdb"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_figure_is_a_percentage_with_a_source(name: str) -> None:
+    table = TABLES[name]
+    assert len(set(table.classes)) == len(table.classes) > 1
+    assert table.access.endswith(".") and table.ingest.startswith(f"mien ingest {table.corpus} ")
+    for entry in table.entries:
+        assert 10 < entry.figure < 100 and len(entry.source) > 10
+    assert len({entry.method for entry in table.entries}) == len(table.entries)
+
+
+def test_figures_kept_without_a_protocol_have_a_source_too() -> None:
+    values = json.loads(reproduce.PUBLISHED.read_text())
+    for one in values["figures"].values():
+        assert one["source"] in values["sources"] and one["values"]
+
+
+RUN = sorted(
+    {
+        (entry.system, entry.variant)
+        for table in TABLES.values()
+        for entry in table.entries
+        if entry.system in catalog.names()
+    }
+)
+
+
+@pytest.mark.parametrize(("system", "variant"), RUN)
+@pytest.mark.parametrize("recipe", ["paper", "small"])
+def test_every_line_that_runs_has_its_recipes(system: str, variant: str, recipe: str) -> None:
+    name = f"{recipe}_{variant}" if variant else recipe
+    run = catalog.recipe(f"{system}.{name}")
+    assert run.recipe == name
+    stages = reproduce._stage_images(run)
+    assert stages
+    short = with_overrides(run, reproduce._shortened(run, stages, 4096))
+    assert 0 < sum(reproduce._stage_images(short).values()) <= 4096
+
+
+def test_an_unknown_table_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown table 'fer'; valid: ckplus6, ckplus7"):
+        reproduce.table_named("fer")
+
+
+def test_without_the_corpus_it_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ckplus: Signed agreement .* mien ingest ckplus FOLDER"):
+        reproduce.reproduce("ckplus7", tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from data_service.ingest import ingest
+
+    path = tmp_path_factory.mktemp("lakes") / "drawn"
+    ingest("drawn", None, path, image_size=56, options={"subjects": 6, "faces_per_subject": 16})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"systems": ("gan",)}, "ckplus8 has no line of gan; valid: fn2en"),
+        ({"settings": {"system.nothing": 1}}, "--set system.nothing: none of these systems has it"),
+        ({"images": 3}, "--images 3: fn2en needs"),
+        ({"recipe": "huge"}, "unknown recipe 'fn2en.huge_scratch'"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(lake: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError) as found:
+        reproduce.reproduce("ckplus8", lake, **options)
+    assert says in str(found.value)
+
+
+def test_a_lake_without_the_classes_is_refused(lake: Path, monkeypatch) -> None:
+    table = TABLES["ckplus8"]
+    monkeypatch.setattr(
+        reproduce,
+        "table_named",
+        lambda name: reproduce.replace(table, classes=(Expression.ANGER,)),
+    )
+    with pytest.raises(ValueError, match="has not two of the classes of ckplus8: anger"):
+        reproduce.reproduce("ckplus8", lake)
+
+
+def test_the_whole_path_on_drawn_faces(lake: Path) -> None:
+    """Trains: both rules beside the paper's figure, and every way in which it differs is said."""
+    found = reproduce.reproduce(
+        "ckplus8",
+        lake,
+        recipe="tiny",
+        folds=2,
+        images=64,
+        systems=("fn2en",),
+        settings={"system.identity_network": "random"},
+    )
+    assert json.loads(json.dumps(found)) == found
+    ours = [row for row in found["rows"] if "ours" in row]
+    assert [(row["method"], row["rule"]) for row in ours] == [
+        (method, rule)
+        for method in ("CNN from scratch (BN)", "VGG-Face fine-tuned", "FN2EN")
+        for rule in ("honest", "peeking")
+    ]
+    for honest, peeking in zip(ours[::2], ours[1::2], strict=True):
+        assert honest["num_faces"] == peeking["num_faces"] == 96
+        assert peeking["ours"]["value"] >= honest["ours"]["value"]
+        assert honest["ours"]["low"] <= honest["ours"]["value"] <= honest["ours"]["high"]
+    assert [row["method"] for row in found["rows"] if "ours" not in row] == ["AUDN"]
+    assert "the lake holds drawn, not ckplus" in found["differs"]
+    assert "recipe tiny, not paper" in found["differs"]
+
+
+def test_a_lake_without_an_official_split_says_so(lake: Path) -> None:
+    with pytest.raises(ValueError, match="no official split"):
+        launch.train(catalog.recipe("baseline.tiny"), lake, fold="official")
+
+
+def test_the_corpora_of_the_tables_have_the_names_that_are_said() -> None:
+    known = {table.corpus for table in TABLES.values()} & set(corpora.names())
+    assert {"ckplus", "oulu_casia"} <= known
