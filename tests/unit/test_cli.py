@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -350,14 +349,3 @@ def _fills_up(lake: Path, says: str, *, limit: Callable[[], None] | None) -> Non
     assert found.stderr.startswith("mien: failed: ")
     assert says in found.stderr and "Traceback" not in found.stderr
     assert not (lake / "manifest.json").exists()
-
-
-def test_edited_faces_are_never_half_written(tmp_path: Path) -> None:
-    import torch
-
-    from trainer.edit import _write_png
-
-    _write_png(torch.linspace(-1.5, 1.5, 48).view(3, 4, 4), tmp_path / "face.png")
-    pixels = np.array(Image.open(tmp_path / "face.png"))
-    assert pixels.shape == (4, 4, 3) and pixels.min() == 0 and pixels.max() == 255
-    assert [path.name for path in tmp_path.glob("*face*")] == ["face.png"]

@@ -103,33 +103,6 @@ def test_a_lake_without_the_classes_is_refused(lake: Path, monkeypatch) -> None:
         reproduce.reproduce("ckplus8", lake)
 
 
-def test_the_whole_path_on_drawn_faces(lake: Path) -> None:
-    """Trains: both rules beside the paper's figure, and every way in which it differs is said."""
-    found = reproduce.reproduce(
-        "ckplus8",
-        lake,
-        recipe="tiny",
-        folds=2,
-        images=64,
-        systems=("fn2en",),
-        settings={"system.identity_network": "random"},
-    )
-    assert json.loads(json.dumps(found)) == found
-    ours = [row for row in found["rows"] if "ours" in row]
-    assert [(row["method"], row["rule"]) for row in ours] == [
-        (method, rule)
-        for method in ("CNN from scratch (BN)", "VGG-Face fine-tuned", "FN2EN")
-        for rule in ("honest", "peeking")
-    ]
-    for honest, peeking in zip(ours[::2], ours[1::2], strict=True):
-        assert honest["num_faces"] == peeking["num_faces"] == 96
-        assert peeking["ours"]["value"] >= honest["ours"]["value"]
-        assert honest["ours"]["low"] <= honest["ours"]["value"] <= honest["ours"]["high"]
-    assert [row["method"] for row in found["rows"] if "ours" not in row] == ["AUDN"]
-    assert "the lake holds drawn, not ckplus" in found["differs"]
-    assert "recipe tiny, not paper" in found["differs"]
-
-
 def test_a_lake_without_an_official_split_says_so(lake: Path) -> None:
     with pytest.raises(ValueError, match="no official split"):
         launch.train(catalog.recipe("baseline.tiny"), lake, fold="official")
