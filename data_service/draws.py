@@ -81,7 +81,11 @@ class StageDraws:
         self._needs, self._lake, self._pool, self._seed = needs, lake, pool, seed
         self._name = f"stage {stage}"
         self._classes = self._stage_classes()
-        wanted = lake.train & np.isin(lake.class_of_row, self._classes)
+        wanted = lake.train
+        if lake.classes:
+            wanted = wanted & np.isin(lake.class_of_row, self._classes)
+        elif needs.balance or needs.partners or needs.target != "own":
+            raise ValueError(f"{self._name}: balance, partners and targets need expressions")
         self._rows = np.flatnonzero(wanted)
         if not len(self._rows):
             raise ValueError(f"{self._name}: the fold has no training face of its classes")
@@ -147,7 +151,7 @@ class StageDraws:
                 f"{self._name} needs {', '.join(unknown)}, which the run does not have; its "
                 f"classes: {', '.join(self._lake.classes)}"
             )
-        return np.array(sorted(self._lake.classes.index(one) for one in wanted))
+        return np.array(sorted(self._lake.classes.index(one) for one in wanted), np.int64)
 
     def _stage_pool_rows(self) -> np.ndarray:
         if self._needs.synthetic_share == 0:

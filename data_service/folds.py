@@ -45,7 +45,7 @@ def parse_fold(text: str) -> tuple[int, int]:
     """Index (from 1) and number of folds of a text like `3/10`; ValueError says what is valid."""
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if not match:
-        raise ValueError(f"fold '{text}' is not of the form K/N, as in 3/10")
+        raise ValueError(f"fold '{text}' is not of the form K/N, as in 3/10, nor official")
     index, num_folds = int(match[1]), int(match[2])
     if num_folds < 2:
         raise ValueError(f"fold '{text}': at least 2 folds are needed")

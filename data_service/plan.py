@@ -87,6 +87,8 @@ class Plan:
     proportion to the votes on the face; a face without votes keeps its own class. Epochs and
     rounds of `balance` count faces and classes as they are given.
 
+    Without classes every training face is drawn, whatever its expression, which is -1.
+
     `pool` is the table of a sealed pool (source_row, expression); a stage with a share of synthetic
     faces cannot be stepped without one.
     """
@@ -102,8 +104,8 @@ class Plan:
         pool: pa.Table | None = None,
         labels: Labels = "given",
     ) -> None:
-        if not stages or not classes or batch_images < 1:
-            raise ValueError("a plan needs a stage, a class and a batch of at least one image")
+        if not stages or batch_images < 1:
+            raise ValueError("a plan needs a stage and a batch of at least one image")
         self.classes = tuple(classes)
         self.stages = tuple(stages)
         self.seed = seed

@@ -167,7 +167,10 @@ def _batches(index_N: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def labels_of(lake: Lake, rows_N: np.ndarray, info: DatasetInfo) -> np.ndarray:
-    """The class indices of the given rows; ValueError where one has none of the run's classes."""
+    """The class indices of the given rows, -1 in a run without classes; ValueError where a row has
+    none of the run's classes."""
+    if not info.classes:
+        return np.full(len(rows_N), -1)
     names = lake.table["expression"].take(rows_N).to_pylist()
     index = {str(expression): number for number, expression in enumerate(info.classes)}
     strangers = sorted({str(name) for name in names} - set(index))

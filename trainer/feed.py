@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from trainer.loop import Training
 
 OFFICIAL = "official"
+WITHOUT_CLASSES = frozenset({"identify", "attributes"})
+"""What can be learnt of faces whose expression nobody told."""
 _NUMBERS_LANDMARK = 3
 
 
@@ -47,11 +49,12 @@ class TrainingData:
 
 
 def split(lake: Lake, fold: str, classes: tuple[Expression, ...]) -> Fold:
-    """The rows of `K/N`, or of the split that the corpus delivers (`official`)."""
+    """The rows of `K/N`, or of the split that the corpus delivers (`official`); without classes
+    all of them."""
     if fold == OFFICIAL:
-        return official_split(lake.table, classes=classes)
+        return official_split(lake.table, classes=classes or None)
     index, num_folds = parse_fold(fold)
-    return make_folds(lake.table, num_folds, classes=classes)[index - 1]
+    return make_folds(lake.table, num_folds, classes=classes or None)[index - 1]
 
 
 def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> TrainingData:
@@ -60,6 +63,8 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
         parse_fold(fold)
     lake.require_size(run.data.image_size)
     classes = classes_of(run, lake.manifest.classes)
+    if not classes and not spec.capabilities <= WITHOUT_CLASSES:
+        raise ValueError(f"{lake.path} has no face with an expression, which {spec.name} needs")
     if run.data.labels == "votes" and not columns.votes(lake.table, classes).any():
         raise ValueError(f"data.labels is votes, but {lake.path} has no votes; valid: given")
     rows = split(lake, fold, classes)
@@ -93,6 +98,8 @@ def _check_classes(info: DatasetInfo, fold: str) -> None:
 
 
 def _class_images(lake: Lake, fold: Fold, classes: tuple[Expression, ...]) -> tuple[int, ...]:
+    if not classes:
+        return ()
     codes = class_codes(lake.table, classes)[np.asarray(fold.train_rows)]
     return tuple(np.bincount(codes, minlength=len(classes)).tolist())
 

@@ -17,8 +17,16 @@ import pkgutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args, get_origin, get_type_hints
-from typing import runtime_checkable as checkable
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import numpy as np
 
@@ -40,7 +48,7 @@ class Corpus(Protocol):
         ...
 
 
-@checkable
+@runtime_checkable
 class PictureMaker(Protocol):
     """A corpus module that makes the pictures of its faces itself."""
 
@@ -49,7 +57,7 @@ class PictureMaker(Protocol):
         ...
 
 
-@checkable
+@runtime_checkable
 class PictureReader(Protocol):
     """A corpus module whose pictures lie inside larger files: videos, tables, arrays."""
 

@@ -167,6 +167,8 @@ WRONG = [
     (("train", "identity.tiny", "--lake", "/no/lake"), "no lake at /no/lake"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "11/10"), "fold '11/10'"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "first"), "K/N"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--fold", "official"), "no official split"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--set", "data.labels=votes"), "has no votes"),
     (("train", "identity.tiny", "--lake", "{lake}", "--set", "system.nose=1"), "unknown setting"),
     (("train", "identity.tiny", "--lake", "{lake}", "--set", "seed"), "must look like PATH=VALUE"),
     (("train", "fersnet.tiny", "--lake", "{lake}", "--set", "lambda_cls=-1"), "valid: 0"),

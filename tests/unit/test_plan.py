@@ -358,3 +358,14 @@ def test_voted_classes_change_nothing_else_and_any_step_can_be_had_alone():
     np.testing.assert_array_equal(alone.target_expression, alone.expression)
     few = voted_plan(votes, classes=CLASSES[:1])
     assert set(few.step(3).expression) == {0}
+
+
+def test_without_classes_every_training_face_is_drawn_once_an_epoch():
+    faces = table(40).set_column(3, "expression", pa.array([None] * 40, pa.string()))
+    plan = Plan(faces, fold_of(40), (), [StagePlan(images=60)], 10, 3)
+    steps = [plan.step(number) for number in range(3)]
+    assert sorted(np.concatenate([step.rows for step in steps])) == list(range(30))
+    assert {int(label) for step in steps for label in step.expression} == {-1}
+    for needs in (DataNeeds(balance=True), DataNeeds(partner="other_class")):
+        with pytest.raises(ValueError, match="need expressions"):
+            Plan(faces, fold_of(40), (), [StagePlan(images=60, needs=needs)], 10, 3)
