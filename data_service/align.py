@@ -60,6 +60,25 @@ def five_points(landmarks_L3: np.ndarray) -> np.ndarray:
     return np.stack([left_eye, right_eye, points_L2[30], points_L2[48], points_L2[54]])
 
 
+def mismatch(landmarks_L3: np.ndarray, image_HW3: np.ndarray) -> str | None:
+    """Why landmarks cannot be those of the face in this picture; None where they can.
+
+    A face may reach beyond the border; of landmarks that belong to another picture, or to another
+    size of it, less than half lie within.
+    """
+    if len(landmarks_L3) not in (5, 68):
+        return f"{len(landmarks_L3)} points; valid: 5 or 68"
+    points_L2 = np.asarray(landmarks_L3, dtype=np.float64)[:, :2]
+    if not np.isfinite(points_L2).all():
+        return "a point is not finite"
+    height, width = image_HW3.shape[:2]
+    inside_L = ((points_L2 >= 0) & (points_L2 < (width, height))).all(axis=1)
+    if 2 * inside_L.sum() < len(points_L2):
+        return f"{inside_L.sum()} of {len(points_L2)} points within {width} x {height}"
+    eyes_22 = five_points(landmarks_L3)[:2]
+    return "both eyes at one place" if np.ptp(eyes_22, axis=0).max() < 1 else None
+
+
 def similarity(source_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
     """The 2 x 3 matrix of turn, one scale and shift that brings source closest to target.
 
