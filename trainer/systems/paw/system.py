@@ -148,12 +148,13 @@ class Paw(System):
         return cascade.answers(part_BA, whole_BA)
 
     def predict(self, batch: FaceBatch) -> Prediction:
-        """Logits of the attributes, above 0 for there; the localisers' mean response maps."""
+        """Logits of the attributes, above 0 for there; where the localisers respond, in (0, 1)."""
         images_BCHW = batch.faces_BCHW
         logits_BA = self._answers(images_BCHW, self._parts(images_BCHW))
         maps = {}
         if self.cascade.net_parts is not None:
-            maps["response"] = torch.stack(self.localisers(images_BCHW)).mean(0)
+            response_BAhw = torch.stack(self.localisers(images_BCHW)).mean(0)
+            maps["response"] = torch.sigmoid(response_BAhw)
         return Prediction(attributes_BA=logits_BA, maps=maps)
 
 
