@@ -50,6 +50,9 @@ Init = Annotated[
     str | None, typer.Option(metavar="RUN|FILE", help="Start weights: a run, or *.safetensors.")
 ]
 InitOnly = Annotated[str, typer.Option(metavar="PATTERN", help="Which of them.")]
+AllowLeaks = Annotated[
+    bool, typer.Option("--allow-leaks", help="Train though copies stand on both sides.")
+]
 Experiment = Annotated[str, typer.Option(help="The MLflow experiment.")]
 Name = Annotated[str | None, typer.Option(help="How MLflow shows it.")]
 Photo = Annotated[Path, typer.Argument(metavar="IMAGE", help="A photograph with a face.")]
@@ -122,15 +125,43 @@ def ingest(
     show(values, tables.ingested(values), as_json)
 
 
-@app.command(epilog="Example: mien lake lakes/photos")
+@app.command(epilog="Example: mien lake lakes/photos --report photos.html")
 def lake(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: AsJson = False
+    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Counts, classes, subjects, alignment quality and hash of a lake."""
     from data_service.lake import Lake
 
-    values = asdict(Lake.open(directory).manifest)
+    opened = Lake.open(directory)
+    values = asdict(opened.manifest)
+    if report is not None:
+        from data_service.lake_report import write_report
+
+        with terminal.progress("drawing"):
+            write_report(opened, report)
+        values["report"] = str(report)
     show(values, tables.lake(values), as_json)
+
+
+@app.command(epilog="Example: mien audit lakes/photos --fold 1/5")
+def audit(
+    directory: Annotated[Path, typer.Argument(metavar="LAKE")],
+    fold: Annotated[
+        str | None, typer.Option(metavar="K/N", help="Also what stands on more than one side.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copies, contradicting labels, subjects of one class, and what gives a class away."""
+    with working("audit"), terminal.progress("looking"):
+        from data_service.audit import told
+        from data_service.lake import Lake
+
+        values = told(Lake.open(directory), fold)
+    show(values, tables.audit(values), as_json)
 
 
 @app.command(epilog="Example: mien systems fersnet.small --knobs")
@@ -188,6 +219,7 @@ def train(
     init: Init = None,
     init_only: InitOnly = "*",
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    allow_leaks: AllowLeaks = False,
     experiment: Experiment = "mien",
     name: Name = None,
     as_json: AsJson = False,
@@ -213,6 +245,7 @@ def train(
                 name=name,
                 init=init,
                 init_only=init_only,
+                allow_leaks=allow_leaks,
             )
     show(result.as_json(), tables.result(result.as_json()), as_json)
     if result.status == "stopped":
@@ -234,6 +267,7 @@ def crossval(
     settings: Settings = None,
     init: Init = None,
     init_only: InitOnly = "*",
+    allow_leaks: AllowLeaks = False,
     experiment: Experiment = "mien",
     name: Name = None,
     as_json: AsJson = False,
@@ -252,6 +286,7 @@ def crossval(
             name=name,
             init=init,
             init_only=init_only,
+            allow_leaks=allow_leaks,
         ).as_json()
     show(values, tables.result(values), as_json)
 
@@ -275,6 +310,7 @@ def tune(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
     seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
     settings: Settings = None,
+    allow_leaks: AllowLeaks = False,
     experiment: Experiment = "mien",
     name: Name = None,
     as_json: AsJson = False,
@@ -296,6 +332,7 @@ def tune(
             resume=resume,
             seed=seed,
             experiment=experiment,
+            allow_leaks=allow_leaks,
             on_trial=lambda trial: progress(len(done.append(trial) or done), trials),
         ).as_json()
     show(values, tables.study(values), as_json)

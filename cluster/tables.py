@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cluster.terminal import table
 
+EXAMPLES = 10
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
 
 
@@ -129,6 +130,33 @@ def ingested(values: Mapping[str, Any]) -> list[Any]:
             rows.append([f"a complete copy: {name}", f"{count}, this one has {found}"])
     share = f"{100 * values['found_share']:.1f} % of the faces were placed by known points"
     return [table(("lake", values["lake"]), rows), share]
+
+
+def audit(values: Mapping[str, Any]) -> list[Any]:
+    """What an audit found, each kind with its first examples; what leaks in a fold comes last."""
+    rows = [[name.replace("_", " "), values[name]] for name in ("faces", "subjects")]
+    other = sum(not pair["same_subject"] for pair in values["copies"])
+    rows += [
+        ["exact copies", values["exact_copies"]],
+        ["near copies", values["near_copies"]],
+        ["copies of another or an unknown subject", other],
+        ["copies with different labels", len(values["label_conflicts"])],
+        ["copies with different subjects", len(values["subject_conflicts"])],
+        ["subjects with one class alone", len(values["one_class_subjects"])],
+    ]
+    made: list[Any] = [table(("audit", values["lake"]), rows)]
+    if values["copies"]:
+        pairs = [[*one["files"], one["likeness"]] for one in values["copies"][:EXAMPLES]]
+        made.append(table(("copy", "of", "likeness"), pairs))
+    if values["giveaways"]:
+        rows = [[one["expression"], one["cue"], one["area"]] for one in values["giveaways"]]
+        made.append(table(("class", "given away by", "area under ROC, 0.5 is chance"), rows))
+    if "fold" in values:
+        torn = [["copies", ", ".join(files)] for files in values["leaking_copies"]]
+        torn += [["subject", name] for name in values["leaking_subjects"]]
+        title = f"on more than one side of fold {values['fold']}: {len(torn) or 'nothing'}"
+        made += [table(("", title), torn[:EXAMPLES])] if torn else [title]
+    return made
 
 
 def knobs(settings: Sequence[Any]) -> Table:

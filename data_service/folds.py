@@ -18,6 +18,7 @@ from data_service import corpora, seeds
 from data_service.manifest import blake
 from data_service.schema import Expression
 
+OFFICIAL = "official"
 VALIDATION_PARTS = 8
 """One part in eight of the subjects that a fold does not test serves for validation."""
 
@@ -55,6 +56,14 @@ def parse_fold(text: str) -> tuple[int, int]:
             f"{num_folds}/{num_folds} are valid"
         )
     return index, num_folds
+
+
+def named_split(table: pa.Table, fold: str, classes: Sequence[Expression] | None) -> Fold:
+    """The division of that name: `K/N`, or `official`, the one that the corpus delivers."""
+    if fold == OFFICIAL:
+        return official_split(table, classes=classes)
+    index, num_folds = parse_fold(fold)
+    return make_folds(table, num_folds, classes=classes)[index - 1]
 
 
 def select_classes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:

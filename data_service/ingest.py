@@ -1,7 +1,9 @@
 """A corpus on disk becomes a lake: scan, make rows, write; what fails is kept with its reason.
 
 With Ray initialised this is a Ray Data job over a pool of actors that each load the detector once;
-without, it runs in this process. Both write the same lake, bit for bit.
+without, it runs in this process. Both write the same lake, bit for bit. Faces are worked on in
+numbered blocks; those that are done lie in the lake's folder until it is whole, and an ingest of
+the same faces, options and code takes them over from one that was killed.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 
 from data_service import corpora
-from data_service.lake import LakeWriter
-from data_service.rows import Recipe, RowActor, RowMaker, listed_table, unpacked
+from data_service.audit import audited
+from data_service.lake import Lake, LakeWriter
+from data_service.manifest import blake
+from data_service.rows import BLOCK, Recipe, RowActor, RowMaker, listed_table, unpacked
 from data_service.schema import Rejection, Scan, SourceFace
 
 CHUNK_FACES = 16
@@ -29,7 +35,8 @@ FOUND = ("detector", "corpus", "none")
 MAX_IMAGE_SIZE = 1024
 
 Progress = Callable[[int, int], None]
-Made = tuple[pa.Table, list[Rejection]]
+Blocks = Mapping[int, Sequence[SourceFace]]
+Made = tuple[int, pa.Table, list[Rejection]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +45,9 @@ class IngestReport:
 
     `found_share` is the share of faces that stand where known points put them: MTCNN's own, the
     corpus' own, or delivered aligned. `found` and `expected` are counts by the keys of
-    `corpora.counts`; a complete copy of the corpus has the expected ones.
+    `corpora.counts`; a complete copy of the corpus has the expected ones. `taken_over` counts the
+    faces, rejected ones too, that an ingest before this one had finished; `copies` are pairs of
+    faces that show the same, as `mien audit` lists them.
     """
 
     corpus: str
@@ -51,6 +60,8 @@ class IngestReport:
     by_alignment: Mapping[str, int]
     found: Mapping[str, int]
     expected: Mapping[str, int]
+    taken_over: int
+    copies: int
     seconds: float
     faces_per_second: float
 
@@ -78,36 +89,67 @@ def ingest(
     corpus, a picture size that cannot be, or where not one face is usable.
     """
     started = time.perf_counter()
-    if not 16 <= image_size <= MAX_IMAGE_SIZE:
-        raise ValueError(f"image size {image_size}; valid: 16 to {MAX_IMAGE_SIZE}")
-    if channels not in (1, 3):
-        raise ValueError(f"{channels} channels; valid: 1 (grey) or 3 (RGB)")
-    if workers is not None and workers < 1:
-        raise ValueError(f"{workers} workers; valid: 1 or more")
+    _check(image_size, channels, workers)
     scan = corpora.scan(corpus, source, options or {}, image_size=image_size)
     recipe = Recipe(corpus=corpus, image_size=image_size, channels=channels, aligned=scan.aligned)
     if not scan.faces:
         raise ValueError(_nothing_usable(corpus, source, scan.rejected))
+    blocks = dict(enumerate(_chunks(scan.faces, _block_faces(scan.faces))))
     writer = LakeWriter(
         lake,
         corpus=corpus,
         image_size=image_size,
         channels=channels,
         source_hash=source_hash(scan, recipe),
+        work=_work_hash(scan, recipe),
     )
     tally = _Tally(rejected=list(scan.rejected))
-    for table, rejected in _made(recipe, scan.faces, workers):
-        tally.add(table, rejected)
-        if table.num_rows:
-            writer.append(table)
+    for done in _all_blocks(writer, recipe, blocks, workers, tally):
         if progress:
-            progress(tally.done, len(scan.faces))
+            progress(done, len(scan.faces))
     if not tally.by_alignment:
+        writer.remove_parts()
         raise ValueError(_nothing_usable(corpus, source, tally.rejected))
     lost = {one.name for one in tally.rejected[len(scan.rejected) :]}
     found = corpora.counts([face for face in scan.faces if face.name not in lost])
-    writer.finish(rejected=tally.rejected, found=found, expected=scan.expected)
-    return tally.report(corpus, lake, found, scan.expected, time.perf_counter() - started)
+    writer.finish(rejected=tally.rejected, found=found, expected=scan.expected, keep_parts=True)
+    copies = len(audited(Lake.open(lake)).pairs)
+    writer.remove_parts()
+    seconds = time.perf_counter() - started
+    return tally.report(corpus, lake, found, scan.expected, copies, seconds)
+
+
+def _check(image_size: int, channels: int, workers: int | None) -> None:
+    if not 16 <= image_size <= MAX_IMAGE_SIZE:
+        raise ValueError(f"image size {image_size}; valid: 16 to {MAX_IMAGE_SIZE}")
+    if channels not in (1, 3):
+        raise ValueError(f"{channels} channels; valid: 1 (grey) or 3 (RGB)")
+    if workers is not None and workers < 1:
+        raise ValueError(f"{workers} workers; valid: 1 or more")
+
+
+def _block_faces(faces: Sequence[SourceFace]) -> int:
+    return CHUNK_FACES * -(-len(faces) // (CHUNK_FACES * MAX_BLOCKS))
+
+
+def _all_blocks(
+    writer: LakeWriter, recipe: Recipe, blocks: Blocks, workers: int | None, tally: _Tally
+) -> Iterator[int]:
+    """Keeps and tallies every block, those first that are kept already; gives the faces done."""
+    for number in writer.parts:
+        tally.add(*writer.kept(number))
+    tally.taken_over = tally.done
+    if tally.done:
+        yield tally.done
+    left = {number: faces for number, faces in blocks.items() if number not in writer.parts}
+    for number, table, rejected in _made(recipe, left, workers):
+        if table.num_rows + len(rejected) != len(blocks[number]):
+            raise RuntimeError(f"block {number} of the ingest did not come back whole")
+        writer.append(table, rejected, part=number)
+        tally.add(table, rejected)
+        yield tally.done
+    if missing := blocks.keys() - set(writer.parts):
+        raise RuntimeError(f"blocks {sorted(missing)[:5]} of the ingest did not come back")
 
 
 def source_hash(scan: Scan, recipe: Recipe) -> str:
@@ -120,10 +162,33 @@ def source_hash(scan: Scan, recipe: Recipe) -> str:
     return digest.hexdigest()
 
 
+def _work_hash(scan: Scan, recipe: Recipe) -> str:
+    """Names the rows to come: all that is listed of each face, the files' state, and this code."""
+    digest = blake(json.dumps([asdict(recipe), _block_faces(scan.faces)]).encode())
+    for name in ("numpy", "opencv-python-headless", "onnxruntime", "Pillow"):
+        digest.update(f"{name} {version(name)}\n".encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    for face in scan.faces:
+        state = face.path.stat() if face.path and face.path.is_file() else None
+        told = [getattr(face, name) for name in _TOLD_OF_A_FACE]
+        told += [state.st_size, state.st_mtime_ns] if state else [None]
+        digest.update(json.dumps(told, default=dict).encode())
+        if face.landmarks_L3 is not None:
+            digest.update(np.ascontiguousarray(face.landmarks_L3))
+    return digest.hexdigest()
+
+
+_TOLD_OF_A_FACE = tuple(
+    item.name for item in fields(SourceFace) if item.name not in ("path", "landmarks_L3")
+)
+
+
 @dataclass(kw_only=True, slots=True)
 class _Tally:
     rejected: list[Rejection]
     done: int = 0
+    taken_over: int = 0
     by_class: Counter[str] = field(default_factory=Counter)
     by_alignment: Counter[str] = field(default_factory=Counter)
 
@@ -139,6 +204,7 @@ class _Tally:
         lake: Path,
         found: Mapping[str, int],
         expected: Mapping[str, int],
+        copies: int,
         seconds: float,
     ) -> IngestReport:
         faces = self.by_alignment.total()
@@ -153,8 +219,10 @@ class _Tally:
             by_alignment=dict(sorted(self.by_alignment.items())),
             found=dict(found),
             expected=dict(expected),
+            taken_over=self.taken_over,
+            copies=copies,
             seconds=round(seconds, 3),
-            faces_per_second=round(faces / seconds, 1),
+            faces_per_second=round((self.done - self.taken_over) / seconds, 1),
         )
 
 
@@ -167,16 +235,16 @@ def _nothing_usable(corpus: str, source: Path | None, rejected: Sequence[Rejecti
     return f"corpus {corpus} has no usable face in {source}; {reasons or 'nothing is listed'}"
 
 
-def _made(recipe: Recipe, faces: Sequence[SourceFace], workers: int | None) -> Iterator[Made]:
-    if ray.is_initialized():
-        yield from _made_on_ray(recipe, faces, workers or int(ray.cluster_resources()["CPU"]))
+def _made(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterator[Made]:
+    if blocks and ray.is_initialized():
+        yield from _made_on_ray(recipe, blocks, workers or int(ray.cluster_resources()["CPU"]))
         return
     maker = RowMaker(recipe)
-    for chunk in _chunks(faces, CHUNK_FACES):
-        yield maker.rows(chunk)
+    for number, faces in blocks.items():
+        yield number, *maker.rows(faces)
 
 
-def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> Iterator[Made]:
+def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]:
     """The rows as actors deliver them, in no certain order.
 
     The listed faces are blocks from the start, so that no upstream task needs a CPU that the actors
@@ -184,17 +252,19 @@ def _made_on_ray(recipe: Recipe, faces: Sequence[SourceFace], workers: int) -> I
     """
     import ray.data  # a second to import, and needed here only
 
-    block_faces = CHUNK_FACES * -(-len(faces) // (CHUNK_FACES * MAX_BLOCKS))
-    blocks = [listed_table(chunk) for chunk in _chunks(faces, block_faces)]
+    listed = [
+        listed_table(faces).append_column(BLOCK, pa.array([number] * len(faces), pa.int64()))
+        for number, faces in blocks.items()
+    ]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     with ray.data.DataContext.current(context):
-        made = ray.data.from_arrow(blocks).map_batches(
+        made = ray.data.from_arrow(listed).map_batches(
             RowActor,
             fn_constructor_kwargs={"recipe": recipe},
             compute=ray.data.ActorPoolStrategy(
-                size=min(workers, len(blocks)), max_tasks_in_flight_per_actor=2
+                size=min(workers, len(listed)), max_tasks_in_flight_per_actor=2
             ),
             batch_size=None,
             batch_format="pyarrow",

@@ -10,21 +10,23 @@ Shapes: N faces, H height, W width, C channels.
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_service.kept import KeptTables
 from data_service.manifest import (
     IMAGE,
     MANIFEST,
@@ -37,6 +39,7 @@ from data_service.manifest import (
     write_atomically,
 )
 from data_service.schema import Rejection, face_schema
+from data_service.sorted_rows import SortedRows
 from data_service.unpacked import unpack_once
 
 _FILE_BYTES = 64 << 20
@@ -47,43 +50,68 @@ _WRITERS = 2
 class LakeWriter:
     """Collects rows in any order and makes a lake of them; the lake does not depend on the order.
 
-    An existing lake stays whole and readable until `finish` has written its successor. ValueError
-    where the folder holds a lake of another corpus or picture size.
+    An existing lake stays whole and readable until `finish` has written its successor. `work` names
+    what rows are made from, and how: a writer of the same work takes over the parts that one before
+    it left. ValueError where the folder holds a lake of another corpus or picture size, or another
+    process writes to it.
     """
 
     def __init__(
-        self, path: Path, *, corpus: str, image_size: int, channels: int, source_hash: str
+        self,
+        path: Path,
+        *,
+        corpus: str,
+        image_size: int,
+        channels: int,
+        source_hash: str,
+        work: str | None = None,
     ) -> None:
         self._path = Path(path)
         self._corpus = corpus
         self._shape = (image_size, image_size, channels)
         self._source_hash = source_hash
         self._schema = face_schema(image_size, channels)
-        self._parts: list[Path] = []
         self._refuse_other_lake()
-        shutil.rmtree(self._path / PARTS, ignore_errors=True)
-        (self._path / PARTS).mkdir(parents=True)
+        (self._path / PARTS).mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self._path / PARTS / "lock")
+        for other in (self._path / PARTS).iterdir():
+            if other.is_dir() and other.name != work:
+                shutil.rmtree(other)
+        self.parts = KeptTables(self._path / PARTS / (work or "rows"))
 
-    def append(self, table: pa.Table) -> None:
-        """Keeps rows of `face_schema`; on return they lie on disk as one more numbered part."""
+    def append(
+        self, table: pa.Table, rejected: Sequence[Rejection] = (), part: int | None = None
+    ) -> None:
+        """Keeps rows of `face_schema`, and what was rejected beside them, as a part on disk.
+
+        Without a number the part is the next one.
+        """
         if not table.schema.equals(self._schema):
             raise ValueError(f"these are no rows of {self._corpus} faces {self._shape}")
-        part = self._path / PARTS / f"part-{len(self._parts):06d}.arrow"
-        draft = part.with_suffix(".draft")
-        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
-            writer.write_table(table.combine_chunks())
-        os.replace(draft, part)
-        self._parts.append(part)
+        told = {"rejected": [asdict(one) for one in rejected]}
+        self.parts.write(len(self.parts) if part is None else part, table, told)
+
+    def kept(self, part: int) -> tuple[pa.Table, list[Rejection]]:
+        """Rows and rejections of a part."""
+        table, told = self.parts.read(part)
+        return table, [Rejection(**one) for one in told["rejected"]]
 
     def finish(
         self,
         rejected: Sequence[Rejection],
         found: Mapping[str, int],
         expected: Mapping[str, int],
+        *,
+        keep_parts: bool = False,
     ) -> Manifest:
-        """Writes the lake, its manifest last, and removes the parts and what the lake replaces."""
+        """Writes the lake, its manifest last, and removes what it replaces and the parts.
+
+        With `keep_parts` these stay until `remove_parts`: who still has something to do that a
+        killed process should not do again.
+        """
         self._refuse_other_lake()
-        rows = _Parts(self._parts, self._schema)
+        tables = [self.kept(part)[0] for part in self.parts]
+        rows = SortedRows(tables, self._schema)
         if not rows.count:
             raise ValueError(f"no face to write: the lake at {self._path} would be empty")
         files, content = self._write_files(rows)
@@ -105,10 +133,17 @@ class LakeWriter:
             files=files,
         )
         write_atomically(self._path / MANIFEST, manifest.to_json().encode())
-        self._remove_leftovers(manifest)
+        self._remove_replaced(manifest)
+        if not keep_parts:
+            self.remove_parts()
         return manifest
 
-    def _write_files(self, rows: _Parts) -> tuple[tuple[LakeFile, ...], str]:
+    def remove_parts(self) -> None:
+        """Lets go of all parts, and of the lock."""
+        shutil.rmtree(self._path / PARTS)
+        self._lock.close()
+
+    def _write_files(self, rows: SortedRows) -> tuple[tuple[LakeFile, ...], str]:
         """The Parquet files of all rows in their final order, and the hash of their content.
 
         Pixels are stored as one binary value per face: Parquet has no bytes type for numbers and
@@ -162,42 +197,23 @@ class LakeWriter:
                 f"{self._corpus} faces {_size_text(self._shape)}: choose another folder"
             )
 
-    def _remove_leftovers(self, manifest: Manifest) -> None:
+    def _remove_replaced(self, manifest: Manifest) -> None:
         named = {file.name for file in manifest.files}
         for path in self._path.glob("faces-*.parquet"):
             if path.name not in named:
                 path.unlink()
-        shutil.rmtree(self._path / PARTS)
 
 
-class _Parts:
-    """The rows of all parts in their final order; pixels are read from disk as they are needed."""
-
-    def __init__(self, parts: Sequence[Path], schema: pa.Schema) -> None:
-        tables = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in parts]
-        rows = pa.concat_tables([schema.empty_table(), *tables])
-        keys = list(zip(rows["name"].to_pylist(), rows["sample_id"].to_pylist(), strict=True))
-        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-        self.labels = rows.drop_columns([IMAGE]).combine_chunks().take(order)
-        self.count = len(order)
-        self._num_bytes = int(np.prod(schema.field(IMAGE).type.shape))
-        self._pixels = [_pixels(chunk, self._num_bytes) for chunk in rows[IMAGE].chunks]
-        starts = np.cumsum([0, *(len(part) for part in self._pixels)])
-        self._part = np.searchsorted(starts, order, side="right") - 1
-        self._within = order - starts[self._part]
-
-    def read(self, start: int, stop: int) -> tuple[pa.Table, np.ndarray]:
-        """The labels and the pixels (uint8 N x H*W*C) of rows start to stop."""
-        labels = self.labels.slice(start, stop - start).combine_chunks()
-        pixels_NP = np.empty((labels.num_rows, self._num_bytes), np.uint8)
-        where = zip(self._part[start:stop], self._within[start:stop], strict=True)
-        for pixels_P, (part, within) in zip(pixels_NP, where, strict=True):
-            pixels_P[:] = self._pixels[part][within]
-        return labels, pixels_NP
-
-
-def _pixels(chunk: pa.ExtensionArray, num_bytes: int) -> np.ndarray:
-    return chunk.storage.flatten().to_numpy(zero_copy_only=True).reshape(-1, num_bytes)
+def _locked(path: Path) -> IO[str]:
+    """The open file that holds the lock; it goes with its process."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        lake = path.parent.parent
+        raise ValueError(f"the lake at {lake} is being written by another process") from None
+    return file
 
 
 def _quarantine(rejected: Sequence[Rejection]) -> bytes:

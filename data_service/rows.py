@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_service import corpora
 from data_service.align import Aligner, PlacedFace, as_delivered, mismatch
@@ -251,10 +252,15 @@ def listed_faces(table: pa.Table) -> list[SourceFace]:
     return faces
 
 
-class RowActor:
-    """One worker of a Ray Data job: tables of listed faces come, rows go.
+BLOCK = "block"
+"""The column that numbers the block of a listed face, on its way to a worker."""
+_MADE = pa.schema({BLOCK: pa.int64(), "rows": pa.large_binary(), "rejected": pa.large_string()})
 
-    What it makes of a batch travels packed, as Arrow IPC and JSON, so that its types stay exactly
+
+class RowActor:
+    """One worker of a Ray Data job: whole blocks of listed faces come, rows go.
+
+    What it makes of a block travels packed, as Arrow IPC and JSON, so that its types stay exactly
     what they are; `unpacked` is the way back.
     """
 
@@ -262,17 +268,20 @@ class RowActor:
         self._maker = RowMaker(recipe)
 
     def __call__(self, listed: pa.Table) -> pa.Table:
-        rows, rejected = self._maker.rows(listed_faces(listed))
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, rows.schema) as stream:
-            stream.write_table(rows)
-        refused = json.dumps([asdict(one) for one in rejected])
-        columns = {"rows": pa.large_binary(), "rejected": pa.large_string()}
-        return pa.table([[sink.getvalue().to_pybytes()], [refused]], schema=pa.schema(columns))
+        made = []
+        for block in listed[BLOCK].unique().to_pylist():
+            faces = listed.filter(pc.equal(listed[BLOCK], block)).drop_columns([BLOCK])
+            rows, rejected = self._maker.rows(listed_faces(faces))
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, rows.schema) as stream:
+                stream.write_table(rows)
+            refused = json.dumps([asdict(one) for one in rejected])
+            made.append((block, sink.getvalue().to_pybytes(), refused))
+        return pa.table([list(column) for column in zip(*made, strict=True)], schema=_MADE)
 
 
-def unpacked(made: pa.Table) -> Iterator[tuple[pa.Table, list[Rejection]]]:
-    """What `RowActor` made of each batch."""
-    for rows, rejected in zip(made["rows"], made["rejected"], strict=True):
+def unpacked(made: pa.Table) -> Iterator[tuple[int, pa.Table, list[Rejection]]]:
+    """Of each block, what `RowActor` made of it: number, rows, rejections."""
+    for block, rows, rejected in zip(*made.columns, strict=True):
         refused = [Rejection(**one) for one in json.loads(rejected.as_py())]
-        yield pa.ipc.open_stream(rows.as_buffer()).read_all(), refused
+        yield block.as_py(), pa.ipc.open_stream(rows.as_buffer()).read_all(), refused

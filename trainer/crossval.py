@@ -18,6 +18,7 @@ from trainer import job as jobs
 from trainer.ancestry import first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.evaluate import Predictions, read_predictions, scorecard
+from trainer.leakage import leak_tags
 from trainer.report import report_scorecard
 from trainer.tracking import Tracker, create_run
 
@@ -58,18 +59,23 @@ def crossval(
     name: str | None = None,
     init: str | None = None,
     init_only: str = "*",
+    allow_leaks: bool = False,
 ) -> CrossvalResult:
     """Train and test every fold, `parallel` at a time, each in a process of its own.
 
     `init` names a run of another lake, or a file of weights, that every fold starts from.
-    ValueError when the folds, the lake or the cluster do not fit, before anything starts.
+    ValueError when the folds, the lake or the cluster do not fit, or a fold leaks and that is not
+    allowed, before anything starts.
     """
     opened = Lake.open(Path(lake))
     present = opened.manifest.classes
+    named = {}
     for index in range(folds):
-        feed.prepare(run, feed.spec_of(run), opened, f"{index + 1}/{folds}")
+        fold = f"{index + 1}/{folds}"
+        named[fold] = feed.prepare(run, feed.spec_of(run), opened, fold).fold
     if init is not None:
         first_weights(init, opened.hash, None)
+    leaks = leak_tags(opened, named, allow=allow_leaks)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
     run_id = create_run(
@@ -78,6 +84,7 @@ def crossval(
         name or f"{run.system_name}.{run.recipe} x{folds} s{run.seed}",
         tags={
             **launch.lake_tags(opened),
+            **leaks,
             "mien.kind": "crossval",
             "mien.folds": str(folds),
             "mien.settings": fingerprint(run),
@@ -87,7 +94,13 @@ def crossval(
     directory = runs_dir() / run_id
     directory.mkdir(parents=True, exist_ok=True)
     tracker = Tracker(uri, run_id, directory / "journal.jsonl")
-    shared = {"experiment": experiment, "parent": run_id, "init": init, "init_only": init_only}
+    shared = {
+        "experiment": experiment,
+        "parent": run_id,
+        "init": init,
+        "init_only": init_only,
+        "allow_leaks": allow_leaks,
+    }
     try:
         results = tuple(_train_all(run, Path(lake), folds, parallel, shared))
     except BaseException:

@@ -12,7 +12,7 @@ import torch
 
 from data_service import columns
 from data_service.batches import to_batch
-from data_service.folds import Fold, class_codes, make_folds, official_split, parse_fold
+from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
 from data_service.lake import Lake
 from data_service.needs import DataNeeds
 from data_service.plan import Plan, StagePlan
@@ -28,7 +28,6 @@ from trainer.world import World
 if TYPE_CHECKING:
     from trainer.loop import Training
 
-OFFICIAL = "official"
 WITHOUT_CLASSES = frozenset({"identify", "attributes"})
 """What can be learnt of faces whose expression nobody told."""
 _NUMBERS_LANDMARK = 3
@@ -51,10 +50,7 @@ class TrainingData:
 def split(lake: Lake, fold: str, classes: tuple[Expression, ...]) -> Fold:
     """The rows of `K/N`, or of the split that the corpus delivers (`official`); without classes
     all of them."""
-    if fold == OFFICIAL:
-        return official_split(lake.table, classes=classes or None)
-    index, num_folds = parse_fold(fold)
-    return make_folds(lake.table, num_folds, classes=classes or None)[index - 1]
+    return named_split(lake.table, fold, classes or None)
 
 
 def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> TrainingData:

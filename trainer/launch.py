@@ -21,6 +21,7 @@ from trainer import job as jobs
 from trainer.ancestry import first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
+from trainer.leakage import leak_tags
 from trainer.session import OnValidation, work
 from trainer.tracking import create_run
 from trainer.world import World
@@ -75,6 +76,7 @@ def train(
     resume: str | None = None,
     on_validation: OnValidation | None = None,
     validation_only: bool = False,
+    allow_leaks: bool = False,
 ) -> RunResult:
     """Train one run and test it once on the fold's test subjects.
 
@@ -82,7 +84,8 @@ def train(
     names match the pattern `init_only` and whose shapes fit.
     `resume` names a run to go on with; everything else then comes from it. `on_validation` sees
     (images, metrics) after every validation and ends the run by returning True; it needs one worker
-    in this process. ValueError says what of the settings does not fit the lake or the cluster.
+    in this process. ValueError says what of the settings does not fit the lake or the cluster, or
+    what stands on more than one side of the fold; with `allow_leaks` the run's record says that.
     """
     if resume is not None:
         job = jobs.load(jobs.find(resume))
@@ -98,6 +101,7 @@ def train(
             init=init,
             init_only=init_only,
             validation_only=validation_only,
+            allow_leaks=allow_leaks,
         )
     with on_interrupt(job.stop_file.touch):
         if in_process(job.run):
@@ -131,6 +135,7 @@ def _new_job(
     init: str | None,
     init_only: str,
     validation_only: bool,
+    allow_leaks: bool,
 ) -> Job:
     """Check everything that can be checked before anything starts, then write the run down."""
     if not in_process(run) and (offered := local_capacity()):
@@ -141,6 +146,7 @@ def _new_job(
     data = feed.prepare(run, spec, opened, fold)
     feed.check_system(run, spec, data)
     weights = first_weights(init, opened.hash, fold) if init else None
+    leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
     run_id = create_run(
@@ -150,6 +156,7 @@ def _new_job(
         parent=parent,
         tags={
             **lake_tags(opened),
+            **leaks,
             "mien.fold": fold,
             "mien.settings": fingerprint(run),
             **({"mien.init": init} if init else {}),

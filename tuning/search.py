@@ -15,11 +15,14 @@ import torch
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.resources import Capacity, share
 from cluster.session import connect, worker_environment
+from data_service.folds import Fold, make_folds
 from data_service.lake import Lake
 from trainer import catalog, feed
+from trainer import job as jobs
 from trainer.config import RunConfig, fingerprint
 from trainer.launch import DEFAULT_FOLD
 from trainer.launch import train as train_run
+from trainer.leakage import leak_tags
 from trainer.tracking import Tracker, create_run, run_tags
 from tuning.objectives import objectives_of
 from tuning.plan import Plan
@@ -50,6 +53,7 @@ def search(
     experiment: str = "mien",
     on_trial: OnTrial | None = None,
     train: Train = train_run,
+    allow_leaks: bool = False,
 ) -> SearchResult:
     """Search the settings of a run by what the validation subjects say; test subjects stay unseen.
 
@@ -85,6 +89,7 @@ def search(
         experiment=experiment,
         objectives=aims,
         num_folds=folds,
+        leaks=leak_tags(opened, _splits(run, opened, folds), allow=allow_leaks)["mien.leaks"],
     )
     with _only_one(plan.name):
         result = run_study(
@@ -106,6 +111,15 @@ def _with_curve(run: RunConfig, lake: Lake, fold: str) -> RunConfig:
         images = sum(stage.images for stage in spec.build(run.system, data.info).stages())
     every = images // (CURVE_POINTS + 1) + 1
     return replace(run, evaluation=replace(run.evaluation, every_images=every))
+
+
+def _splits(run: RunConfig, lake: Lake, folds: int) -> dict[str, Fold]:
+    """The folds that every trial trains, by name."""
+    classes = jobs.classes_of(run, lake.manifest.classes)
+    if folds == 1:
+        return {DEFAULT_FOLD: feed.split(lake, DEFAULT_FOLD, classes)}
+    made = make_folds(lake.table, folds, classes=classes)
+    return {f"{one.index}/{folds}": one for one in made}
 
 
 def studies_dir() -> Path:
@@ -226,6 +240,7 @@ def _create_run(plan: Plan, setup: Setup) -> str:
         tags={
             **run_tags(setup.run, kind="study", lake_hash=setup.lake_hash, note=note),
             "mien.study": plan.name,
+            "mien.leaks": setup.leaks,
         },
         params=plan.identity(),
     )

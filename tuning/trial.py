@@ -50,7 +50,8 @@ class Setup:
     """What all trials of a search share; `run` is one of `trial_run`.
 
     Without a `study_run` nothing is told to MLflow. `threads` are torch's in a slot,
-    `environment` the variables that every process of mien needs.
+    `environment` the variables that every process of mien needs, `leaks` what is trained on though
+    it stands on more than one side of a fold.
     """
 
     run: RunConfig
@@ -62,6 +63,7 @@ class Setup:
     study_run: str | None = None
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
+    leaks: str = "none"
 
 
 def trial_run(run: RunConfig) -> RunConfig:
@@ -132,6 +134,7 @@ def _train_folds(
             resume=_unfinished(task, fold, setup),
             on_validation=_watch(ledger, task.number, fold, setup.objectives[0].name),
             validation_only=True,
+            allow_leaks=setup.leaks != "none",
         )
         values = {}
         if result.status == "finished":

@@ -120,10 +120,41 @@ def test_a_new_lake_replaces_the_old_one_only_when_it_is_whole(tmp_path):
     half = writer(tmp_path / "lake")
     half.append(rows(NAMES[:3]))
     assert Lake.open(tmp_path / "lake").hash == old.hash
+    with pytest.raises(ValueError, match="being written by another process"):
+        writer(tmp_path / "lake")
+    del half  # as its process would be
     new = write(tmp_path / "lake", NAMES[:6])
     assert len(new) == 6
     assert len(list((tmp_path / "lake").glob("faces-*"))) == len(new.manifest.files)
     new.verify()
+
+
+def test_parts_are_taken_over_by_the_same_work_alone(tmp_path):
+    one = writer(tmp_path / "lake", work="a")
+    one.append(rows(NAMES[:3]), [Rejection(name="x", reason="no face")], part=4)
+    one.append(rows(NAMES[3:5]), part=0)
+    del one
+    again = writer(tmp_path / "lake", work="a")
+    assert list(again.parts) == [0, 4]
+    table, rejected = again.kept(4)
+    assert table.equals(rows(NAMES[:3])) and rejected == [Rejection(name="x", reason="no face")]
+    with pytest.raises(ValueError, match="part 4 is kept already"):
+        again.append(rows(NAMES[:3]), part=4)
+    del again
+    assert not len(writer(tmp_path / "lake", work="b").parts)
+    assert not len(writer(tmp_path / "lake", work="a").parts)
+
+
+def test_a_part_that_is_not_what_was_written_is_not_taken_over(tmp_path):
+    one = writer(tmp_path / "lake", work="a")
+    for part in range(3):
+        one.append(rows(NAMES[part : part + 1]), part=part)
+    del one
+    first, second, _ = sorted((tmp_path / "lake" / ".parts" / "a").iterdir())
+    first.write_bytes(first.read_bytes()[:-100])
+    second.rename(second.with_suffix(".draft"))
+    assert list(writer(tmp_path / "lake", work="a").parts) == [2]
+    assert len(list((tmp_path / "lake" / ".parts" / "a").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""What could make results on a lake untrue: copies across a split, contradictions, giveaways.
+
+An audit depends on the lake alone and lies beside it in `audit.json`, so that a training only reads
+it. What it says of a split follows from the split's rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from data_service.audit.findings import Audit, Leaks, leaks, one_class_subjects
+from data_service.folds import Fold, named_split
+from data_service.lake import Lake
+from data_service.schema import Expression
+
+__all__ = ["Audit", "Leaks", "audited", "leaks_of", "told"]
+
+
+def audited(lake: Lake) -> Audit:
+    """The lake's audit: read where it is there, else found, and kept where that is allowed."""
+    if (known := Audit.read(lake.path, lake.hash)) is not None:
+        return known
+    # these take a second to import, and most trainings never need them
+    from data_service.audit.copies import find_copies
+    from data_service.audit.giveaways import find_giveaways
+    from data_service.audit.pictures import Pictures
+
+    pictures = Pictures.of(lake)
+    found = Audit(
+        lake_hash=lake.hash,
+        faces=len(lake),
+        pairs=find_copies(pictures, lake.table, lake.manifest.image_size),
+        giveaways=find_giveaways(lake.table, pictures.colours_NF),
+    )
+    with contextlib.suppress(PermissionError):
+        found.write(lake.path)
+    return found
+
+
+def leaks_of(lake: Lake, fold: Fold) -> Leaks:
+    """What stands on more than one side of a split of the lake."""
+    parts = (fold.train_rows, fold.validation_rows, fold.test_rows)
+    return leaks(audited(lake), lake.table, parts)
+
+
+def told(lake: Lake, fold: str | None = None) -> dict[str, Any]:
+    """The audit as plain values, faces by name; with a fold (of all classes) what leaks in it.
+
+    ValueError for a fold that cannot be.
+    """
+    audit, table = audited(lake), lake.table
+    names, subjects = (table[name].to_pylist() for name in ("name", "subject"))
+
+    def named(groups: Sequence[Sequence[int]]) -> list[list[str]]:
+        return [[names[row] for row in rows] for rows in groups]
+
+    one_class = one_class_subjects(table)
+    values = {
+        "lake": str(lake.path),
+        "hash": lake.hash,
+        "faces": audit.faces,
+        "exact_copies": sum(pair.exact for pair in audit.pairs),
+        "near_copies": sum(not pair.exact for pair in audit.pairs),
+        "copies": [
+            {
+                "files": [names[pair.first], names[pair.second]],
+                "likeness": pair.likeness,
+                "mirrored": pair.mirrored,
+                "same_subject": subjects[pair.first] == subjects[pair.second] is not None,
+            }
+            for pair in audit.pairs
+        ],
+        "label_conflicts": named(audit.conflicts(table["expression"])),
+        "subject_conflicts": named(audit.conflicts(table["subject"])),
+        "subjects": lake.manifest.subjects,
+        "one_class_subjects": one_class,
+        "giveaways": [asdict(one) for one in audit.giveaways],
+    }
+    if fold is not None:
+        torn = leaks_of(lake, named_split(table, fold, tuple(Expression)))
+        values |= {"fold": fold, "leaking_copies": named(torn.copies)}
+        values["leaking_subjects"] = list(torn.subjects)
+    return values

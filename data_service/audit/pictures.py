@@ -1,0 +1,85 @@
+"""What an audit looks at of each face, read from the lake once and file by file.
+
+Shapes: N faces, S side of a thumbnail, C channels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_service.decode import grey
+from data_service.lake import Lake
+from data_service.manifest import IMAGE, THUMBNAIL, blake
+from data_service.schema import THUMBNAIL_PIXELS
+
+FACE_PIXELS = 48
+_ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Pictures:
+    """Small grey pictures of all faces, and what else tells copies and giveaways.
+
+    `faces_NSS` (48 px, in a file without a name) shows the aligned faces, `sources_NSS` (24 px) the
+    whole pictures they come from; where the lake has none `has_source_N` is False. `digests` are
+    equal where all pixels are. `colours_NF` are mean and deviation of each channel.
+    """
+
+    faces_NSS: np.ndarray
+    sources_NSS: np.ndarray
+    has_source_N: np.ndarray
+    digests: np.ndarray
+    colours_NF: np.ndarray
+
+    @classmethod
+    def of(cls, lake: Lake) -> Pictures:
+        """Reads the lake; ValueError where a file is damaged."""
+        count, channels = len(lake), lake.manifest.channels
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the array
+        made = cls(
+            faces_NSS=np.memmap(file, np.uint8, "w+", shape=(count, FACE_PIXELS, FACE_PIXELS)),
+            sources_NSS=np.zeros((count, THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), np.uint8),
+            has_source_N=np.zeros(count, bool),
+            digests=np.zeros(count, "V16"),
+            colours_NF=np.zeros((count, 2 * channels), np.float32),
+        )
+        row = 0
+        for faces_BHWC, thumbnails in _batches(lake):
+            for face_HWC, source in zip(faces_BHWC, thumbnails, strict=True):
+                made._set(row, face_HWC, source)
+                row += 1
+        return made
+
+    def _set(self, row: int, face_HWC: np.ndarray, source: bytes | None) -> None:
+        colour_HW3 = face_HWC if face_HWC.shape[2] == 3 else np.repeat(face_HWC, 3, axis=2)
+        self.faces_NSS[row] = _small(grey(colour_HW3)[..., 0])
+        self.digests[row] = blake(face_HWC.tobytes()).digest()
+        self.colours_NF[row] = np.concatenate(cv2.meanStdDev(face_HWC), axis=None)
+        if source is not None:
+            self.has_source_N[row] = True
+            self.sources_NSS[row] = np.frombuffer(source, np.uint8).reshape(THUMBNAIL_PIXELS, -1)
+
+
+def _small(grey_HW: np.ndarray) -> np.ndarray:
+    shrinks = grey_HW.shape[0] > FACE_PIXELS
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(grey_HW, (FACE_PIXELS, FACE_PIXELS), interpolation=way)
+
+
+def _batches(lake: Lake) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
+    side, channels = lake.manifest.image_size, lake.manifest.channels
+    for file in lake.manifest.files:
+        parquet = pq.ParquetFile(lake.path / file.name)
+        names = [name for name in (IMAGE, THUMBNAIL) if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=names):
+            faces = b"".join(batch[IMAGE].to_pylist())
+            faces_BHWC = np.frombuffer(faces, np.uint8).reshape(-1, side, side, channels)
+            column = batch[THUMBNAIL] if THUMBNAIL in names else pa.nulls(len(batch))
+            yield faces_BHWC, column.to_pylist()

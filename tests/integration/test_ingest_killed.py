@@ -1,0 +1,158 @@
+"""An ingest that is killed at any moment, and started again, ends with the same lake."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_service import rows
+from data_service.corpora import drawn
+from data_service.ingest import ingest
+from data_service.lake import Lake
+
+SUBJECTS, FACES = 4, 36
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from data_service.ingest import ingest
+started = lambda done, total: print(done, flush=True)
+report = ingest("photos", Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, progress=started)
+print(json.dumps(report.as_json()))
+"""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """Drawn faces as photographs, one that is none and one that is missing."""
+    folder = tmp_path_factory.mktemp("source")
+    scan = drawn.scan(None, subjects=SUBJECTS, faces_per_subject=FACES, size=80)
+    lines = ["file,subject,expression", "text.png,s,fear"]
+    (folder / "text.png").write_bytes(b"no picture")
+    for index, (face, pixels) in enumerate(zip(scan.faces, drawn.images(scan.faces), strict=True)):
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        lines.append(f"{index}.png,{face.subject},{face.expression}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(source, tmp_path_factory) -> tuple[dict[str, bytes], float]:
+    """The files of a lake that nobody disturbed, and the seconds that it took."""
+    lake = tmp_path_factory.mktemp("alone") / "lake"
+    began = time.monotonic()
+    assert killed_after(source, lake, None) is None
+    return contents(lake), time.monotonic() - began
+
+
+def contents(lake: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(lake)): path.read_bytes() for path in lake.rglob("*") if path.is_file()
+    }
+
+
+def killed_after(source: Path, lake: Path, seconds: float | None) -> int | None:
+    """Ingests in a process of its own; kills it after that time, and gives the last progress."""
+    command = [sys.executable, "-c", PROGRAM, str(source), str(lake)]
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
+    )
+    assert process.stdout is not None
+    done = 0
+    try:
+        first = process.stdout.readline()  # imports and the start of the detector are over
+        done = int(first or 0)
+        process.wait(seconds)
+        return None
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        numbers = [
+            int(line) for line in process.stdout.read().split("\n") if line.strip().isdigit()
+        ]
+        return max([done, *numbers])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check(
+    source: Path, alone: tuple[dict[str, bytes], float], lake: Path, moments: list[float]
+) -> None:
+    files, seconds = alone
+    last = 0
+    for moment in moments:
+        done = killed_after(source, lake, moment * seconds)
+        if done is None:
+            break
+        assert done >= last, "finished work was done again"
+        last = done
+    report = ingest("photos", source, lake, image_size=32)
+    assert contents(lake) == files
+    assert report.faces == SUBJECTS * FACES and report.by_reason == {"not an image": 1}
+
+
+def test_killed_in_the_middle(source, alone, tmp_path):
+    check(source, alone, tmp_path / "lake", [0.1])
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments(source, alone, tmp_path):
+    moments = random.Random(0)
+    check(source, alone, tmp_path / "lake", [moments.uniform(0, 0.25) for _ in range(10)])
+
+
+def test_finished_work_is_not_done_again(source, tmp_path, monkeypatch):
+    made: list[str] = []
+    whole = rows.RowMaker.rows
+
+    def counted(self, faces):
+        if len(made) >= 64:
+            raise KeyboardInterrupt
+        made.extend(face.name for face in faces)
+        return whole(self, faces)
+
+    monkeypatch.setattr("data_service.ingest.RowMaker.rows", counted)
+    with pytest.raises(KeyboardInterrupt):
+        ingest("photos", source, tmp_path / "lake", image_size=32)
+    before = list(made)
+    made.clear()
+    monkeypatch.setattr("data_service.ingest.RowMaker.rows", whole)
+    monkeypatch.setattr(
+        "data_service.ingest.RowMaker.rows",
+        lambda self, faces: made.extend(face.name for face in faces) or whole(self, faces),
+    )
+    report = ingest("photos", source, tmp_path / "lake", image_size=32)
+    assert report.taken_over == len(before) == 64
+    assert not set(before) & set(made)
+    assert len(Lake.open(tmp_path / "lake")) == SUBJECTS * FACES
+    np.testing.assert_equal(report.faces, SUBJECTS * FACES)
+
+
+def test_a_changed_file_or_option_starts_anew(source, tmp_path, monkeypatch):
+    seen: list[int] = []
+
+    def interrupted(done: int, total: int) -> None:
+        seen.append(done)
+        if done >= 32:
+            raise KeyboardInterrupt
+
+    def start(**options) -> int:
+        seen.clear()
+        with pytest.raises(KeyboardInterrupt):
+            ingest("photos", source, tmp_path / "lake", progress=interrupted, **options)
+        return seen[0]
+
+    assert start(image_size=32) == 16
+    assert start(image_size=32) == 32
+    assert start(image_size=24) == 16
+    os.utime(source / "3.png", ns=(1, 1))
+    assert start(image_size=24) == 16
