@@ -175,7 +175,7 @@ def _work_hash(scan: Scan, recipe: Recipe) -> str:
         told += [state.st_size, state.st_mtime_ns] if state else [None]
         digest.update(json.dumps(told, default=dict).encode())
         if face.landmarks_L3 is not None:
-            digest.update(np.ascontiguousarray(face.landmarks_L3))
+            digest.update(np.asarray(face.landmarks_L3).tobytes())
     return digest.hexdigest()
 
 

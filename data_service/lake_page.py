@@ -41,6 +41,7 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
 img { display: block; max-width: 100%; height: auto; border-radius: 3px; }
 figure { margin: .5rem 0; } figcaption { color: var(--dim); font-size: .85rem; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem; }
+.small { grid-template-columns: repeat(auto-fill, minmax(5.5rem, 1fr)); }
 """
 
 
@@ -109,8 +110,13 @@ def picture(faces_NHWC: np.ndarray, *, columns: int, words: str, caption: str = 
     return f"<figure>{shown}{told}</figure>"
 
 
+def small(pictures: Sequence[str]) -> str:
+    """Small pictures in as many columns as there is room for."""
+    return f'<div class="pairs small">{"".join(pictures)}</div>'
+
+
 def pairs(pictures: Sequence[str]) -> str:
-    """Pictures in as many columns as there is room for."""
+    """Pictures of two faces, likewise."""
     return f'<div class="pairs">{"".join(pictures)}</div>'
 
 

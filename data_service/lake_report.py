@@ -75,29 +75,31 @@ def _summary(lake: Lake, audit: dict) -> list[str]:
 
 def _classes(lake: Lake) -> list[str]:
     rows_of = _rows_by(lake, "expression")
+    means = [
+        html.picture(_mean(lake, rows), columns=1, words=f"mean face of {name}", caption=name)
+        for name, rows in rows_of.items()
+    ]
     parts = [
         html.heading("Classes"),
         html.bars({name: len(rows) for name, rows in rows_of.items()}),
-        html.text(
-            "Beside each sheet the mean of its faces: the sharper, the better aligned.", "dim"
-        ),
+        html.subheading("Mean faces: the sharper, the better aligned"),
+        html.small(means),
     ]
     for name, rows in rows_of.items():
-        chosen = _spread(lake, rows, SHEET_FACES)
-        mean_HWC = np.stack([lake.faces[row] for row in _spread(lake, rows, MEAN_FACES)]).mean(
-            axis=0
-        )
+        faces = _shown(lake, _spread(lake, rows, SHEET_FACES))
         parts += [
             html.subheading(f"{name}: {len(rows):,} faces"),
-            html.picture(_shown(lake, chosen), columns=SHEET_COLUMNS, words=f"faces of {name}"),
-            html.picture(
-                _sized(mean_HWC.round().astype(np.uint8))[None],
-                columns=1,
-                words=f"mean face of {name}",
-                caption=f"mean of {name}",
-            ),
+            html.picture(faces, columns=SHEET_COLUMNS, words=f"faces of {name}"),
         ]
     return parts
+
+
+def _mean(lake: Lake, rows: Sequence[int]) -> np.ndarray:
+    chosen = _spread(lake, rows, MEAN_FACES)
+    total_HWC = np.zeros(lake.faces.shape[1:])
+    for row in chosen:
+        total_HWC += lake.faces[row]
+    return _sized(np.round(total_HWC / len(chosen)).astype(np.uint8))[None]
 
 
 def _subjects(lake: Lake, audit: dict) -> list[str]:
@@ -154,7 +156,7 @@ def _sizes(lake: Lake) -> list[str]:
     small = float((sides_N < lake.manifest.image_size).mean())
     return [
         html.heading("Sizes"),
-        html.text("Side of the faces in pixels of their pictures:"),
+        html.text("Side of the aligned square in pixels of the picture:"),
         html.bars(_ranges(sides_N.round().astype(int).tolist(), "pixel")),
         html.text(f"{small:.0%} have fewer than the lake's {lake.manifest.image_size} pixels."),
         html.subheading(f"Pictures: {len(sizes):,} sizes, most often"),

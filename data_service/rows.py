@@ -16,7 +16,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_service import corpora
 from data_service.align import Aligner, PlacedFace, as_delivered, mismatch
@@ -269,8 +268,9 @@ class RowActor:
 
     def __call__(self, listed: pa.Table) -> pa.Table:
         made = []
-        for block in listed[BLOCK].unique().to_pylist():
-            faces = listed.filter(pc.equal(listed[BLOCK], block)).drop_columns([BLOCK])
+        block_of_row = listed[BLOCK].to_numpy()
+        for block in np.unique(block_of_row).tolist():
+            faces = listed.drop_columns([BLOCK]).filter(pa.array(block_of_row == block))
             rows, rejected = self._maker.rows(listed_faces(faces))
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, rows.schema) as stream:

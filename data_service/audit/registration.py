@@ -74,7 +74,8 @@ def likeness(one: Face, other: Face, variant: int, *, by_source: bool) -> float:
     start_33 = variant_map(variant, THUMBNAIL_PIXELS if by_source else FACE_PIXELS)
     if by_source:
         assert one.source_SS is not None and other.source_SS is not None
-        start_33 = _registered(one.source_SS, other.source_SS, start_33, None)
+        whole_SS = np.full_like(other.source_SS, 255)
+        start_33 = _registered(one.source_SS, other.source_SS, start_33, whole_SS)
         start_33 = other.from_source_33 @ start_33 @ np.linalg.inv(one.from_source_33)
     shown_SS = other.shown()
     map_33 = _registered(one.face_SS, other.face_SS, start_33, shown_SS)
@@ -111,7 +112,7 @@ def _scaling(width: int, height: int, side: int) -> np.ndarray:
 
 
 def _registered(
-    one_SS: np.ndarray, other_SS: np.ndarray, start_33: np.ndarray, shown_SS: np.ndarray | None
+    one_SS: np.ndarray, other_SS: np.ndarray, start_33: np.ndarray, shown_SS: np.ndarray
 ) -> np.ndarray:
     """The map from `one` to `other` under which they correlate best, near the start."""
     map_23 = start_33[:2].astype(np.float32)

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("corpora", "ingest", "lake", "systems", "train", "crossval", "tune", "evaluate", "compare"),
     *("reproduce", "transfer", "sweep", "export"),
+    "audit",
     *("runs", "stop", "edit", "recognise", "doctor"),
     *("server start", "server stop", "server status"),
 )
@@ -351,3 +352,25 @@ def _fills_up(lake: Path, says: str, *, limit: Callable[[], None] | None) -> Non
     assert found.stderr.startswith("mien: failed: ")
     assert says in found.stderr and "Traceback" not in found.stderr
     assert not (lake / "manifest.json").exists()
+
+
+def test_a_split_with_copies_on_both_sides_is_refused(call: Mien, tmp_path: Path) -> None:
+    from data_service import corpora
+    from data_service.ingest import ingest
+
+    scan = corpora.scan("drawn", None, {"subjects": 8, "faces_per_subject": 1, "size": 64})
+    lines = []
+    for number, pixels in enumerate(corpora.load("drawn").images(scan.faces)):  # type: ignore[attr-defined]
+        for side, picture in (("left", pixels), ("right", pixels[:, ::-1])):
+            (tmp_path / side).mkdir(exist_ok=True)
+            Image.fromarray(picture).save(tmp_path / side / f"{number}.png")
+            lines.append(f"{side}/{number}.png,{side}{number},{('fear', 'anger')[number % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(["file,subject,expression", *lines]))
+    lake = tmp_path / "lake"
+    ingest("photos", tmp_path, lake, image_size=48)
+    assert call("audit", lake, "--fold", "1/3", "--json").json["near_copies"] == 8
+    for command in (("train",), ("crossval", "--folds", 3), ("tune", "--trials", 1)):
+        said = call(*command, "identity.tiny", "--lake", lake)
+        assert said.code == 2
+        assert "groups of copies on more than one side, such as left/" in said.line
+        assert said.line.endswith("to train nevertheless: --allow-leaks")

@@ -1,0 +1,86 @@
+"""The lake's page: whole in one file, and it says what the lake and its audit say."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from data_service.ingest import ingest
+from data_service.lake import Lake
+from data_service.lake_page import bars, sheet_of, table
+from data_service.lake_report import _ranges, write_report
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory) -> Lake:
+    path = tmp_path_factory.mktemp("lakes") / "a & b"
+    ingest("drawn", None, path, image_size=32, options={"subjects": 5, "faces_per_subject": 8})
+    return Lake.open(path)
+
+
+class Reader(HTMLParser):
+    """Checks that elements close in order, and collects what they show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.pictures: list[str] = []
+        self.words = ""
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"])
+        elif tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_the_page_is_whole_and_needs_nothing_else(lake, tmp_path):
+    write_report(lake, tmp_path / "page.html")
+    content = (tmp_path / "page.html").read_text()
+    reader = Reader()
+    reader.feed(content)
+    assert not reader.open
+    assert reader.pictures and all(
+        one.startswith("data:image/jpeg;base64,") for one in reader.pictures
+    )
+    assert not re.search(r"(src|href)=[\"']?http|url\(", content)
+    assert "a & b" in reader.words and lake.hash in reader.words
+    for name in lake.manifest.classes:
+        assert f"{name}: 5 faces" in reader.words
+    assert "Nothing was refused." in reader.words
+    assert "prefers-color-scheme: dark" in content and "width=device-width" in content
+
+
+def test_refusals_and_strange_names_are_shown_as_text(lake, tmp_path):
+    assert "&lt;b&gt;" in table(("<b>",), [("<i>",)]) and "<i>" not in table((), [("<i>",)])
+    assert "<script>" not in bars({"<script>": 1})
+
+
+def test_ranges_double():
+    assert _ranges([1, 1, 2, 3, 8, 9], "face") == {
+        "1 face": 2,
+        "2 faces": 1,
+        "3–4 faces": 1,
+        "5–8 faces": 1,
+        "9–16 faces": 1,
+    }
+
+
+def test_a_sheet_keeps_every_face():
+    faces = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 4, 4, 1), np.uint8)
+    sheet = sheet_of(faces, 3)
+    assert sheet.shape == (10, 16, 3)
+    assert sheet[0, 12].tolist() == [2, 2, 2] and sheet[6, 6].tolist() == [4, 4, 4]
+    assert sheet[6, 12].tolist() == [255, 255, 255]
+
+
+def test_a_report_without_a_folder(lake, tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        write_report(lake, tmp_path / "nowhere" / "page.html")
