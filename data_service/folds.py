@@ -123,26 +123,25 @@ def official_split(
     """The corpus' own division, from the column `split` (train, validation, test), as fold 1/1.
 
     Where the corpus names no validation part, one in eight of its training subjects are held out.
-    ValueError where it names no training or test part, or a subject stands on both sides.
+    A subject that it puts into several parts stands there: `audit` tells of it. ValueError where it
+    names no training or test part.
     """
     rows, groups = _groups(table, seed, classes)
     split = np.array([value or "" for value in table["split"].to_pylist()])[rows]
     for needed in ("train", "test"):
         if needed not in split:
             raise ValueError(f"the lake has no official split: no row is marked '{needed}'")
-    marked = {
-        name: np.bincount(groups.of_row[split == name], minlength=len(groups.counts)) > 0
-        for name in ("train", "validation", "test")
-    }
-    torn = int((np.sum([mark.astype(int) for mark in marked.values()], axis=0) > 1).sum())
-    if torn:
-        raise ValueError(f"official split: {torn} subjects stand in more than one part of it")
-    validates = marked["validation"]
-    if not validates.any():
-        validates = _hold_out(groups.counts, marked["train"])
-    used = marked["train"] | marked["test"] | validates
-    kept = used[groups.of_row] & np.isin(split, ("train", "validation", "test"))
-    return _fold(1, 1, rows[kept], groups.of_row[kept], marked["test"], validates)
+    train, validation = split == "train", split == "validation"
+    if not validation.any():
+        trained = np.bincount(groups.of_row[train], minlength=len(groups.counts)) > 0
+        validation = train & _hold_out(groups.counts, trained)[groups.of_row]
+    return Fold(
+        index=1,
+        num_folds=1,
+        train_rows=rows[train & ~validation],
+        validation_rows=rows[validation],
+        test_rows=rows[split == "test"],
+    )
 
 
 def _rule(table: pa.Table) -> str | None:

@@ -20,7 +20,7 @@ from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
 from trainer.config import RunConfig, fingerprint
-from trainer.launch import DEFAULT_FOLD
+from trainer.launch import default_fold
 from trainer.launch import train as train_run
 from trainer.leakage import leak_tags
 from trainer.tracking import Tracker, create_run, run_tags
@@ -71,7 +71,8 @@ def search(
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
     opened = Lake.open(Path(lake))
-    run = _with_curve(trial_run(run), opened, f"1/{folds}" if folds > 1 else DEFAULT_FOLD)
+    fold = f"1/{folds}" if folds > 1 else default_fold(opened)
+    run = _with_curve(trial_run(run), opened, fold)
     plan = Plan(
         name=study_name(f"{run.system_name}.{run.recipe}", name, resume=resume),
         distributions=space.distributions,
@@ -117,7 +118,8 @@ def _splits(run: RunConfig, lake: Lake, folds: int) -> dict[str, Fold]:
     """The folds that every trial trains, by name."""
     classes = jobs.classes_of(run, lake.manifest.classes)
     if folds == 1:
-        return {DEFAULT_FOLD: feed.split(lake, DEFAULT_FOLD, classes)}
+        fold = default_fold(lake)
+        return {fold: feed.split(lake, fold, classes)}
     made = make_folds(lake.table, folds, classes=classes)
     return {f"{one.index}/{folds}": one for one in made}
 

@@ -35,7 +35,7 @@ def audited(lake: Lake) -> Audit:
         pairs=find_copies(pictures, lake.table, lake.manifest.image_size),
         giveaways=find_giveaways(lake.table, pictures.colours_NF),
     )
-    with contextlib.suppress(PermissionError):
+    with contextlib.suppress(OSError):  # a lake that may only be read, a full disk
         found.write(lake.path)
     return found
 

@@ -142,6 +142,47 @@ def test_a_picture_without_a_face_gives_a_centre_crop(aligner, shape):
     assert placed.image_SS3.shape == (64, 64, 3) and (placed.image_SS3 == 90).all()
 
 
+@pytest.mark.parametrize(
+    ("found_at", "shape", "way", "calls"),
+    [
+        (0, TEMPLATE_52, "detector", 1),
+        (1, TEMPLATE_52, "detector", 2),
+        (2, TEMPLATE_52, "fallback", 3),
+        (2, TEMPLATE_52[::-1], "centre", 3),
+        (3, TEMPLATE_52, "centre", 3),
+    ],
+)
+def test_ways_are_tried_from_strict_to_lax(monkeypatch, found_at, shape, way, calls):
+    aligner, asked = Aligner(), []
+    side, padding = 100, 20
+
+    def detect(image_HW3, *, min_face_pixels, thresholds=None):
+        asked.append((image_HW3.shape[0], min_face_pixels, thresholds))
+        shift = padding if image_HW3.shape[0] > side else 0
+        points_52 = shape * side + shift
+        box_4 = np.array([0, 0, side, side]) + shift
+        found = Detection(box_4=box_4, probability=0.5, points_52=points_52)
+        return [found] if len(asked) == found_at + 1 else []
+
+    monkeypatch.setattr(aligner._detector, "detect", detect)
+    placed = aligner.place(smooth_picture(side, side), side=64)
+    assert placed.alignment == way and len(asked) == calls
+    assert [one[:2] for one in asked] == [(100, 40), (140, 20), (140, 20)][:calls]
+    assert [one[2] for one in asked[:2]] == [None, None][:calls]
+    if way == "centre":
+        assert placed.landmarks_L3 is None and placed.confidence == 0
+    else:
+        np.testing.assert_allclose(placed.landmarks_L3[:, :2], TEMPLATE_52 * 64, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (64, 64)])
+def test_the_matrix_leads_from_the_picture_to_the_crop(aligner, shape):
+    picture = smooth_picture(*shape)
+    for placed in (as_delivered(picture, side=32), aligner.place(picture, side=32)):
+        middle_12 = (np.array([shape[1], shape[0]]) - 1)[None] / 2
+        np.testing.assert_allclose(moved(middle_12, placed.matrix_23), [[15.5, 15.5]])
+
+
 def test_delivered_faces_are_only_brought_to_size():
     image_SS3 = smooth_picture(128, 128)
     landmarks_13 = np.array([[63.5, 31.5, 1.0]])

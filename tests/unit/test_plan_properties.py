@@ -179,3 +179,33 @@ def test_a_lake_of_one_subject_and_class_has_partners_by_no_rule_but_its_class(r
     assert step.partner_valid[rule].all() == (rule == "same_class")
     if rule != "same_class":
         assert np.array_equal(step.partner_rows[rule], step.rows)
+
+
+@settings(max_examples=EXAMPLES)
+@given(table=lakes(), seed=st.integers(0, 99))
+def test_voted_labels_follow_the_votes_and_nothing_else_changes(table, seed):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 4, (table.num_rows, len(CLASSES))) * rng.integers(
+        0, 2, (table.num_rows, 1)
+    )
+    votes = [list(zip(map(str, CLASSES), map(float, row), strict=True)) for row in counts]
+    lake = table.append_column("votes", pa.array(votes, pa.map_(pa.string(), pa.float32())))
+    fold = make_folds(table, 2, classes=CLASSES)[0]
+    images = 40 * len(fold.train_rows)
+
+    def plan(labels) -> Plan:
+        stage = StagePlan(images=images, needs=DataNeeds(partner="other_subject"))
+        return Plan(lake, fold, CLASSES, [stage], images, seed, labels=labels)
+
+    own, voted = plan("given").step(0), plan("votes").step(0)
+    assert np.array_equal(own.rows, voted.rows)
+    for row in fold.train_rows:
+        drawn = np.bincount(voted.expression[voted.rows == row], minlength=len(CLASSES))
+        total = counts[row].sum()
+        if not total:
+            assert drawn.argmax() == own.expression[own.rows == row][0] and (drawn > 0).sum() == 1
+            continue
+        assert not drawn[counts[row] == 0].any()
+        # forty draws of each: six standard deviations
+        expected, share = 40 * counts[row] / total, counts[row] / total
+        assert (np.abs(drawn - expected) <= 6 * np.sqrt(40 * share * (1 - share)) + 1e-9).all()
