@@ -33,6 +33,9 @@ WEAK_THRESHOLDS = (0.5, 0.4, 0.3)
 MAX_WEAK_RESIDUAL = 0.06
 DOUBT_WEIGHT = 5.0
 """What the detector's doubt of a face weighs against points that stand wrong."""
+MAX_SEARCHED_PIXELS = 2400
+"""Faces are looked for in a picture of at most this side: more would cost memory and find no
+face that the picture is of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -182,6 +185,13 @@ class Aligner:
 
     def find(self, image_HW3: np.ndarray) -> tuple[str, Detection | None]:
         """The image's main face and how it was found; ("centre", None) where there is none."""
+        block = -(-max(image_HW3.shape[:2]) // MAX_SEARCHED_PIXELS)
+        if block == 1:
+            return self._find(image_HW3)
+        alignment, found = self._find(_averaged(image_HW3, block))
+        return alignment, found and _grown(found, block)
+
+    def _find(self, image_HW3: np.ndarray) -> tuple[str, Detection | None]:
         if found := self._detector.detect(image_HW3, min_face_pixels=40):
             return "detector", main_face(found, image_HW3)
         padding = int(np.ceil(PADDING_SHARE * max(image_HW3.shape[:2])))
@@ -287,4 +297,13 @@ def _unpadded(found: Detection, padding: int) -> Detection:
         box_4=found.box_4 - padding,
         probability=found.probability,
         points_52=found.points_52 - padding,
+    )
+
+
+def _grown(found: Detection, block: int) -> Detection:
+    """A detection in the picture of which every pixel is the mean of block x block others."""
+    return Detection(
+        box_4=found.box_4 * block,
+        probability=found.probability,
+        points_52=found.points_52 * block + (block - 1) / 2,
     )

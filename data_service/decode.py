@@ -14,7 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 16_000_000
-MAX_FILE_BYTES = 128_000_000
+MAX_FILE_BYTES = 64 << 20
+MAX_ASPECT = 50
+STRIPE_PIXELS = 1 << 20
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 COLOUR_MODES = (
     "1",
@@ -47,9 +49,9 @@ class UnreadableImageError(ValueError):
 
 def read_bytes(path: Path) -> bytes:
     """The content of an ordinary file; UnreadableImageError where there is none or too much."""
-    if not path.is_file():
-        raise UnreadableImageError("file missing", str(path.name))
     try:
+        if not path.is_file():
+            raise UnreadableImageError("file missing", path.name)
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise UnreadableImageError("file too large", f"{size} bytes, at most {MAX_FILE_BYTES}")
         return path.read_bytes()
@@ -61,8 +63,8 @@ def decode(content: bytes) -> np.ndarray:
     """The picture of an encoded JPEG, PNG, BMP, TIFF or still GIF as RGB uint8 H x W x 3, upright.
 
     The format is told from the content, never from a name. The header is checked against
-    `MAX_PIXELS` before any pixel is decoded. Transparent parts become white. Raises
-    UnreadableImageError.
+    `MAX_PIXELS` and `MAX_ASPECT` before any pixel is decoded. Transparent parts become white.
+    Besides the content no more than 256 MB are held at any moment. Raises UnreadableImageError.
     """
     if not content:
         raise UnreadableImageError("empty file")
@@ -94,11 +96,24 @@ def _decode(content: bytes) -> np.ndarray:
             raise UnreadableImageError(
                 "too many pixels", f"{width} x {height}, at most {MAX_PIXELS}"
             )
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise UnreadableImageError("too narrow", f"{width} x {height}")
         if image.format in ("GIF", "PNG") and getattr(image, "is_animated", False):
             raise UnreadableImageError("animated image", str(image.format))
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return np.array(_as_rgb(upright), dtype=np.uint8)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """The pixels of an image, by stripes: each conversion of a whole one would be a copy of it."""
+    width, height = image.size
+    image_HW3 = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIPE_PIXELS // width)
+    for top in range(0, height, rows):
+        stripe = image.crop((0, top, width, min(top + rows, height)))
+        image_HW3[top : top + rows] = np.asarray(_as_rgb(stripe))
+    return image_HW3
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

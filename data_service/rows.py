@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,13 @@ from data_service.schema import (
     Expression,
     Rejection,
     SourceFace,
+    content_hash,
     face_schema,
     sample_id,
 )
+
+Picture = tuple[np.ndarray, blake2b]
+"""Pixels, uint8 RGB H x W x 3, and the hash of what they were read from."""
 
 HASH_PIXELS = 32
 COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
@@ -63,7 +68,7 @@ class RowMaker:
         """Rows (`face_schema`) of the faces that can be read, and the others with reasons."""
         made: list[dict[str, Any]] = []
         rejected: list[Rejection] = []
-        for face, picture in zip(faces, self._pictures(faces), strict=True):
+        for face, picture in self._pictures(faces):
             if isinstance(picture, Rejection):
                 rejected.append(picture)
             else:
@@ -71,30 +76,29 @@ class RowMaker:
                 image_HW3 = self._view(face, image_HW3)
                 if why := _strange_landmarks(face, image_HW3):
                     rejected.append(Rejection(name=face.name, reason=LANDMARKS, detail=why))
-                    continue
-                placed = self._place(face, image_HW3)
-                made.append(self._row(face, placed, content, image_HW3))
+                else:
+                    placed = self._place(face, image_HW3)
+                    made.append(self._row(face, placed, content, image_HW3))
+                del picture, image_HW3  # large; not to be held while the next one is decoded
         return self._table(made), rejected
 
     def _pictures(
         self, faces: Sequence[SourceFace]
-    ) -> Iterator[tuple[np.ndarray, bytes] | Rejection]:
+    ) -> Iterator[tuple[SourceFace, Picture | Rejection]]:
         if isinstance(self._corpus, corpora.PictureMaker):
-            for image_HW3 in self._corpus.images(faces):
-                yield image_HW3, image_HW3.tobytes()
+            for face, image_HW3 in zip(faces, self._corpus.images(faces), strict=True):
+                yield face, (image_HW3, content_hash(image_HW3.tobytes()))
             return
         for path, group in groupby(faces, key=lambda face: face.path):
             assert path is not None, "a corpus without images() gives every face a path"
             of_file = list(group)
-            for face, picture in zip(of_file, self._of_file(path, of_file), strict=True):
-                if isinstance(picture, UnreadableImageError):
-                    yield Rejection(name=face.name, reason=picture.reason, detail=picture.detail)
-                else:
-                    yield picture
+            pictures = self._of_file(path, of_file)
+            for face in of_file:
+                yield face, _or_rejection(face, next(pictures))
 
     def _of_file(
         self, path: Path, faces: Sequence[SourceFace]
-    ) -> Iterator[tuple[np.ndarray, bytes] | UnreadableImageError]:
+    ) -> Iterator[Picture | UnreadableImageError]:
         """The pictures of the faces that share a file, which is read once."""
         done = 0
         try:
@@ -102,13 +106,12 @@ class RowMaker:
                 for picture in self._corpus.read_pictures(path, faces):
                     done += 1
                     whole = isinstance(picture, np.ndarray)
-                    yield (picture, picture.tobytes()) if whole else picture
+                    yield (picture, content_hash(picture.tobytes())) if whole else picture
             else:
-                content = read_bytes(path)
-                picture = decode(content), content
+                image_HW3, content = _read(path)
                 for _ in faces:
                     done += 1
-                    yield picture
+                    yield image_HW3, content
         except UnreadableImageError as error:
             yield from [error] * (len(faces) - done)
         except OSError as error:
@@ -131,7 +134,7 @@ class RowMaker:
         return Aligner()
 
     def _row(
-        self, face: SourceFace, placed: PlacedFace, content: bytes, image_HW3: np.ndarray
+        self, face: SourceFace, placed: PlacedFace, content: blake2b, image_HW3: np.ndarray
     ) -> dict[str, Any]:
         grey_SS1 = grey(placed.image_SS3)
         landmarks_L3 = placed.landmarks_L3
@@ -173,6 +176,18 @@ class RowMaker:
             else:
                 columns.append(pa.array(values, column.type))
         return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _or_rejection(face: SourceFace, picture: Picture | UnreadableImageError) -> Picture | Rejection:
+    if isinstance(picture, UnreadableImageError):
+        return Rejection(name=face.name, reason=picture.reason, detail=picture.detail)
+    return picture
+
+
+def _read(path: Path) -> Picture:
+    """A picture and the hash of its file, which is not kept: it may be as large as the picture."""
+    content = read_bytes(path)
+    return decode(content), content_hash(content)
 
 
 def thumbnail(image_HW3: np.ndarray) -> np.ndarray:

@@ -138,9 +138,14 @@ def face_schema(image_size: int, channels: int) -> pa.Schema:
     )
 
 
-def sample_id(name: str, content: bytes) -> str:
-    """Twenty hex digits that name one face of one source: a hash of its name and its bytes."""
-    digest = hashlib.blake2b(content, digest_size=10)
+def content_hash(content: bytes) -> hashlib.blake2b:
+    """The hash of what a face was read from, which `sample_id` goes on with."""
+    return hashlib.blake2b(content, digest_size=10)
+
+
+def sample_id(name: str, content: hashlib.blake2b) -> str:
+    """Twenty hex digits that name one face of one source: a hash of its bytes and its name."""
+    digest = content.copy()
     digest.update(b"\0" + name.encode())
     return digest.hexdigest()
 

@@ -30,7 +30,7 @@ from typing import (
 
 import numpy as np
 
-from data_service.corpora._files import inside
+from data_service.corpora._files import sound
 from data_service.decode import UnreadableImageError
 from data_service.schema import Scan, SourceFace
 
@@ -125,7 +125,7 @@ def scan(
     """Scans a source as the corpus `name`; ValueError for an unknown option or a wrong source.
 
     A corpus that makes its pictures makes them in `image_size`, unless the options tell a `size`.
-    Faces whose files lie outside of the source, by links, are rejected.
+    Faces whose files lie outside of the source, by links, or may not be read are rejected.
     """
     corpus = load(name)
     if image_size is not None and isinstance(corpus, PictureMaker):
@@ -135,7 +135,7 @@ def scan(
     source = source.absolute() if source else None
     try:
         found = corpus.scan(source, **options)
-        return inside(source, found) if source else found
+        return sound(source, found) if source else found
     except OSError as error:
         raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
 

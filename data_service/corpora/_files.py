@@ -94,7 +94,7 @@ def plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def path_below(source: Path, text: str) -> tuple[str, Path | None]:
     """The tidy name of a listed file and its path, or None where it leads out of the source.
 
-    Absolute paths and `..` are outside; `\\` separates as `/` does. Links are `inside`'s matter.
+    Absolute paths and `..` are outside; `\\` separates as `/` does. Links are `sound`'s matter.
     """
     name = PurePosixPath(text.replace("\\", "/"))
     if not text or name.is_absolute() or ".." in name.parts or "\0" in text or ":" in name.parts[0]:
@@ -102,26 +102,47 @@ def path_below(source: Path, text: str) -> tuple[str, Path | None]:
     return str(name), source / name
 
 
-def inside(source: Path, scan: Scan) -> Scan:
-    """The scan with the faces rejected whose files lie outside of the source, by links."""
+def sound(source: Path, scan: Scan) -> Scan:
+    """The scan with the faces rejected whose files no worker may read, or no table can name.
+
+    These lie, by links, outside of the source; or in a folder that may not be entered; or have a
+    name that is no Unicode.
+    """
     root = Path(os.path.realpath(source if source.is_dir() else source.parent))
-    folders: dict[Path, bool] = {}
-    faces, rejected = [], list(scan.rejected)
+    folders: dict[Path, str] = {}
+    faces = []
+    rejected = [replace(one, name=printable(one.name)) for one in scan.rejected]
     for face in scan.faces:
-        if face.path is None or _is_inside(root, face.path, folders):
-            faces.append(face)
+        name = printable(face.name)
+        reason = "" if face.path is None else _why_closed(root, face.path, folders)
+        if name != face.name:
+            reason = "name not Unicode"
+        if reason:
+            rejected.append(Rejection(name=name, reason=reason))
         else:
-            rejected.append(Rejection(name=face.name, reason="path outside the source"))
+            faces.append(face)
     return replace(scan, faces=tuple(faces), rejected=tuple(rejected))
 
 
-def _is_inside(root: Path, path: Path, folders: dict[Path, bool]) -> bool:
-    """Whether a file lies below `root`; `folders` remembers that of the folders seen so far."""
-    if path.is_symlink():
-        return Path(os.path.realpath(path)).is_relative_to(root)
-    if path.parent not in folders:
-        folders[path.parent] = Path(os.path.realpath(path.parent)).is_relative_to(root)
-    return folders[path.parent]
+def printable(name: str) -> str:
+    """A name as text that any file can hold: bytes that are no Unicode become `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _why_closed(root: Path, path: Path, folders: dict[Path, str]) -> str:
+    """Why a file is not to be read; `folders` remembers that of the folders seen so far."""
+    reason = _why_folder_closed(root, path.parent, folders)
+    if not reason and path.is_symlink():
+        return _why_folder_closed(root, Path(os.path.realpath(path)).parent, folders)
+    return reason
+
+
+def _why_folder_closed(root: Path, folder: Path, folders: dict[Path, str]) -> str:
+    if folder not in folders:
+        inside = Path(os.path.realpath(folder)).is_relative_to(root)
+        closed = "" if os.access(folder, os.X_OK, effective_ids=True) else "folder not readable"
+        folders[folder] = closed if inside else "path outside the source"
+    return folders[folder]
 
 
 def why_no_file(path: Path) -> str | None:
