@@ -151,8 +151,12 @@ class Aligner:
     def place(
         self, image_HW3: np.ndarray, *, side: int, landmarks_L3: np.ndarray | None = None
     ) -> PlacedFace:
-        """The aligned `side` x `side` crop of the image's main face."""
-        if landmarks_L3 is not None:
+        """The aligned `side` x `side` crop of the image's main face.
+
+        Given landmarks are not believed where most of the five points lie outside of the image:
+        they are of another copy of it.
+        """
+        if landmarks_L3 is not None and _mostly_inside(landmarks_L3, image_HW3):
             landmarks_L3 = np.asarray(landmarks_L3, dtype=np.float64)
             return placed_by(image_HW3, landmarks_L3, side, alignment="corpus", confidence=1.0)
         alignment, found = self.find(image_HW3)
@@ -214,6 +218,12 @@ def main_face(found: list[Detection], image_HW3: np.ndarray) -> Detection:
         return area * max(1 - float(away / np.linalg.norm(centre_2)), 0.0)
 
     return max(found, key=weight)
+
+
+def _mostly_inside(landmarks_L3: np.ndarray, image_HW3: np.ndarray) -> bool:
+    points_52 = five_points(landmarks_L3)
+    inside_52 = (points_52 >= 0) & (points_52 < image_HW3.shape[1::-1])
+    return inside_52.all(axis=1).sum() > len(points_52) / 2
 
 
 def residual(points_52: np.ndarray) -> float:

@@ -129,6 +129,14 @@ def test_sixty_eight_landmarks_give_five_points_and_travel_whole(aligner):
     np.testing.assert_allclose(five_points(placed.landmarks_L3), TEMPLATE_52 * 128, atol=3)
 
 
+def test_landmarks_of_another_copy_of_the_picture_are_not_believed(aligner):
+    points_52 = TEMPLATE_52 * 100
+    for scale, way in ((1.0, "corpus"), (1.3, "corpus"), (1.6, "centre")):
+        landmarks_53 = np.column_stack([points_52 * scale, np.ones(5)])
+        placed = aligner.place(smooth_picture(100, 100), side=64, landmarks_L3=landmarks_53)
+        assert placed.alignment == way
+
+
 def test_other_numbers_of_landmarks_are_refused():
     with pytest.raises(ValueError, match="12 landmarks cannot place a face; valid: 5 or 68"):
         five_points(np.zeros((12, 3)))
@@ -259,3 +267,13 @@ def test_nearly_all_photographs_are_placed_by_the_detector(aligner):
     everything = ways["L"] + ways["F"]
     assert everything["detector"] / everything.total() >= 0.96
     assert ways["L"]["detector"] / ways["L"].total() >= 0.98
+
+
+@needs_photographs
+def test_turned_portraits_are_set_upright(aligner):
+    for path in sorted((SHARED / "london" / "images").glob("*.jpg"))[::40]:
+        portrait_HW3 = decode(path.read_bytes())
+        for turns in (0, 1, 3):
+            turned_HW3 = np.ascontiguousarray(np.rot90(portrait_HW3, turns))
+            found_HW3 = aligner.upright(turned_HW3, ("whole", "clockwise", "anticlockwise"))
+            np.testing.assert_array_equal(found_HW3, portrait_HW3)
