@@ -30,6 +30,12 @@ server = typer.Typer(
     help="The MLflow tracking server.", epilog="Example: mien server start", no_args_is_help=True
 )
 app.add_typer(server, name="server")
+machines = typer.Typer(
+    help="Ray on the machines of ray_cluster.yaml.",
+    epilog="Example: mien cluster up ray_cluster.yaml",
+    no_args_is_help=True,
+)
+app.add_typer(machines, name="cluster")
 
 FACES_WORTH_RAY = 400
 """Fewer faces are placed in this process before a local Ray would have started."""
@@ -37,6 +43,8 @@ FACES_WORTH_RAY = 400
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Recipe = Annotated[str, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`.")]
 LakeOption = Annotated[Path, typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.")]
+ClusterFile = Annotated[Path, typer.Argument(metavar="FILE", help="In the format of `ray up`.")]
+RAY_CLUSTER = Path("ray_cluster.yaml")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start, or its folder.")]
 Settings = Annotated[
     list[str] | None,
@@ -546,14 +554,29 @@ def server_start(
     allow: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="A name that others call it by.")
     ] = None,
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="Keep runs in a PostgreSQL of this home, for good.")
+    ] = False,
+    tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start the server, and wait until it answers."""
+    """Start the server, and PostgreSQL behind it if it is to have one; wait until both answer."""
     from cluster import mlflow_server
 
+    if (tls_certificate is None) != (tls_key is None):
+        raise ValueError("TLS needs both, --tls-certificate and --tls-key")
+    tls = (
+        mlflow_server.Tls(certificate=tls_certificate, key=tls_key)
+        if tls_certificate and tls_key
+        else None
+    )
     with terminal.progress("starting"):
-        state = mlflow_server.start(host=host, port=port, allowed_hosts=allow or ())
-    show(state.as_json(), [f"MLflow: {state.address}  (log: {state.log})"], as_json)
+        state = mlflow_server.start(
+            host=host, port=port, allowed_hosts=allow or (), own_postgres=postgres, tls=tls
+        )
+    told = f"MLflow: {state.address}  (user mien, password in {state.password_file})"
+    show(state.as_json(), [told, f"log: {state.log}"], as_json)
 
 
 @server.command("stop", epilog="Example: mien server stop")
@@ -574,6 +597,57 @@ def server_status(as_json: AsJson = False) -> None:
     state = mlflow_server.status()
     text = f"running at {state.address}" if state.running else "not running"
     show(state.as_json(), [f"MLflow: {text}; store: {state.store}"], as_json)
+
+
+@machines.command("check", epilog="Example: mien cluster check ray_cluster.yaml")
+def cluster_check(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> None:
+    """Read the file as `up` will; says in which line which key is wrong."""
+    from cluster.config import read
+
+    found = read(file)
+    values = {"name": found.name, "head": found.head, "workers": list(found.workers)}
+    show(values, [f"{file}: {found.name}, {len(found.hosts)} machines; nothing is wrong"], as_json)
+
+
+@machines.command("up", epilog="Example: mien cluster up ray_cluster.yaml")
+def cluster_up(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> None:
+    """Start Ray on every machine, and wait until all have joined."""
+    from cluster import launcher
+    from cluster.config import read
+
+    config = read(file)
+    with working("cluster-up"), terminal.progress("starting"):
+        states = launcher.up(config)
+    show({"hosts": [one.as_json() for one in states]}, [tables.hosts(states)], as_json)
+    terminal.say(f"on {config.head}: mien --address auto train ...")
+
+
+@machines.command("status", epilog="Example: mien cluster status ray_cluster.yaml")
+def cluster_status(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> None:
+    """Which machines are there; exit code 1 when one of them is not."""
+    from cluster import launcher
+    from cluster.config import read
+
+    with terminal.progress("asking the head"):
+        states = launcher.status(read(file))
+    show({"hosts": [one.as_json() for one in states]}, [tables.hosts(states)], as_json)
+    if not all(one.alive for one in states):
+        raise typer.Exit(terminal.FAILED)
+
+
+@machines.command("down", epilog="Example: mien cluster down ray_cluster.yaml")
+def cluster_down(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> None:
+    """End every Ray process of that user on every machine."""
+    from cluster import launcher
+    from cluster.config import read
+
+    config = read(file)
+    with terminal.progress("stopping"):
+        unreached = launcher.down(config)
+    text = f"not reached: {', '.join(unreached)}" if unreached else "stopped everywhere"
+    show({"unreached": list(unreached)}, [text], as_json)
+    if unreached:
+        raise typer.Exit(terminal.FAILED)
 
 
 @app.command(epilog="Example: mien doctor --cluster ray_cluster.yaml")

@@ -35,6 +35,9 @@ class ClusterConfig:
     head: str
     workers: tuple[str, ...]
     ssh_user: str
+    ssh_key: Path | None
+    ray: str
+    """The `ray` command on the machines, as the start commands have it."""
     min_workers: int
     max_workers: int
 
@@ -123,14 +126,16 @@ class _Reader:
         high = self._count("max_workers", len(workers), default=len(workers))
         if low > high:
             raise self._wrong("min_workers", f"at most max_workers = {high} is needed")
-        for where in START_COMMANDS:
-            self._starts_ray(where)
+        key = self._get("auth.ssh_private_key", str, "the file of a private key", default="")
+        rays = [self._starts_ray(where) for where in START_COMMANDS]
         return ClusterConfig(
             path=self.path,
             name=name,
             head=head,
             workers=workers,
             ssh_user=self._get("auth.ssh_user", str, "the user that logs in on every machine"),
+            ssh_key=Path(key) if key else None,
+            ray=rays[0],
             min_workers=low,
             max_workers=high,
         )
@@ -159,7 +164,8 @@ class _Reader:
             raise self._wrong(where, need)
         return value
 
-    def _starts_ray(self, where: str) -> None:
+    def _starts_ray(self, where: str) -> str:
+        """The `ray` command that starts it."""
         need = "a list of shell commands is needed"
         commands = self._get(where, list, need)
         if not all(isinstance(command, str) for command in commands):
@@ -168,3 +174,6 @@ class _Reader:
         if not starts or not all("RAY_AUTH_MODE=" in command for command in starts):
             line = self.lines[where]
             raise self._error(f"{where} must `ray start` with RAY_AUTH_MODE said explicitly", line)
+        found = re.search(r"(\S*\bray) start\b", starts[-1])
+        assert found is not None
+        return found[1]

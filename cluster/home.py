@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 def home() -> Path:
@@ -16,6 +18,24 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def tracking_file() -> Path:
+    """Names the server that this home's commands track through; there only once it has one."""
+    return home() / "tracking-uri"
+
+
 def tracking_uri() -> str:
-    """MLflow's address: `MLFLOW_TRACKING_URI`, by default a SQLite database under `home()`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    """MLflow's address: `MLFLOW_TRACKING_URI`, else this home's server, else its SQLite database.
+
+    ValueError for an address with a password in it: addresses are written into run.json and logs.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        if urlsplit(given).password:
+            raise ValueError(
+                "MLFLOW_TRACKING_URI holds a password; give an HTTP server's in "
+                "MLFLOW_TRACKING_PASSWORD, and PostgreSQL's in ~/.pgpass or ?passfile=FILE"
+            )
+        return given
+    with suppress(FileNotFoundError):
+        return tracking_file().read_text().strip()
+    return f"sqlite:///{home() / 'mlflow.db'}"

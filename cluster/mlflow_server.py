@@ -1,11 +1,17 @@
-"""MLflow's tracking server for `home()`: start it, see whether it runs, stop it wholly."""
+"""MLflow's tracking server for `home()`: start it, see whether it runs, stop it wholly.
+
+It asks for the password in `mlflow-password` at home (cluster/mlflow_app.py). Its store is an
+SQLite database, or a PostgreSQL that starts and ends with it (cluster/postgres.py).
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -18,9 +24,11 @@ from typing import Any
 
 import psutil
 
-from cluster.home import home, tracking_uri
-from cluster.mlflow_store import ensure_store, sqlite_path
+from cluster import mlflow_app, postgres
+from cluster.home import home, tracking_file, tracking_uri
+from cluster.mlflow_store import ensure_store, password_path, sqlite_path
 
+PROJECT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 PORT = 5000
 START_SECONDS = 90.0
@@ -34,6 +42,7 @@ class ServerState:
     address: str
     store: str
     log: str
+    password_file: str
     process: int | None = None
     began: float | None = None
 
@@ -47,12 +56,29 @@ class ServerState:
         return {"running": self.running, **asdict(self)}
 
 
-def start(*, host: str = HOST, port: int = PORT, allowed_hosts: Sequence[str] = ()) -> ServerState:
-    """Start the server over the store of `tracking_uri()` and wait until it answers.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tls:
+    """PEM files: the certificate that the server shows, and its key."""
 
-    It listens on this machine only unless `host` says otherwise; names by which other machines call
-    it must then be among `allowed_hosts`. ValueError where it runs already, where the port is
-    taken, or where the store is a server elsewhere. RuntimeError, with the log's end, if it dies.
+    certificate: Path
+    key: Path
+
+
+def start(
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    allowed_hosts: Sequence[str] = (),
+    own_postgres: bool = False,
+    tls: Tls | None = None,
+) -> ServerState:
+    """Start the server over this home's store and wait until it answers.
+
+    It listens on this machine only unless `host` says otherwise; names by which other machines
+    call it must then be among `allowed_hosts`. With `own_postgres`, and ever after in this home,
+    the store is a PostgreSQL below it, and commands of this home track through the server.
+    ValueError where it runs already, where the port is taken, or where the store is a server
+    elsewhere. RuntimeError, with the log's end, if it dies.
     """
     state = status()
     if state.running:
@@ -60,30 +86,74 @@ def start(*, host: str = HOST, port: int = PORT, allowed_hosts: Sequence[str] = 
             f"the MLflow server already runs at {state.address} (process {state.process}); "
             f"`mien server stop` ends it"
         )
+    _check_free(host, port)
+    home().mkdir(parents=True, exist_ok=True)
+    _ensure_password()
+    address = f"http{'s' if tls else ''}://{_called(host, allowed_hosts)}:{port}"
+    own_postgres = own_postgres or _postgres_folder().exists()
+    store = postgres.start(_postgres_folder()) if own_postgres else _given_store()
+    try:
+        state = _start_over(store, address, host, port, allowed_hosts, tls)
+    except BaseException:
+        if own_postgres:
+            postgres.stop(_postgres_folder())
+        raise
+    if own_postgres:
+        _write(tracking_file(), address)
+    return state
+
+
+def _given_store() -> str:
     store = tracking_uri()
     if store.startswith(("http://", "https://")):
         raise ValueError(
             f"MLFLOW_TRACKING_URI names a server elsewhere, {store}; none is needed here"
         )
-    _check_free(host, port)
-    home().mkdir(parents=True, exist_ok=True)
+    return store
+
+
+def _called(host: str, allowed_hosts: Sequence[str]) -> str:
+    """The name by which clients call a server that listens on `host`."""
+    if host in ("0.0.0.0", "::"):
+        if not allowed_hosts:
+            raise ValueError(f"--host {host} listens for other machines; name it for them: --allow")
+        return allowed_hosts[0]
+    return host
+
+
+def _start_over(
+    store: str,
+    address: str,
+    host: str,
+    port: int,
+    allowed_hosts: Sequence[str],
+    tls: Tls | None,
+) -> ServerState:
     ensure_store(store)
-    process = _spawn(store, host, port, allowed_hosts)
+    process = _spawn(store, host, port, allowed_hosts, tls)
     state = ServerState(
-        address=f"http://{host}:{port}",
+        address=address,
         store=store,
         log=str(_log_path()),
+        password_file=str(password_path()),
         process=process.pid,
         began=psutil.Process(process.pid).create_time(),
     )
     _write(_state_path(), json.dumps(asdict(state)))
-    _wait_until_healthy(process, state)
+    near = f"{address.partition('://')[0]}://{HOST if host in ('0.0.0.0', '::') else host}:{port}"
+    _wait_until_healthy(process, near)
     return state
 
 
 def status() -> ServerState:
     """The server that `start` started for this home, if it still lives."""
-    idle = ServerState(address=f"http://{HOST}:{PORT}", store=tracking_uri(), log=str(_log_path()))
+    own = _postgres_folder()
+    idle = ServerState(
+        address=f"http://{HOST}:{PORT}",
+        store=postgres.address(own) if own.exists() else tracking_uri(),
+        log=str(_log_path()),
+        password_file=str(password_path()),
+    )
     try:
         state = ServerState(**json.loads(_state_path().read_text()))
     except FileNotFoundError:
@@ -92,7 +162,7 @@ def status() -> ServerState:
 
 
 def stop() -> ServerState:
-    """End the server and every process that it started; returns what was stopped, if it ran."""
+    """End the server, every process that it started, and then its PostgreSQL; what was stopped."""
     state = status()
     if state.process is not None:
         _signal_group(state.process, signal.SIGTERM)
@@ -100,7 +170,20 @@ def stop() -> ServerState:
             _signal_group(state.process, signal.SIGKILL)
             _group_ended(state.process, STOP_SECONDS)
     _state_path().unlink(missing_ok=True)
+    if _postgres_folder().exists():
+        postgres.stop(_postgres_folder())
     return state
+
+
+def _postgres_folder() -> Path:
+    return home() / "postgres"
+
+
+def _ensure_password() -> None:
+    with suppress(FileExistsError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(password_path(), flags, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32))
 
 
 def _state_path() -> Path:
@@ -129,21 +212,28 @@ def _check_free(host: str, port: int) -> None:
 
 
 def _spawn(
-    store: str, host: str, port: int, allowed_hosts: Sequence[str]
+    store: str, host: str, port: int, allowed_hosts: Sequence[str], tls: Tls | None
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
-    command += ["--host", host, "--port", str(port), "--workers", "1"]
-    command += ["--artifacts-destination", (home() / "artifacts").as_uri()]
+    command = [sys.executable, "-m", mlflow_app.__name__, "--host", host, "--port", str(port)]
+    command += ["--password-file", str(password_path())]
+    if tls is not None:
+        command += ["--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key)]
     database = sqlite_path(store)
-    if database is not None:
-        command += ["--default-artifact-root", (database.parent / "artifacts").as_uri()]
-    if allowed_hosts:
-        command += ["--allowed-hosts", ",".join(["localhost:*", "127.0.0.1:*", *allowed_hosts])]
+    root = (database.parent / "artifacts").as_uri() if database else "mlflow-artifacts:/"
     environment = {
         **os.environ,
+        mlflow_app.STORE: store,
+        mlflow_app.DESTINATION: (home() / "artifacts").as_uri(),
+        mlflow_app.ROOT: root,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
+    if host != HOST or allowed_hosts:
+        names = ["localhost", HOST, host, *allowed_hosts]
+        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(
+            [*(f"{name}:{port}" for name in dict.fromkeys(names)), *allowed_hosts]
+        )
     environment.pop("MLFLOW_TRACKING_URI", None)
     with _log_path().open("wb") as log:
         return subprocess.Popen(
@@ -157,10 +247,10 @@ def _spawn(
         )
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], state: ServerState) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], address: str) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        if _answers(state.address):
+        if _answers(address):
             return
         time.sleep(0.2)
     ended = process.poll() is not None
@@ -172,8 +262,11 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], state: ServerState) ->
 
 
 def _answers(address: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
-        return answer.status == 200
+    """Only whether it is there: its certificate is for the name by which clients call it."""
+    trusting = ssl._create_unverified_context()
+    with suppress(OSError):
+        with urllib.request.urlopen(f"{address}/health", timeout=2, context=trusting) as answer:
+            return answer.status == 200
     return False
 
 

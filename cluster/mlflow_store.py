@@ -8,11 +8,13 @@ import json
 import logging
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cluster.home import home
+from cluster.home import home, tracking_file
+from cluster.mlflow_app import USER, read_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,11 +45,27 @@ def mlflow_client(uri: str) -> MlflowClient:
     """A client that gives up soon, sends nothing home and is silent on the terminal."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _show_password(uri)
     import mlflow
 
     for chatter in ("mlflow", "alembic"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
     return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def password_path() -> Path:
+    """Where the password of this home's server lies, for its owner alone."""
+    return home() / "mlflow-password"
+
+
+def _show_password(uri: str) -> None:
+    """To the server of this home, and to no other, unless the environment names another."""
+    ours = {path: path.read_text().strip() for path in (tracking_file(),) if path.is_file()}
+    with suppress(FileNotFoundError):
+        ours |= {home(): json.loads((home() / "mlflow-server.json").read_text())["address"]}
+    if uri in ours.values() and password_path().is_file():
+        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", USER)
+        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", read_password(password_path()))
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from cluster.launcher import HostState
 from cluster.terminal import table
 
 EXAMPLES = 10
@@ -220,3 +221,17 @@ def lake(values: Mapping[str, Any]) -> list[Any]:
         if isinstance(counts, Mapping) and group != "expected":
             rows += [[f"{group}: {name}", count] for name, count in counts.items()]
     return [table(("lake", ""), rows)]
+
+
+def hosts(states: Sequence[HostState]) -> Table:
+    """The machines of a cluster."""
+    rows = [
+        (
+            one.address,
+            one.role,
+            "up" if one.alive else "away",
+            *((one.cpus, one.gpus, one.memory_bytes / 1e9) if one.alive else (None, None, None)),
+        )
+        for one in states
+    ]
+    return table(("machine", "role", "state", "CPUs", "GPUs", "memory, GB"), rows)

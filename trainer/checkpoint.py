@@ -49,9 +49,10 @@ def capture(training: Training, extra: Mapping[str, Any]) -> Checkpoint | None:
     sums = {
         name: training.world.all_reduce_sum(value.clone()) for name, value in training.sums.items()
     }
+    ledger = training.world.all_reduce_sum(training.ledger.clone())
     if not training.world.leads:
         return None
-    tensors = {**moments}
+    tensors = {**moments, "ledger": ledger}
     for name, player in training.players.items():
         for key, value in player.module.state_dict().items():
             tensors[f"player/{name}/{key}"] = value
@@ -80,6 +81,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         else {key: torch.zeros_like(value) for key, value in _part(tensors, "sum/").items()}
     )
     training.pending_moments = _part(tensors, "moment/")
+    training.ledger.fill_(tensors["ledger"] if training.world.leads and "ledger" in tensors else 0)
     training.progress = checkpoint.progress
 
 

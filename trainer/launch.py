@@ -46,6 +46,8 @@ class RunResult:
     validation: Mapping[str, float]
     scorecard: Mapping[str, Any] | None
     measures: Mapping[str, Any] = field(default_factory=dict)
+    ledger: int = 0
+    """What the samples that moved the weights add up to, as in trainer/ledger.py."""
 
     @classmethod
     def read(cls, directory: Path) -> RunResult:

@@ -18,6 +18,7 @@ from torch import Tensor
 from trainer.averages import Averages
 from trainer.config import RunConfig, weights_of
 from trainer.engines import DeepSpeedEngine, PlayerEngine, TorchEngine
+from trainer.ledger import entry
 from trainer.nets.norm import set_statistics_updates
 from trainer.schedules import Schedule, value_at
 from trainer.system import FaceBatch, Mean, Player, Progress, Stage, StepContext, System, Turn
@@ -38,6 +39,8 @@ class Training:
     engines: dict[str, PlayerEngine] = field(default_factory=dict)
     sums: dict[str, Tensor] = field(default_factory=dict)
     pending_moments: dict[str, Tensor] = field(default_factory=dict)
+    ledger: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    """This rank's part of the sum of `trainer.ledger`."""
     moving: str | None = None
 
     @property
@@ -82,6 +85,7 @@ def begin(run: RunConfig, system: System, world: World) -> Training:
         players=players,
         averages=Averages(tuple(players.values())),
         progress=Progress(stage_total=max(stages[0].images, 1)),
+        ledger=torch.zeros((), dtype=torch.int64, device=world.device),
     )
 
 
@@ -119,6 +123,7 @@ def fit(
         while training.progress.stage_images < stage.images:
             batch = next(batches)
             terms, weights, told = _step(training, stage, batch, signals())
+            training.ledger += entry(training.progress.step, batch.key_B, batch.row_B)
             result = _advance(training, stage, terms, weights, told)
             if training.progress.stage_images >= stage.images:
                 _leave(training, stage)

@@ -364,6 +364,7 @@ def _conclude(session: Session) -> dict[str, Any]:
         "images": session.training.progress.images,
         "images_per_second": rate,
         "first_step_seconds": session.first_step_seconds,
+        "ledger": int(session.world.all_reduce_sum(session.training.ledger.clone())),
         "validation": session.validation,
         "scorecard": None,
         "measures": {},

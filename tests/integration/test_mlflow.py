@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +18,12 @@ import psutil
 import pytest
 
 from cluster import mlflow_server
-from cluster.mlflow_store import ensure_store
+from cluster.mlflow_store import ensure_store, password_path
+from tests.ports import free_port
 from trainer import tracking
 from trainer.tracking import Tracker
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +31,8 @@ def home(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("home")
     patch.setenv("MIEN_HOME", str(folder))
-    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        patch.delenv(name, raising=False)
     yield folder
     patch.undo()
 
@@ -55,7 +51,9 @@ def server(home):
 
 
 def fetch(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=20) as answer:
+    shown = base64.b64encode(f"mien:{password_path().read_text()}".encode()).decode()
+    request = urllib.request.Request(address, headers={"Authorization": f"Basic {shown}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
         return answer.read()
 
 

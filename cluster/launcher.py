@@ -1,0 +1,144 @@
+"""Ray on the machines of `ray_cluster.yaml`: start it everywhere, see who is there, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.config import ClusterConfig
+
+JOIN_SECONDS = 180.0
+COMMAND_SECONDS = 60.0
+TOKEN = Path("~/.ray/auth_token")
+_SSH = (
+    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"),
+    *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostState:
+    """One machine of the file: `alive` when Ray counts it in."""
+
+    address: str
+    role: str
+    alive: bool
+    cpus: float = 0.0
+    gpus: float = 0.0
+    memory_bytes: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def up(config: ClusterConfig, *, wait_seconds: float = JOIN_SECONDS) -> tuple[HostState, ...]:
+    """Start Ray on every machine and wait until `min_workers` have joined the head.
+
+    Makes the token that all of them ask for, if there is none. RuntimeError says what did not
+    come up; what Ray's launcher says goes to this process' standard output.
+    """
+    make_token()
+    ray_up = [str(Path(sys.executable).with_name("ray")), "up", str(config.path), "--yes"]
+    done = subprocess.run([*ray_up, "--no-config-cache"], stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise RuntimeError(f"`{shlex.join(ray_up)}` failed with exit code {done.returncode}")
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        states = status(config)
+        lacking = [one.address for one in states if not one.alive]
+        if len(states) - len(lacking) > config.min_workers:
+            return states
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"after {wait_seconds:.0f} s Ray is not on {', '.join(lacking)}; on the head, "
+                "/tmp/ray/session_latest/logs/monitor.out tells how its workers were started"
+            )
+        time.sleep(2)
+
+
+def status(config: ClusterConfig) -> tuple[HostState, ...]:
+    """How each machine of the file stands, the head first; all are away if the head is."""
+    with suppress(RuntimeError, ValueError, subprocess.TimeoutExpired):
+        listed = on_host(config, config.head, f"{config.ray} list nodes --format json --limit 1000")
+        return _states(config, json.loads(listed))
+    return _states(config, ())
+
+
+def _states(config: ClusterConfig, nodes: Sequence[dict[str, Any]]) -> tuple[HostState, ...]:
+    alive = {node["node_ip"]: node for node in nodes if node["state"] == "ALIVE"}
+    states = []
+    for host in config.hosts:
+        has = alive.get(host, {}).get("resources_total", {})
+        states.append(
+            HostState(
+                address=host,
+                role="head" if host == config.head else "worker",
+                alive=host in alive,
+                cpus=has.get("CPU", 0.0),
+                gpus=has.get("GPU", 0.0),
+                memory_bytes=int(has.get("memory", 0)),
+            )
+        )
+    return tuple(states)
+
+
+def down(config: ClusterConfig) -> tuple[str, ...]:
+    """End Ray on every machine, the head first, which would start the others again.
+
+    Returns the machines that could not be reached. `ray down` itself reaches the head alone.
+    """
+    unreached = [] if _stops(config, config.head) else [config.head]
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        ended = pool.map(lambda host: _stops(config, host), config.workers)
+        unreached += [host for host, done in zip(config.workers, ended) if not done]
+    for kind in ("state", "lock"):
+        Path(f"/tmp/ray/cluster-{config.name}.{kind}").unlink(missing_ok=True)
+    return tuple(unreached)
+
+
+def _stops(config: ClusterConfig, host: str) -> bool:
+    try:
+        on_host(config, host, f"{config.ray} stop")
+    except (RuntimeError, subprocess.TimeoutExpired):
+        return False
+    return True
+
+
+def on_host(config: ClusterConfig, host: str, command: str) -> str:
+    """What a shell command prints on a machine; RuntimeError with its last line if it fails."""
+    key = [] if config.ssh_key is None else ["-i", str(config.ssh_key.expanduser())]
+    shell = f"RAY_AUTH_MODE=token {command}"
+    done = subprocess.run(
+        ["ssh", *_SSH, *key, f"{config.ssh_user}@{host}", shell],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+    )
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        raise RuntimeError(f"{host}: {lines[-1] if lines else 'no answer'}")
+    return done.stdout
+
+
+def make_token() -> Path:
+    """The file with the token that every node and driver shows; made for its owner alone."""
+    path = TOKEN.expanduser()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    return path

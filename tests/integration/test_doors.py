@@ -1,0 +1,161 @@
+"""No open doors: every route of the running servers, tried without credentials."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from cluster import mlflow_server
+from cluster.session import Session
+from tests.ports import free_port
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+WRONG = {"Authorization": "Basic bWllbjp3cm9uZw=="}
+RAY_OPEN = {"/", "/favicon.ico", "/api/authentication_mode", "/api/authenticate"}
+RAY_OPEN |= {"/api/healthz", "/api/gcs_healthz", "/api/local_raylet_healthz", "/-/healthz"}
+"""Ray's own list: its page without data, whether a token is wanted, and whether it lives."""
+
+
+def status_of(address: str, method: str, path: str, headers: dict[str, str] | None = None) -> int:
+    """The status of one request, which must not follow redirects."""
+    where = urlsplit(address)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+    try:
+        connection.request(method, path, body=b"{}", headers=headers or {})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def server_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def mlflow(server_home: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIEN_HOME", str(server_home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        address = mlflow_server.start(port=free_port()).address
+    yield address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIEN_HOME", str(server_home))
+        mlflow_server.stop()
+
+
+@pytest.fixture
+def password(mlflow: str, server_home: Path) -> str:
+    return (server_home / "mlflow-password").read_text()
+
+
+def mlflow_paths() -> list[str]:
+    """Every path of MLflow's two applications, with something in the place of each variable."""
+    from mlflow.server import app as flask
+    from mlflow.server.fastapi_app import app as fastapi
+
+    paths = {str(rule) for rule in flask.url_map.iter_rules()}
+    paths |= {getattr(route, "path", "") for route in fastapi.routes}
+    paths |= {
+        "/graphql",
+        "/ajax-api/3.0/jobs/",
+        "/v1/traces",
+        "/gateway/x",
+        "/docs",
+        "/openapi.json",
+    }
+    plain = {re.sub(r"<[^>]*>|\{[^}]*\}", "x", path) or "/" for path in paths}
+    return sorted(plain - {"/health"})
+
+
+def test_mlflow_answers_nobody_without_the_password(mlflow: str) -> None:
+    paths = mlflow_paths()
+    assert len(paths) > 100, "the walk has lost MLflow's routes"
+    told = {
+        (method, path, status)
+        for path in paths
+        for method in METHODS
+        if (status := status_of(mlflow, method, path)) != 401
+    }
+    assert not told
+    for path in ("/", "/api/2.0/mlflow/experiments/search", "//health/../version", "/health/"):
+        assert status_of(mlflow, "GET", path, WRONG) == 401
+    assert status_of(mlflow, "POST", "/health") == 401
+    assert status_of(mlflow, "GET", "/health") == 200
+
+
+def test_mlflow_wants_to_be_called_by_its_name(mlflow: str, password: str) -> None:
+    word = base64.b64encode(f"mien:{password}".encode()).decode()
+    shown = {"Authorization": f"Basic {word}"}
+    path = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
+    assert status_of(mlflow, "GET", path, shown) == 200
+    assert status_of(mlflow, "GET", path, {**shown, "Host": "evil.example"}) == 403
+
+
+def listening(pids: set[int]) -> dict[int, str]:
+    """Port -> address that these processes listen on."""
+    return {
+        item.laddr.port: item.laddr.ip
+        for item in psutil.net_connections("tcp")
+        if item.status == psutil.CONN_LISTEN and item.pid in pids
+    }
+
+
+def ray_processes() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
+
+
+def test_a_local_ray_listens_on_loopback_alone(ray_session: Session) -> None:
+    ports = listening(ray_processes())
+    assert len(ports) > 5, "the walk has lost Ray's processes"
+    assert {address for address in ports.values()} <= {"127.0.0.1", "::1"}
+
+
+def test_ray_answers_nobody_without_the_token(ray_session: Session) -> None:
+    import ray
+
+    dashboard = f"http://{ray._private.worker.global_worker.node.webui_url}"
+    logs = Path(ray._private.worker.global_worker.node.get_session_dir_path())
+    paths = ray_paths()
+    assert len(paths) > 40, "the walk has lost Ray's routes"
+    told = {
+        (method, path, status)
+        for path in paths - RAY_OPEN
+        for method in METHODS
+        if (status := status_of(dashboard, method, path)) not in (401, 403)
+    }
+    assert not told
+    token = os.environ["RAY_AUTH_TOKEN"]
+    assert status_of(dashboard, "GET", "/api/version", {"Authorization": f"Bearer {token}"}) == 200
+    for process in psutil.process_iter(["cmdline"]):
+        assert token not in " ".join(process.info["cmdline"] or ())
+    for path in logs.rglob("*"):
+        if path.is_file():
+            assert token.encode() not in path.read_bytes(), path
+
+
+def ray_paths() -> set[str]:
+    """Every path that the dashboard's modules declare, with something for each variable."""
+    import ray.dashboard
+
+    found = set()
+    for source in Path(ray.dashboard.__file__).parent.rglob("*.py"):
+        for path in re.findall(
+            r"@routes\.\w+\(\s*f?\"(/[^\"]*)\"", source.read_text(errors="replace")
+        ):
+            found.add(re.sub(r"\{[^}]*\}", "x", path))
+    return found | {
+        "/logs",
+        "/api/jobs/",
+        "/api/v0/nodes",
+        "/nodes?view=summary",
+        "/api/actors/kill",
+    }

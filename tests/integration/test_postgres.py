@@ -1,0 +1,84 @@
+"""MLflow over a PostgreSQL of its own: both start, ask for their passwords, and end."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import mlflow_server, postgres
+from cluster.home import tracking_uri
+from cluster.mlflow_store import mlflow_client, password_path
+from tests.ports import free_port
+from trainer import tracking
+from trainer.tracking import Tracker
+
+pytestmark = pytest.mark.xdist_group("postgres")
+
+
+@pytest.fixture
+def open_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home that the account of PostgreSQL may enter, which pytest's folders forbid."""
+    try:
+        postgres._program("initdb")
+    except ValueError as error:
+        pytest.skip(str(error))
+    folder = Path(tempfile.mkdtemp(prefix="mien-test-"))
+    folder.chmod(0o711)
+    monkeypatch.setenv("MIEN_HOME", str(folder))
+    try:
+        yield folder
+    finally:
+        mlflow_server.stop()
+        shutil.rmtree(folder)
+
+
+def command_lines() -> str:
+    lines = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
+    return "\n".join(" ".join(line) for line in lines)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_both_start_track_and_end(open_home: Path, tmp_path: Path) -> None:
+    state = mlflow_server.start(port=free_port(), own_postgres=True)
+    assert state.store.startswith("postgresql+psycopg://mien@127.0.0.1:")
+    assert tracking_uri() == state.address
+    (tmp_path / "scorecard.json").write_text("{}")
+    run_id = tracking.create_run(state.address, "served", "a run", tags={}, params={"a": 1})
+    tracker = Tracker(state.address, run_id, tmp_path / "journal", system_metrics=False)
+    tracker.metrics({"train/identity": 0.5}, 32)
+    tracker.artifact(tmp_path / "scorecard.json")
+    assert tracker.close("FINISHED")
+    run = mlflow_client(state.store).get_run(run_id)
+    assert run.data.metrics == {"train/identity": 0.5}
+    assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
+    assert len(list((open_home / "artifacts").rglob("scorecard.json"))) == 1
+
+    secrets = [password_path(), open_home / "postgres" / "pgpass"]
+    words = [path.read_text().strip().rpartition(":")[2] for path in secrets]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in secrets)
+    told = command_lines() + Path(state.log).read_text() + str(state.as_json())
+    told += (open_home / "mlflow-server.json").read_text() + str(run.to_dictionary())
+    assert not any(word in told for word in words)
+
+    database = psutil.Process(
+        int((open_home / "postgres/data/postmaster.pid").read_text().split()[0])
+    )
+    family = [database, psutil.Process(state.process), *database.children()]
+    assert mlflow_server.stop() == state
+    assert not any(lives(process) for process in family)
+
+    again = mlflow_server.start(port=free_port())
+    assert again.store == state.store, "a home that has a PostgreSQL keeps it"
+    assert mlflow_client(again.address).get_run(run_id).info.status == "FINISHED"
