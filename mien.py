@@ -602,11 +602,24 @@ def server_status(as_json: AsJson = False) -> None:
 @machines.command("check", epilog="Example: mien cluster check ray_cluster.yaml")
 def cluster_check(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> None:
     """Read the file as `up` will; says in which line which key is wrong."""
-    from cluster.config import read
+    from cluster.config import check
 
-    found = read(file)
-    values = {"name": found.name, "head": found.head, "workers": list(found.workers)}
-    show(values, [f"{file}: {found.name}, {len(found.hosts)} machines; nothing is wrong"], as_json)
+    found = check(file)
+    show({"found": found}, [f"{file}: {found}; nothing is wrong"], as_json)
+
+
+@machines.command("wait", epilog="Example: mien --address auto cluster wait --nodes 3")
+def cluster_wait(
+    nodes: Annotated[int, typer.Option(min=1, help="How many are to be there.")],
+    seconds: Annotated[float, typer.Option(help="How long to wait for them.")] = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until so many nodes have joined the Ray at --address."""
+    from cluster.session import connect, wait_for_nodes
+
+    with working("cluster-wait"), terminal.progress("waiting"), connect():
+        wait_for_nodes(nodes, seconds)
+    show({"nodes": nodes}, [f"{nodes} nodes are there"], as_json)
 
 
 @machines.command("up", epilog="Example: mien cluster up ray_cluster.yaml")
@@ -650,7 +663,7 @@ def cluster_down(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> No
         raise typer.Exit(terminal.FAILED)
 
 
-@app.command(epilog="Example: mien doctor --cluster ray_cluster.yaml")
+@app.command(epilog="Example: mien --address auto doctor")
 def doctor(
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also check this ray_cluster.yaml.")
@@ -662,6 +675,12 @@ def doctor(
 
     with terminal.progress("checking"):
         checks = examine(cluster)
+        if os.environ.get("RAY_ADDRESS"):
+            from cluster.nodes import examine_nodes
+            from cluster.session import connect
+
+            with connect():
+                checks += tuple(examine_nodes())
     rows = [(one.state, one.name, one.found, one.mend) for one in checks]
     shown = table(("", "what", "found", "how to mend it"), rows)
     show({"checks": [one.as_json() for one in checks]}, [shown], as_json)

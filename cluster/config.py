@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ KEYS = {
     "provider": ("type", "head_ip", "worker_ips", "coordinator_address"),
     "auth": ("ssh_user", "ssh_private_key", "ssh_public_key", "ssh_proxy_command", "ssh_port"),
 }
+LOCAL = "local"
+SCHEMA = "ray-schema.json"
 START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
 
@@ -56,6 +59,56 @@ def read(path: Path) -> ClusterConfig:
     return _Reader(path, _compose(path, text)).config()
 
 
+def check(path: Path) -> str:
+    """What the file describes, in a few words, after the checks that can be made without a cloud.
+
+    Machines of one's own are checked wholly; for every other provider the file is held against the
+    schema of Ray's launcher. ValueError for the first thing that is wrong.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise ValueError(f"there is no cluster file {path}") from None
+    reader = _Reader(path, _compose(path, text))
+    if reader.provider == LOCAL:
+        found = reader.config()
+        return f"{found.name}, {len(found.hosts)} machines"
+    name = reader.name()
+    for where in START_COMMANDS:
+        reader.starts_ray(where)
+    _hold_against_schema(path, yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text))
+    return f"{name}, provider {reader.provider}"
+
+
+def _hold_against_schema(path: Path, root: yaml.Node, values: dict[str, Any]) -> None:
+    """As `ray up` does first."""
+    import jsonschema
+    import ray
+
+    schema = json.loads(Path(ray.__file__).with_name("autoscaler").joinpath(SCHEMA).read_text())
+    try:
+        jsonschema.validate(values, schema)
+    except jsonschema.ValidationError as error:
+        place = list(error.absolute_path)
+        where, line = ".".join(map(str, place)), _line_of(root, place)
+        raise ValueError(f"{path}:{line}: {where}: {error.message}") from None
+
+
+def _line_of(node: yaml.Node, place: Sequence[str | int]) -> int:
+    """The line of what stands at the place, or of the last thing on the way to it."""
+    line = node.start_mark.line
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            found = [pair for pair in node.value if pair[0].value == str(part)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1
+
+
 def _compose(path: Path, text: str) -> yaml.MappingNode:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -75,6 +128,20 @@ class _Reader:
         self.nodes: dict[str, yaml.Node] = {}
         self.lines: dict[str, int] = {"": 1}
         self._walk("", root)
+        for prefix in ("", "auth"):
+            self._refuse_unknown(prefix)
+        self.provider = self._get("provider.type", str, "local is needed, or a cloud's name")
+        if self.provider == LOCAL:
+            self._refuse_unknown("provider")
+
+    def _refuse_unknown(self, prefix: str) -> None:
+        for where, line in self.lines.items():
+            parent, _, key = where.rpartition(".")
+            if where and parent == prefix and key not in KEYS[prefix]:
+                close = difflib.get_close_matches(key, KEYS[prefix], n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                valid = ", ".join(KEYS[prefix])
+                raise self._error(f"unknown key {where}{hint} Valid: {valid}", line)
 
     def _walk(self, prefix: str, mapping: yaml.MappingNode) -> None:
         for key_node, value in mapping.value:
@@ -82,11 +149,6 @@ class _Reader:
             where, line = f"{prefix}.{key}".lstrip("."), key_node.start_mark.line + 1
             if where in self.nodes:
                 raise self._error(f"{where} stands here and in line {self.lines[where]}", line)
-            if prefix in KEYS and key not in KEYS[prefix]:
-                close = difflib.get_close_matches(key, KEYS[prefix], n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                valid = ", ".join(KEYS[prefix])
-                raise self._error(f"unknown key {where}{hint} Valid: {valid}", line)
             self.nodes[where], self.lines[where] = value, line
             if isinstance(value, yaml.MappingNode) and where in KEYS:
                 self._walk(where, value)
@@ -115,11 +177,9 @@ class _Reader:
 
     def config(self) -> ClusterConfig:
         """Everything checked; the first thing that is wrong is raised."""
-        name = self._get("cluster_name", str, "a name of letters, digits, - and _ is needed")
-        if not re.fullmatch(r"[\w-]+", name):
-            raise self._wrong("cluster_name", "a name of letters, digits, - and _ is needed")
-        if self._get("provider.type", str, "local is needed") != "local":
-            raise self._wrong("provider.type", "only local ones are checked; others: `ray up`")
+        name = self.name()
+        if self.provider != LOCAL:
+            raise self._wrong("provider.type", "only local is started here; others by `ray up`")
         head = self._host("provider.head_ip")
         workers = self._workers(head)
         low = self._count("min_workers", len(workers), default=len(workers))
@@ -127,7 +187,7 @@ class _Reader:
         if low > high:
             raise self._wrong("min_workers", f"at most max_workers = {high} is needed")
         key = self._get("auth.ssh_private_key", str, "the file of a private key", default="")
-        rays = [self._starts_ray(where) for where in START_COMMANDS]
+        rays = [self.starts_ray(where) for where in START_COMMANDS]
         return ClusterConfig(
             path=self.path,
             name=name,
@@ -139,6 +199,14 @@ class _Reader:
             min_workers=low,
             max_workers=high,
         )
+
+    def name(self) -> str:
+        """The cluster's name."""
+        need = "a name of letters, digits, - and _ is needed"
+        name = self._get("cluster_name", str, need)
+        if not re.fullmatch(r"[\w-]+", name):
+            raise self._wrong("cluster_name", need)
+        return name
 
     def _host(self, where: str) -> str:
         need = "an address or host name is needed"
@@ -164,7 +232,7 @@ class _Reader:
             raise self._wrong(where, need)
         return value
 
-    def _starts_ray(self, where: str) -> str:
+    def starts_ray(self, where: str) -> str:
         """The `ray` command that starts it."""
         need = "a list of shell commands is needed"
         commands = self._get(where, list, need)

@@ -11,10 +11,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
+from cluster.checks import Check
 from cluster.config import read
 from cluster.home import home, tracking_uri
 
@@ -22,20 +21,6 @@ LOCK = Path(__file__).resolve().parents[1] / "requirements.lock"
 MIN_FREE_BYTES = 5_000_000_000
 MIN_SHARED_MEMORY_BYTES = 600_000_000
 PORTS = {5000: "MLflow server", 6379: "Ray head", 8265: "Ray dashboard"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One thing looked at. `warn` would hinder something, `fail` would stop it."""
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    found: str
-    mend: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def examine(cluster: Path | None = None) -> tuple[Check, ...]:

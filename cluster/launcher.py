@@ -19,7 +19,7 @@ from typing import Any
 from cluster.config import ClusterConfig
 
 JOIN_SECONDS = 180.0
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 TOKEN = Path("~/.ray/auth_token")
 _SSH = (
     *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"),

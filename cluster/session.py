@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,17 @@ def connect(
         opened = _join(ray, address, log_file) if address else _start(ray, num_cpus, log_file)
         with opened:
             yield _describe(address or "local", log_file, owned=address is None)
+
+
+def wait_for_nodes(count: int, seconds: float) -> None:
+    """Until `count` nodes are in the connected Ray; TimeoutError says how many there are."""
+    import ray
+
+    deadline = time.monotonic() + seconds
+    while (found := sum(bool(node["Alive"]) for node in ray.nodes())) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{found} of {count} nodes have joined within {seconds:.0f} s")
+        time.sleep(0.5)
 
 
 def local_capacity() -> Capacity | None:

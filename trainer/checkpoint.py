@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from trainer.config import CheckpointConfig
 from trainer.loop import Training
 from trainer.system import Progress
 
@@ -144,6 +145,16 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
 
 def read(path: Path) -> Checkpoint:
     """The checkpoint in `path`; ValueError says what is wrong with it."""
+    meta = _checked(path)
+    return Checkpoint(
+        tensors=load_file(path / "state.safetensors"),
+        progress=Progress(**meta["progress"]),
+        extra=meta["extra"],
+    )
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """The meta of a checkpoint whose content fits its hash; ValueError otherwise."""
     try:
         meta = json.loads((path / "meta.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -155,11 +166,7 @@ def read(path: Path) -> Checkpoint:
     state = path / "state.safetensors"
     if not state.is_file() or _hash(state) != meta["hash"]:
         raise ValueError(f"{state} is damaged: its content does not fit the hash in meta.json")
-    return Checkpoint(
-        tensors=load_file(state),
-        progress=Progress(**meta["progress"]),
-        extra=meta["extra"],
-    )
+    return meta
 
 
 def saved(folder: Path) -> list[Path]:
@@ -177,15 +184,37 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def expired(folder: Path, rules: CheckpointConfig, now: float) -> list[Path]:
+    """The checkpoints below `folder` that the rules give up at the time `now` (seconds since 1970).
+
+    The newest one whose content fits its hash stays whatever the rules say; it is read for that.
+    """
+    found = saved(folder)
+    stay = set(found[-max(rules.keep, 1) :])
+    if rules.keep_hours is not None:
+        oldest = now - rules.keep_hours * 3600
+        stay = {path for path in stay if path.stat().st_mtime >= oldest}
+    stay.add(next((path for path in reversed(found) if _is_whole(path)), folder))
+    return [path for path in found if path not in stay]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _checked(path)
+    except ValueError:
+        return False
+    return True
+
+
 class Writer:
-    """Writes checkpoints in a thread, one at a time, and keeps the newest `keep`.
+    """Writes checkpoints in a thread, one at a time, and deletes those that `rules` give up.
 
     A disk that refuses does not end the training: the error is kept in `error` until a later write
     succeeds, and older checkpoints stay.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, max(keep, 1)
+    def __init__(self, folder: Path, rules: CheckpointConfig) -> None:
+        self.folder, self.rules = folder, rules
         self.error: OSError | None = None
         self._thread: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +244,7 @@ class Writer:
         self.error = None
         if on_written is not None:
             on_written(checkpoint.progress)
-        for old in saved(self.folder)[: -self.keep]:
+        for old in expired(self.folder, self.rules, time.time()):
             shutil.rmtree(old, ignore_errors=True)
 
 

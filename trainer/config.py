@@ -75,11 +75,15 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointConfig:
-    """When a checkpoint is due: whichever comes first; the newest `keep` and the best stay."""
+    """When a checkpoint is due: whichever comes first; the newest `keep` and the best stay.
+
+    Those older than `keep_hours` go too. The last one that is whole is never deleted.
+    """
 
     every_seconds: float = 20.0
     every_steps: int | None = None
     keep: int = 2
+    keep_hours: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,7 +105,7 @@ def _open(job: Job, world: World, started: float, on_validation: OnValidation | 
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start_from(job, system)
     training = begin(job.run, system, world)
-    writer = checkpoint.Writer(job.checkpoints, job.run.checkpoint.keep) if world.leads else None
+    writer = checkpoint.Writer(job.checkpoints, job.run.checkpoint) if world.leads else None
     session = Session(
         job=job,
         world=world,

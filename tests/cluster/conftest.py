@@ -74,7 +74,7 @@ def cluster_file(hosts: Hosts, folder: Path) -> Path:
         r"worker_ips: \[.*?\]": f"worker_ips: [{workers}]",
         r"ssh_user: \S+": "ssh_user: root",
         r"ssh_private_key: \S+": f"ssh_private_key: {hosts.key}",
-        r"(?m)^( *)~/mien/\.venv/bin/ray start ": rf"\1{sys.prefix}/bin/ray start {limits} ",
+        r"~/mien/\.venv/bin/ray start ": f"{sys.prefix}/bin/ray start {limits} ",
         r"~/mien/\.venv": sys.prefix,
     }.items():
         text, count = re.subn(pattern, value, text)

@@ -116,7 +116,7 @@ def ray_processes() -> set[int]:
 def test_a_local_ray_listens_on_loopback_alone(ray_session: Session) -> None:
     ports = listening(ray_processes())
     assert len(ports) > 5, "the walk has lost Ray's processes"
-    assert {address for address in ports.values()} <= {"127.0.0.1", "::1"}
+    assert set(ports.values()) <= {"127.0.0.1", "::1"}
 
 
 def test_ray_answers_nobody_without_the_token(ray_session: Session) -> None:

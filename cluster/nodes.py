@@ -1,0 +1,279 @@
+"""Checks of a running cluster: every node is asked, and compared with the one that drives."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import socket
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.checks import Check
+from cluster.home import home, tracking_uri
+
+PACKAGES = ("ray", "torch", "deepspeed", "mlflow", "optuna", "pyarrow", "numpy")
+ANSWER_SECONDS = 120.0
+MAX_CLOCK_SECONDS = 1.0
+CONNECT_SECONDS = 3.0
+MIN_GPU_FREE = 0.8
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+class Probe:
+    """What runs on each node; as a plain object it tells of this process' machine."""
+
+    def __init__(self) -> None:
+        self._listening: socket.socket | None = None
+
+    def look(self) -> dict[str, Any]:
+        """Versions, GPUs, memory, the network interfaces and the settings that choose one."""
+        return {
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "packages": {name: _version(name) for name in PACKAGES},
+            "gpus": _gpus(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "interfaces": {
+                name: [one.address for one in addresses]
+                for name, addresses in psutil.net_if_addrs().items()
+            },
+            "chosen": {name: os.environ.get(name, "") for name in INTERFACES},
+        }
+
+    def clock(self) -> float:
+        """This machine's time."""
+        return time.time()
+
+    def mark(self, folder: str, name: str) -> str:
+        """Leave a file in the shared folder; what went wrong, or nothing."""
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_text(name)
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
+    def marks(self, folder: str) -> list[str]:
+        """The files that this machine sees there."""
+        with suppress(OSError):
+            return sorted(path.name for path in Path(folder).iterdir())
+        return []
+
+    def listen(self) -> int:
+        """Open a port, as a training's rendezvous does; its number."""
+        self._listening = socket.create_server(("", 0))
+        return self._listening.getsockname()[1]
+
+    def reach(self, places: Sequence[tuple[str, int]]) -> list[str]:
+        """The addresses that cannot be reached from here."""
+        lost = []
+        for address, port in places:
+            try:
+                socket.create_connection((address, port), CONNECT_SECONDS).close()
+            except OSError as error:
+                lost.append(f"{address}:{port} ({error.strerror or error})")
+        return lost
+
+    def asks_mlflow(self, uri: str) -> str:
+        """What keeps this machine from the tracking server; nothing where it answers."""
+        try:
+            with urllib.request.urlopen(f"{uri}/health", timeout=CONNECT_SECONDS):
+                return ""
+        except (OSError, ValueError) as error:
+            return str(error)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _gpus() -> list[dict[str, Any]]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        found.append({"name": name, "free_bytes": free, "total_bytes": total})
+    return found
+
+
+def examine_nodes() -> Iterator[Check]:
+    """All checks of the cluster that this process is connected to, node by node."""
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    addresses = [node["NodeManagerAddress"] for node in alive]
+    probes = {
+        address: _probe(ray, node["NodeID"]) for address, node in zip(addresses, alive, strict=True)
+    }
+    yield Check(name="nodes", state="ok", found=f"{len(probes)}: {', '.join(probes)}")
+    looks = _ask(ray, probes, "look")
+    here = Probe().look()
+    for address in addresses:
+        if address not in looks:
+            yield Check(
+                name=f"{address}: answer",
+                state="fail",
+                found=f"none within {ANSWER_SECONDS:.0f} s",
+                mend="look at its load and at Ray's logs there: /tmp/ray/session_latest/logs",
+            )
+            continue
+        yield from _alike(address, looks[address], here)
+        yield _interface(address, looks[address])
+        yield _memory(address, looks[address])
+    answering = {address: probes[address] for address in looks}
+    yield from _clocks(ray, answering)
+    yield from _storage(ray, answering)
+    yield from _reachable(ray, answering)
+    yield from _mlflow(ray, answering)
+
+
+def _probe(ray: Any, node_id: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(Probe).options(num_cpus=0, scheduling_strategy=there).remote()
+
+
+def _ask(ray: Any, probes: Mapping[str, Any], question: str, *arguments: Any) -> dict[str, Any]:
+    """The answer of each node that gives one in time."""
+    asked = {address: getattr(one, question).remote(*arguments) for address, one in probes.items()}
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_SECONDS)
+    answers = {}
+    for address, answer in asked.items():
+        with suppress(ray.exceptions.RayError):
+            answers[address] = ray.get(answer, timeout=0.1)
+    return answers
+
+
+def _alike(address: str, look: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[Check]:
+    """The same Python and packages as where the driver runs."""
+    wanted = {"Python": here["python"], **here["packages"]}
+    found = {"Python": look["python"], **look["packages"]}
+    other = [
+        f"{name} {found[name]}, here {wanted[name]}"
+        for name in wanted
+        if found[name] != wanted[name]
+    ]
+    yield Check(
+        name=f"{address}: versions",
+        state="fail" if other else "ok",
+        found="; ".join(other) or f"Python {look['python']}, ray {found['ray']}, as here",
+        mend="make setup in the same clone on every machine" if other else "",
+    )
+
+
+def _memory(address: str, look: Mapping[str, Any]) -> Check:
+    name, text = f"{address}: memory", f"{look['memory_bytes'] / 1e9:.0f} GB"
+    if not look["gpus"]:
+        return Check(name=name, state="ok", found=f"{text}, no GPU")
+    gpus = [
+        f"{gpu['name']} {gpu['free_bytes'] / 1e9:.0f}/{gpu['total_bytes'] / 1e9:.0f} GB free"
+        for gpu in look["gpus"]
+    ]
+    taken = any(gpu["free_bytes"] < MIN_GPU_FREE * gpu["total_bytes"] for gpu in look["gpus"])
+    return Check(
+        name=name,
+        state="warn" if taken else "ok",
+        found=f"{text}; {', '.join(gpus)}",
+        mend="`nvidia-smi` shows who else holds memory there" if taken else "",
+    )
+
+
+def _interface(address: str, look: Mapping[str, Any]) -> Check:
+    """gloo and NCCL must talk over the interface that has the node's address."""
+    having = [name for name, own in look["interfaces"].items() if address in own]
+    wrong = [name for name, chosen in look["chosen"].items() if chosen not in having]
+    right = having[0] if having else "the interface with the node's address"
+    return Check(
+        name=f"{address}: interface",
+        state="warn" if wrong else "ok",
+        found=", ".join(f"{name}={value}" for name, value in look["chosen"].items()),
+        mend=f"start Ray there with {' '.join(f'{name}={right}' for name in wrong)}"
+        if wrong
+        else "",
+    )
+
+
+def _clocks(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+    for address, probe in probes.items():
+        before = time.time()
+        there = ray.get(probe.clock.remote())
+        after = time.time()
+        off = max(before - there, there - after, 0.0)
+        bad = off > MAX_CLOCK_SECONDS
+        yield Check(
+            name=f"{address}: clock",
+            state="warn" if bad else "ok",
+            found=f"{off:.1f} s off at least" if bad else f"right within {after - before:.2f} s",
+            mend="synchronise it: `timedatectl set-ntp true`" if bad else "",
+        )
+
+
+def _storage(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+    """Every node leaves a file below the home, and every node must see all of them."""
+    folder = home() / f".doctor-{uuid.uuid4().hex[:8]}"
+    refused: dict[str, str] = {}
+    for address, probe in probes.items():
+        refused[address] = ray.get(probe.mark.remote(str(folder), address))
+    seen = _ask(ray, probes, "marks", str(folder))
+    for address in probes:
+        blind = sorted(set(probes) - set(seen.get(address, ())))
+        text = f"cannot write {home()}: {refused[address]}" if refused[address] else ""
+        text = text or (f"sees no file of {', '.join(blind)} in {home()}" if blind else "")
+        yield Check(
+            name=f"{address}: storage",
+            state="fail" if text else "ok",
+            found=text or f"{home()} is shared",
+            mend="mount one directory at MIEN_HOME on all machines, writable" if text else "",
+        )
+    for path in folder.glob("*"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _reachable(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+    """Training opens ports as it likes: each node must reach an open port of every other."""
+    ports = _ask(ray, probes, "listen")
+    places = [(address, port) for address, port in ports.items()]
+    for address, lost in _ask(ray, probes, "reach", places).items():
+        yield Check(
+            name=f"{address}: ports",
+            state="fail" if lost else "ok",
+            found=f"does not reach {', '.join(lost)}" if lost else "reaches every other",
+            mend="let all TCP ports through between the machines of the cluster" if lost else "",
+        )
+
+
+def _mlflow(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+    uri = tracking_uri()
+    if not uri.startswith("http"):
+        if len(probes) > 1:
+            yield Check(
+                name="MLflow",
+                state="warn",
+                found=f"{uri} is written to by the processes of several machines",
+                mend="mien server start --postgres --host ADDRESS on the head",
+            )
+        return
+    for address, error in _ask(ray, probes, "asks_mlflow", uri).items():
+        yield Check(
+            name=f"{address}: MLflow",
+            state="warn" if error else "ok",
+            found=f"{uri}: {error}" if error else f"{uri} answers",
+            mend="mien server start --host ADDRESS that this machine reaches" if error else "",
+        )

@@ -1,0 +1,99 @@
+"""The examples for clouds, Kubernetes and Slurm, as far as they can be tried without them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.config import check
+
+EXAMPLES = Path(__file__).parents[2] / "cluster" / "examples"
+
+
+def test_a_cloud_file_passes_ray_s_own_schema(tmp_path: Path) -> None:
+    assert check(EXAMPLES / "aws_gpu.yaml") == "mien-gpu, provider aws"
+    text = (EXAMPLES / "aws_gpu.yaml").read_text()
+    for old, new, says in (
+        ("        max_workers: 4", "        max_workers: four", "23: available_node_types.gpu"),
+        ("head_node_type: head", "head_node_typ: head", "did you mean head_node_type?"),
+        ("RAY_AUTH_MODE=token ", "", "RAY_AUTH_MODE said explicitly"),
+    ):
+        path = tmp_path / "cluster.yaml"
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=r"cluster\.yaml:") as error:
+            check(path)
+        assert says.partition(": ")[2] in str(error.value)
+
+
+def groups(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+@pytest.mark.parametrize("name", ["kuberay_cluster.yaml", "kuberay_job.yaml"])
+def test_kuberay_files_have_what_the_operator_and_mien_need(name: str) -> None:
+    values = yaml.safe_load((EXAMPLES / name).read_text())
+    assert values["apiVersion"] == "ray.io/v1"
+    spec = values["spec"]
+    if values["kind"] == "RayJob":
+        assert "mien --address auto " in spec["entrypoint"]
+        spec = spec["rayClusterSpec"]
+    assert spec["rayVersion"] == version("ray")
+    assert spec["authOptions"] == {"mode": "token"}
+    for group in groups(spec):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        environment = {item["name"]: item["value"] for item in container["env"]}
+        assert {"MIEN_HOME", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} <= environment.keys()
+        mounts = {mount["name"] for mount in container["volumeMounts"]}
+        assert "shared" in mounts and mounts <= {volume["name"] for volume in pod["volumes"]}
+        assert container["resources"]["limits"] == container["resources"]["requests"]
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+STUBS = {
+    "scontrol": "printf 'n1\\nn2\\nn3\\n'",
+    "srun": 'echo "$@" >> "$SAID"\n'
+    'case "$*" in *hostname*) echo 10.0.0.1 ;; *--block*) exec sleep 60 ;; esac',
+}
+
+
+def test_the_slurm_script_starts_the_head_first_and_leaves_nothing(tmp_path: Path) -> None:
+    """Run for real, with a scontrol and an srun that only write down what they are asked."""
+    for name, body in STUBS.items():
+        stub = tmp_path / name
+        stub.write_text(f"#!/bin/sh\n{body}\n")
+        stub.chmod(0o755)
+    said, home = tmp_path / "said", tmp_path / "home"
+    done = subprocess.run(
+        ["bash", str(EXAMPLES / "slurm.sbatch"), "train", "identity.tiny"],
+        env={
+            **os.environ,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SAID": str(said),
+            "MIEN": "/mien",
+            "MIEN_HOME": str(home),
+            "SLURM_JOB_ID": "77",
+            "SLURM_JOB_NODELIST": "n[1-3]",
+            "SLURM_CPUS_PER_TASK": "8",
+            "SLURM_SUBMIT_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = said.read_text().splitlines()
+    starts = [line for line in lines if "ray start" in line]
+    assert ["--head" in line for line in starts] == [True, False, False]
+    assert all(f"--nodelist n{n} " in line for n, line in enumerate(starts, 1))
+    assert lines[-1].endswith("mien --address 10.0.0.1:20077 train identity.tiny")
+    assert lines[-2].endswith("cluster wait --nodes 3")
+    assert list(home.iterdir()) == [], "the token is gone with the job"
