@@ -608,7 +608,9 @@ def cluster_check(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> N
     show({"found": found}, [f"{file}: {found}; nothing is wrong"], as_json)
 
 
-@machines.command("wait", epilog="Example: mien --address auto cluster wait --nodes 3")
+@machines.command(
+    "wait", epilog="Example: mien cluster wait --nodes 3, with --address auto before cluster"
+)
 def cluster_wait(
     nodes: Annotated[int, typer.Option(min=1, help="How many are to be there.")],
     seconds: Annotated[float, typer.Option(help="How long to wait for them.")] = 300.0,
@@ -663,7 +665,7 @@ def cluster_down(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> No
         raise typer.Exit(terminal.FAILED)
 
 
-@app.command(epilog="Example: mien --address auto doctor")
+@app.command(epilog="Example: mien doctor; of a cluster: mien --address auto doctor")
 def doctor(
     cluster: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also check this ray_cluster.yaml.")

@@ -25,6 +25,7 @@ COMMANDS = (
     "audit",
     *("runs", "stop", "edit", "recognise", "doctor"),
     *("server start", "server stop", "server status"),
+    *("cluster check", "cluster up", "cluster status", "cluster down", "cluster wait"),
 )
 
 
