@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster import tables, terminal
+from cluster.home import directory
 from cluster.terminal import show, table, working
 
 app = typer.Typer(
@@ -42,7 +43,10 @@ FACES_WORTH_RAY = 400
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Recipe = Annotated[str, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`.")]
-LakeOption = Annotated[Path, typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.")]
+LakeOption = Annotated[
+    Path,
+    typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.", callback=directory),
+]
 ClusterFile = Annotated[Path, typer.Argument(metavar="FILE", help="In the format of `ray up`.")]
 RAY_CLUSTER = Path("ray_cluster.yaml")
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start, or its folder.")]
@@ -100,7 +104,9 @@ def ingest(
     corpus: Annotated[str, typer.Argument(help="One of `mien corpora`.")],
     source: Annotated[Path | None, typer.Argument(help="Its folder; `drawn` needs none.")] = None,
     *,
-    lake: Annotated[Path, typer.Option(metavar="DIR", help="Where the lake is to be.")],
+    lake: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the lake is to be.", callback=directory)
+    ],
     size: Annotated[int, typer.Option(help="Side of the aligned faces, in pixels.")] = 128,
     grey: Annotated[bool, typer.Option(help="Keep one channel.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; by default every CPU.")] = None,
@@ -214,7 +220,9 @@ def systems(
 def train(
     system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
     *,
-    lake: Annotated[Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.")] = None,
+    lake: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.", callback=directory)
+    ] = None,
     fold: Annotated[
         str | None,
         typer.Option(metavar="K/N|official", help="By default the official split, else 1/10."),

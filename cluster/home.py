@@ -10,7 +10,20 @@ from urllib.parse import urlsplit
 
 def home() -> Path:
     """The directory of `MIEN_HOME`, by default `mien-home` below the working directory."""
-    return Path(os.environ.get("MIEN_HOME", "mien-home")).absolute()
+    path = Path(os.environ.get("MIEN_HOME", "mien-home"))
+    directory(path)
+    return path.absolute()
+
+
+def directory(path: Path | None) -> Path | None:
+    """The path; ValueError for the address of a storage service, which is not supported."""
+    scheme, colon, _ = str(path).partition(":/")
+    if colon and scheme.isalnum():
+        raise ValueError(
+            f"{path} is no directory: lakes, pools, checkpoints and artifacts lie in directories; "
+            f"mount {scheme} storage, and name the mount"
+        )
+    return path
 
 
 def runs_dir() -> Path:

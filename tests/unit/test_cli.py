@@ -202,6 +202,9 @@ WRONG = [
     (("recognise", "nosuch", "{tmp}/x.png"), "there is no run 'nosuch'"),
     (("edit", "nosuch", "{tmp}/x.png", "--to", "fear", "--out", "{tmp}/y.png"), "there is no run"),
     (("doctor", "--cluster"), "--cluster"),
+    (("train", "identity.tiny", "--lake", "s3://bucket/lake"), "is no directory: lakes, pools"),
+    (("cluster", "up", "nosuch.yaml"), "there is no cluster file nosuch.yaml"),
+    (("server", "start", "--host", "0.0.0.0"), "name it for them: --allow"),
 ]
 
 
