@@ -100,25 +100,6 @@ def test_mlflow_wants_to_be_called_by_its_name(mlflow: str, password: str) -> No
     assert status_of(mlflow, "GET", path, {**shown, "Host": "evil.example"}) == 403
 
 
-def listening(pids: set[int]) -> dict[int, str]:
-    """Port -> address that these processes listen on."""
-    return {
-        item.laddr.port: item.laddr.ip
-        for item in psutil.net_connections("tcp")
-        if item.status == psutil.CONN_LISTEN and item.pid in pids
-    }
-
-
-def ray_processes() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
-
-
-def test_a_local_ray_listens_on_loopback_alone(ray_session: Session) -> None:
-    ports = listening(ray_processes())
-    assert len(ports) > 5, "the walk has lost Ray's processes"
-    assert set(ports.values()) <= {"127.0.0.1", "::1"}
-
-
 def test_ray_answers_nobody_without_the_token(ray_session: Session) -> None:
     import ray
 
