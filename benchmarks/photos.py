@@ -104,16 +104,17 @@ def network(recipe: str, lake: Path, parallel: int, overrides: dict[str, Any]) -
 
 def measured(values: dict[str, np.ndarray], peer: np.ndarray | None) -> dict[str, Any]:
     """Accuracy and mean class recall with intervals, and the difference to the peer."""
-    from trainer.statistics import macro_recall, paired_bootstrap, subject_bootstrap
+    from trainer.intervals import paired_difference, subject_intervals
+    from trainer.statistics import macro_recall
 
     own = confusions(values)
     card = {
         name: {"value": item.value, "low": item.low, "high": item.high}
-        for name, item in subject_bootstrap(own).items()
+        for name, item in subject_intervals(own).items()
     }
     card["confusion"] = own.sum(axis=0).astype(int).tolist()
     if peer is not None:
-        gap = paired_bootstrap(own, peer, macro_recall)
+        gap = paired_difference(own, peer, macro_recall)
         card["macro_recall_minus_hog"] = {
             "value": gap.value,
             "low": gap.low,

@@ -24,13 +24,13 @@ from data_service.schema import DatasetInfo, FaceBatch
 from data_service.transforms import centre_crop
 from trainer import statistics
 from trainer.config import RunConfig
+from trainer.intervals import ESTIMATOR, subject_intervals
 from trainer.system import System
 from trainer.world import World
 
 BATCH_IMAGES = 128
 NAMELESS = "row "
 """What the name of a subject starts with whose corpus does not tell it."""
-ESTIMATOR = "subject bootstrap, expanded percentiles, 95 %"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -207,7 +207,7 @@ def scorecard(
         raise ValueError("there is no face to make a scorecard of")
     counts_SKK = predictions.confusions()
     pooled_KK = counts_SKK.sum(axis=0)
-    figures = statistics.subject_bootstrap(counts_SKK, num_resamples=num_resamples, seed=seed)
+    figures = subject_intervals(counts_SKK)
     figures |= statistics.subject_bootstrap(
         statistics.calibration_sums(predictions.logits, predictions.labels, predictions.subjects),
         {"calibration_error": statistics.calibration_error},
@@ -226,7 +226,7 @@ def scorecard(
         "classes": [str(name) for name in classes],
         "num_faces": len(predictions),
         "num_subjects": len(counts_SKK),
-        "estimator": f"{ESTIMATOR}, {num_resamples} resamples",
+        "estimator": ESTIMATOR,
     }
 
 

@@ -171,7 +171,7 @@ def paired_bootstrap(
     Both sets must be of the same faces. `p` is that of `swap_test`, which is exact under its null:
     within a subject it does not matter which of the two made which predictions.
     """
-    _same_faces(first_SKK, second_SKK)
+    same_faces(first_SKK, second_SKK)
     both = (first_SKK, second_SKK)
     resampled = [resampled_sums(x, num_resamples=num_resamples, seed=seed) for x in both]
     resampled_R = metric(resampled[0]) - metric(resampled[1])
@@ -194,7 +194,7 @@ def swap_test(
     For accuracy it is the sign-flip test on the subjects' differences; for a macro metric the same
     flips are carried through the pooled confusion matrices. The observed arrangement counts as one.
     """
-    _same_faces(first_SKK, second_SKK)
+    same_faces(first_SKK, second_SKK)
     generator = np.random.default_rng(seed)
     num_subjects, num_classes = first_SKK.shape[:2]
     differing = np.any(first_SKK != second_SKK, axis=(1, 2))
@@ -211,7 +211,8 @@ def swap_test(
     return as_extreme / (num_swaps + 1)
 
 
-def _same_faces(first_SKK: np.ndarray, second_SKK: np.ndarray) -> None:
+def same_faces(first_SKK: np.ndarray, second_SKK: np.ndarray) -> None:
+    """ValueError where the two are not of the same faces."""
     if first_SKK.shape != second_SKK.shape or np.any(first_SKK.sum(2) != second_SKK.sum(2)):
         raise ValueError("a paired test needs two prediction sets of the same faces")
 
