@@ -236,6 +236,9 @@ def train(
     init_only: InitOnly = "*",
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     allow_leaks: AllowLeaks = False,
+    from_study: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="The best setting that `mien tune` found.")
+    ] = None,
     experiment: Experiment = "mien",
     name: Name = None,
     as_json: AsJson = False,
@@ -245,16 +248,15 @@ def train(
         from trainer import job, launch
 
         if resume is not None:
-            given = (system, lake, fold, workers, zero, precision, seed, settings, init)
+            given = (system, lake, fold, workers, zero, precision, seed, settings, init, from_study)
             if any(value is not None for value in given):
                 raise ValueError("--resume takes everything from the run; give nothing besides it")
             found = job.load(job.find(resume))
             result = launch.train(found.run, found.lake, resume=resume)
         else:
-            if system is None or lake is None:
-                raise ValueError("SYSTEM and --lake are needed, or --resume RUN")
+            chosen, lake = _chosen(system, lake, from_study)
             result = launch.train(
-                _run(system, settings, workers, zero, precision, seed),
+                _changed(chosen, settings, workers, zero, precision, seed),
                 lake,
                 fold=fold,
                 experiment=experiment,
@@ -325,6 +327,13 @@ def tune(
     parallel: Parallel = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
     seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
+    outer: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Set this fold's test subjects aside; test once, last."),
+    ] = None,
+    asynchronous: Annotated[
+        bool, typer.Option("--asynchronous", help="No waiting for others; not repeatable.")
+    ] = False,
     settings: Settings = None,
     allow_leaks: AllowLeaks = False,
     experiment: Experiment = "mien",
@@ -347,6 +356,8 @@ def tune(
             name=name,
             resume=resume,
             seed=seed,
+            outer=outer,
+            asynchronous=asynchronous,
             experiment=experiment,
             allow_leaks=allow_leaks,
             on_trial=lambda trial: progress(len(done.append(trial) or done), trials),
@@ -419,18 +430,35 @@ def reproduce(
     show(values, tables.reproduced(values), as_json)
 
 
-@app.command(epilog="Example: mien compare mien")
+@app.command(epilog="Example: mien compare mien --html comparison.html")
 def compare(
     experiment: Annotated[str, typer.Argument(help="The MLflow experiment.")] = "mien",
+    *,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One page with everything; MLflow keeps it.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One line per row.")] = None,
+    latex: Annotated[Path | None, typer.Option(metavar="FILE", help="Tables for a paper.")] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Also every two of the best rows.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Runs, folds and trials side by side, from MLflow, with intervals and paired tests."""
     with working("compare"), terminal.progress("reading"):
         from cluster.home import tracking_uri
+        from tuning import report
         from tuning.compare import compare as read_back
 
         found = read_back(tracking_uri(), experiment)
-    show(found.as_json(), [found.table()], as_json)
+        for text, path in ((found.csv, csv), (found.latex, latex)):
+            if path is not None:
+                report.write(text(), path)
+        if html is not None:
+            from tuning.publish import publish
+
+            publish(tracking_uri(), found, html)
+    show(found.as_json(), [found.table(), *(found.pairs() if pairs else ())], as_json)
 
 
 @app.command(epilog="Example: mien runs")
@@ -698,16 +726,38 @@ def doctor(
         raise typer.Exit(terminal.FAILED)
 
 
-def _run(
-    system: str,
+def _chosen(system: str | None, lake: Path | None, study: str | None) -> tuple[Any, Path]:
+    """The recipe, or the best setting of a study, and the lake to train it on."""
+    from trainer import catalog
+
+    if study is None:
+        if system is None or lake is None:
+            raise ValueError("SYSTEM and --lake are needed, or --resume RUN, or --from-study STUDY")
+        return catalog.recipe(system), lake
+    if system is not None:
+        raise ValueError(f"--from-study {study} names its system; leave {system} out")
+    from tuning.studies import best_of
+
+    run, own_lake = best_of(study)
+    return run, lake or own_lake
+
+
+def _run(system: str, *options: Any) -> Any:
+    """The recipe with the options that were given."""
+    from trainer import catalog
+
+    return _changed(catalog.recipe(system), *options)
+
+
+def _changed(
+    run: Any,
     settings: list[str] | None,
     workers: int | None = None,
     zero: int | None = None,
     precision: str | None = None,
     seed: int | None = None,
 ) -> Any:
-    """The recipe with the options that were given."""
-    from trainer import catalog
+    """The run with the options that were given."""
     from trainer.overrides import with_overrides
 
     options = {
@@ -717,7 +767,7 @@ def _run(
         "seed": seed,
     }
     given = {path: value for path, value in options.items() if value is not None}
-    return with_overrides(catalog.recipe(system), {**given, **_pairs(settings, "--set")})
+    return with_overrides(run, {**given, **_pairs(settings, "--set")})
 
 
 def _polled(name: str, *values: Any) -> Callable[[], tuple[int, int] | None]:

@@ -8,25 +8,24 @@ Shapes: S subjects, K classes.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from trainer import statistics
+from trainer.intervals import ESTIMATOR, subject_intervals
 from trainer.statistics import Difference, Interval
 from tuning import report
+from tuning.ranking import SIGNIFICANCE, Pair, ranked
 from tuning.recorded import Tested, by_id, mean_metric, open_store, runs_of, tag, tested_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from rich.console import Group
 
-RANKED_BY = "macro_recall"
-SIGNIFICANCE = 0.05
 PARENT = "mlflow.parentRunId"
 INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
-GATHERING = ("crossval", "study", "trial")
+GATHERING = ("crossval", "study", "trial", "comparison")
 OWN_FIGURES = (
     *("accuracy", "macro_", "recall_", "calibration_error"),
     *("images_per_second", "first_step_seconds"),
@@ -40,7 +39,8 @@ class Row:
 
     `behind` is the paired difference to the best row of the block (best minus this one, in mean
     class recall) and `p` its p value, corrected for all rows of the block; None for the best itself
-    and where there are no predictions. `verdict` is best, tie, behind, or empty.
+    and where there are no predictions. `verdict` is best, tie, behind, or empty. `seconds` is the
+    time of its runs together.
     """
 
     system: str
@@ -56,6 +56,7 @@ class Row:
     macro_recall: Interval | None = None
     validation_macro_recall: float | None = None
     images_per_second: float | None = None
+    seconds: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
     behind: Difference | None = None
     p: float | None = None
@@ -64,11 +65,16 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Rows that may be ranked: tested on the same faces of the same lake."""
+    """Rows that may be ranked: tested on the same faces of the same lake, under the same audit.
+
+    `pairs` compares every two of the best rows.
+    """
 
     lake_hash: str
     tested: str
     rows: tuple[Row, ...]
+    audit: str = ""
+    pairs: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +84,7 @@ class Comparison:
     experiment: str
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
-    estimator: str = "95 % subject bootstrap (expanded percentiles, 2000 resamples)"
+    estimator: str = ESTIMATOR
 
     def table(self) -> Group:
         """For the terminal."""
@@ -87,6 +93,14 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return report.as_json(self)
+
+    def pairs(self) -> list[Any]:
+        """For the terminal: every two of the best rows."""
+        return report.pairs(self)
+
+    def latex(self) -> str:
+        """Tables for a paper; ValueError where nothing was tested."""
+        return report.latex(self)
 
     def csv(self) -> str:
         """One line per row, one column per figure."""
@@ -99,26 +113,30 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     ValueError, in one line, where there is no such experiment or it has no finished run.
     """
     client = open_store(uri)
-    runs = runs_of(client, uri, experiment)
+    runs = [
+        run for run in runs_of(client, uri, experiment) if tag(run, "mien.kind") != "comparison"
+    ]
     finished = [run for run in runs if run.info.status == "FINISHED"]
     known = by_id(finished)
     rows, tests = [], []
     for group in _groups(finished).values():
         test = tested_of(client, group)
-        rows.append(_row(group, test, known, seed))
+        rows.append(_row(group, test, known))
         tests.append(test)
     if not rows:
         raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
-    keyed: dict[tuple[str, str], list[int]] = defaultdict(list)
-    lakes = [tag(known[row.run_ids[0]], "mien.lake_hash") for row in rows]
+    keyed: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for index, test in enumerate(tests):
-        keyed[lakes[index], test.faces if test else ""].append(index)
+        first = known[rows[index].run_ids[0]]
+        lake, audit = tag(first, "mien.lake_hash"), tag(first, "mien.audit")
+        keyed[lake, audit, test.faces if test else ""].append(index)
     blocks = []
-    for (lake, faces), members in keyed.items():
-        own = _with_settings([rows[i] for i in members], finished)
-        ranked = _ranked(own, [tests[i] for i in members], seed)
+    for (lake, audit, faces), members in keyed.items():
+        own = _with_settings([rows[i] for i in members], known)
+        best_first, pairs = ranked(own, [tests[i] for i in members], seed)
+        tested = _tested_on(own[0]) if faces else ""
         blocks.append(
-            Block(lake_hash=lake, tested=_tested_on(own[0]) if faces else "", rows=ranked)
+            Block(lake_hash=lake, tested=tested, rows=best_first, audit=audit, pairs=pairs)
         )
     blocks.sort(key=lambda block: (not block.tested, -len(block.rows)))
     notes = _notes(runs, finished, blocks)
@@ -160,7 +178,7 @@ def _trial(run: Run, known: Mapping[str, Run]) -> str:
     return ""
 
 
-def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run], seed: int) -> Row:
+def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run]) -> Row:
     first = group[0]
     kind = tag(first, "mien.kind")
     row = Row(
@@ -172,11 +190,12 @@ def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run], se
         seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
         validation_macro_recall=mean_metric(group, "final/macro_recall", "validation/macro_recall"),
         images_per_second=mean_metric(group, "final/images_per_second", "images_per_second"),
+        seconds=sum(_seconds(run) for run in group),
         figures=_other_figures(group),
     )
     if test is None:
         return row
-    intervals = statistics.subject_bootstrap(test.counts_SKK, seed=seed)
+    intervals = subject_intervals(test.counts_SKK)
     return replace(
         row,
         num_faces=round(test.counts_SKK.sum()),
@@ -184,6 +203,11 @@ def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run], se
         accuracy=intervals["accuracy"],
         macro_recall=intervals["macro_recall"],
     )
+
+
+def _seconds(run: Run) -> float:
+    begun, ended = run.info.start_time, run.info.end_time
+    return (ended - begun) / 1000 if begun and ended else 0.0
 
 
 def _other_figures(group: Sequence[Run]) -> dict[str, float]:
@@ -199,48 +223,23 @@ def _other_figures(group: Sequence[Run]) -> dict[str, float]:
     return figures
 
 
-def _with_settings(rows: Sequence[Row], runs: Sequence[Run]) -> list[Row]:
+def _with_settings(rows: Sequence[Row], known: Mapping[str, Run]) -> list[Row]:
     """Each row with the settings in which it departs from others of the same system and recipe."""
-    known = by_id(runs)
     settings = [_settings(known[row.run_ids[0]]) for row in rows]
-    told = []
+    values: dict[tuple[str, str], set[str | None]] = defaultdict(set)
+    counts = Counter(row.system for row in rows)
+    told: Counter[tuple[str, str]] = Counter()
     for row, own in zip(rows, settings, strict=True):
-        kin = [other for other, of in zip(settings, rows, strict=True) if of.system == row.system]
-        differing = {
-            key: value for key, value in own.items() if any(o.get(key) != value for o in kin)
-        }
-        told.append(replace(row, settings=differing))
-    return told
-
-
-def _ranked(rows: Sequence[Row], tests: Sequence[Tested | None], seed: int) -> tuple[Row, ...]:
-    """Best first, each with its paired difference to the best; a tie is called a tie."""
-    order = sorted(range(len(rows)), key=lambda i: _standing(rows[i]), reverse=True)
-    rows, tests = [rows[i] for i in order], [tests[i] for i in order]
-    best = tests[0]
-    if best is None or len(rows) < 2:
-        return tuple(rows)
-    metric = statistics.METRICS[RANKED_BY]
-    others = [test.counts_SKK for test in tests[1:] if test is not None]
-    behind = [
-        statistics.paired_bootstrap(best.counts_SKK, other, metric, seed=seed) for other in others
+        for key, value in own.items():
+            values[row.system, key].add(value)
+            told[row.system, key] += 1
+    differing = {
+        place for place in values if len(values[place]) > 1 or told[place] < counts[place[0]]
+    }
+    return [
+        replace(row, settings={k: v for k, v in own.items() if (row.system, k) in differing})
+        for row, own in zip(rows, settings, strict=True)
     ]
-    corrected = statistics.holm([difference.p for difference in behind])
-    judged = [
-        replace(
-            row,
-            behind=difference,
-            p=float(p),
-            verdict="behind" if p < SIGNIFICANCE else "tie",
-        )
-        for row, difference, p in zip(rows[1:], behind, corrected, strict=True)
-    ]
-    return (replace(rows[0], verdict="best"), *judged)
-
-
-def _standing(row: Row) -> tuple[float, float]:
-    tested = row.macro_recall.value if row.macro_recall else -1.0
-    return tested, row.validation_macro_recall or -1.0
 
 
 def _tested_on(row: Row) -> str:
@@ -262,6 +261,8 @@ def _notes(
         notes.append("validation figures have guided choices; only tests on unseen subjects count")
     if len({block.lake_hash for block in tested}) > 1:
         notes.append("rows of different lakes stand apart: their figures must not be compared")
+    if len({block.audit for block in blocks}) > 1:
+        notes.append("rows under different audits of a lake stand apart: they are not ranked")
     if len({block.tested for block in tested}) < len(tested) or len(tested) > len(
         {block.lake_hash for block in tested}
     ):

@@ -37,6 +37,12 @@ _TABLE = {
 }
 
 
+def is_less_better(figure: str) -> bool:
+    """Whether a figure's name (as MLflow has it) names something that is to be small."""
+    name = figure.rpartition("/")[2].rpartition(" ")[2]
+    return name in _TABLE and _TABLE[name][0] == "minimize"
+
+
 def objectives_of(spec: SystemSpec, names: Sequence[str] = ()) -> tuple[Objective, ...]:
     """The objectives by name; without names, the first that the system can have.
 

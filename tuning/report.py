@@ -1,4 +1,4 @@
-"""A comparison, shown: as a table in the terminal, as JSON, as CSV."""
+"""A comparison, shown: as a table in the terminal, as JSON, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from trainer.statistics import Difference, Interval
 
 if TYPE_CHECKING:
     from tuning.compare import Block, Comparison, Row
+    from tuning.ranking import Pair
 
 SHOWN_ROWS = 25
 NOTHING = "–"
+LATEX_SIGNS = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 COLUMNS: Sequence[str] = (
     "block",
     "lake_hash",
@@ -178,8 +184,78 @@ def _bounds(name: str, figure: Interval | Difference | None) -> dict[str, float]
     return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
 
 
+def latex(comparison: Comparison) -> str:
+    """One `tabular` per block of tested rows, for booktabs; ties with the best are marked."""
+    parts = []
+    for block in comparison.blocks:
+        if block.tested:
+            parts.append(_latex_block(block))
+    if not parts:
+        raise ValueError(
+            f"no row of '{comparison.experiment}' was tested; LaTeX has nothing to say"
+        )
+    return "\n".join([*parts, f"% Intervals: {comparison.estimator}.", ""])
+
+
+def _latex_block(block: Block) -> str:
+    lines = [
+        f"% {block.tested}, lake {block.lake_hash[:12]}",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r"system & macro recall [\%] & accuracy [\%] & behind the best \\",
+        r"\midrule",
+    ]
+    for row in block.rows:
+        name = _escaped(", ".join(_name(row).split("\n ")))
+        value = f"{_latex_interval(row.macro_recall)} & {_latex_interval(row.accuracy)}"
+        gap = "--" if row.behind is None else f"${100 * row.behind.value:.1f}$"
+        lines.append(f"{name} & {value} & {gap}{' (tie)' if row.verdict == 'tie' else ''} \\\\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _latex_interval(interval: Interval | None) -> str:
+    if interval is None:
+        return "--"
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"${100 * interval.value:.1f}$ [${low:.1f}$, ${high:.1f}$]"
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX_SIGNS.get(sign, sign) for sign in text)
+
+
+def pairs(comparison: Comparison) -> list[RenderableType]:
+    """For each block, every two of its best rows: the difference, and its corrected p."""
+    made: list[RenderableType] = []
+    for block in comparison.blocks:
+        if not block.pairs:
+            continue
+        size = max(pair.second for pair in block.pairs) + 1
+        shown = Table(
+            title=f"{block.tested}: row minus column, points (p after Holm)", box=SIMPLE_HEAD
+        )
+        shown.add_column("row", overflow="fold", min_width=16)
+        for place in range(size):
+            shown.add_column(str(place + 1), justify="right", no_wrap=True)
+        known = {(pair.first, pair.second): pair for pair in block.pairs}
+        for first in range(size):
+            cells = [_pair_cell(known.get((first, second))) for second in range(size)]
+            shown.add_row(f"{first + 1}  {_name(block.rows[first])}", *cells)
+        made.append(shown)
+    return made
+
+
+def _pair_cell(pair: Pair | None) -> str:
+    if pair is None:
+        return ""
+    mark = "" if pair.told_apart else " tie"
+    return f"{100 * pair.difference.value:+.1f}{mark}\n{pair.p:.3f}"
+
+
 def write(text: str, path: Path) -> None:
-    """The text as a file, in place only when whole."""
+    """The text as a file, in place only when whole. ValueError where its folder does not exist."""
+    if not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: {path.parent} is no folder")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, experiment_id
 from trainer.evaluate import Predictions, write_predictions
 from tuning.compare import compare
+from tuning.details import curve_of
+from tuning.page import embedded
+from tuning.publish import publish
 
 NUM_SUBJECTS = 60
 
@@ -179,3 +184,67 @@ def test_wrong_input_is_one_clear_line(store, tmp_path):
         compare(store, "young")
     with pytest.raises(ValueError, match="nothing has been recorded"):
         compare(f"sqlite:///{tmp_path / 'none.db'}", "mien")
+
+
+def test_any_two_rows_are_compared_and_corrected_for_their_number(ranked):
+    (block,) = ranked.blocks
+    assert [(pair.first, pair.second) for pair in block.pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert [pair.told_apart for pair in block.pairs] == [False, True, True]
+    assert all(pair.p >= pair.difference.p for pair in block.pairs)
+    console = Console(width=140, record=True, file=io.StringIO())
+    for shown in ranked.pairs():
+        console.print(shown)
+    assert "tie" in console.export_text()
+
+
+def test_latex_names_ties_and_escapes(ranked, store):
+    text = ranked.latex()
+    assert text.count(r"\begin{tabular}") == 1 and "(tie)" in text and "jackknife" in text
+    crossvalidated(store, "odd", "a_b%c", 0.9)
+    assert r"a\_b\%c" in compare(store, "odd").latex()
+    trial = {"kind": "fold", "metrics": {"validation/macro_recall": 0.5}}
+    record(store, "untested", "fersnet", **trial)
+    with pytest.raises(ValueError, match="nothing to say"):
+        compare(store, "untested").latex()
+
+
+def test_audits_are_not_ranked_together(store):
+    for audit in ("clean", "waived"):
+        run_id = record(store, "audits", "fersnet", tested=predictions(0.9, 1, 3), fold="1/3")
+        ensure_store(store).set_tag(run_id, "mien.audit", audit)
+        ensure_store(store).log_param(run_id, "audit", audit)
+    found = compare(store, "audits")
+    assert len(found.blocks) == 2
+    assert any("different audits" in note for note in found.notes)
+
+
+def test_the_page_has_everything_in_it_and_is_kept(store, tmp_path):
+    crossvalidated(store, "paged", "fersnet", 0.9, metrics={"validation/macro_recall": 0.8})
+    found = compare(store, "paged")
+    for _ in range(2):
+        publish(store, found, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "http" not in text.replace("http-equiv", "") and "src=" not in text
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
+    (row,) = data["rows"]
+    assert row["confusion"]["classes"] and row["curves"]["validation/macro_recall"]["mean"] == [0.8]
+    assert sum(map(sum, row["confusion"]["counts"])) == 480
+    client = ensure_store(store)
+    runs = client.search_runs([client.get_experiment_by_name("paged").experiment_id])
+    (kept,) = [run for run in runs if run.data.tags["mien.kind"] == "comparison"]
+    assert [item.path for item in client.list_artifacts(kept.info.run_id)] == ["page.html"]
+    assert compare(store, "paged").blocks[0].rows == found.blocks[0].rows
+    with pytest.raises(ValueError, match="no folder"):
+        publish(store, found, tmp_path / "none" / "page.html")
+
+
+def test_curves_of_folds_are_one_with_a_band():
+    curve = curve_of([{0: 0.0, 10: 1.0}, {0: 0.2, 5: 0.4, 10: 0.6}, {0: math.nan}])
+    assert curve.x == (0, 5, 10)
+    assert curve.mean == pytest.approx((0.1, 0.45, 0.8))
+    assert curve.low == (0.0, 0.4, 0.6) and curve.high == (0.2, 0.5, 1.0)
+    assert curve_of([{}]) is None
+
+
+def test_what_stands_in_a_script_cannot_end_it():
+    assert embedded({"a": "</script>"}) == '{"a":"\\u003c/script>"}'

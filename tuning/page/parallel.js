@@ -1,0 +1,171 @@
+// Parallel coordinates: an axis per setting that differs and one for the figure that ranks.
+const AXIS_WIDTH = 128;
+const MOST_AXES = 24;
+const parallel = { canvas: $("#parallel canvas"), axes: [], drag: null };
+
+function axisOf(path) {
+  const values = [];
+  for (const row of inBlock()) if (path in row.settings) values.push(row.settings[path]);
+  const different = [...new Set(values)];
+  const numbers = different.map(Number);
+  const label = path.replace(/^system\.(weights\.|gates\.)?/, "");
+  if (different.length > 2 && numbers.every(Number.isFinite) && !different.includes("")) {
+    const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+    const log = low > 0 && high / low >= 30;
+    const map = (value) => (log ? Math.log(value) : value);
+    const unit = (value) => (map(value) - map(low)) / (map(high) - map(low) || 1);
+    return { path, label: log ? `${label} (log)` : label, ends: [low, high], steps: null,
+      of: (row) => (path in row.settings ? unit(Number(row.settings[path])) : NaN) };
+  }
+  different.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const index = new Map(different.map((value, at) => [value, different.length > 1 ? at / (different.length - 1) : 0.5]));
+  return { path, label, ends: null, steps: index, of: (row) => index.get(row.settings[path]) ?? NaN };
+}
+
+function figureAxis() {
+  let [low, high] = [Infinity, -Infinity];
+  for (const row of inBlock()) {
+    const value = main.figure.of(row);
+    if (Number.isFinite(value)) { low = Math.min(low, value); high = Math.max(high, value); }
+  }
+  return { path: "", label: main.figure.label, ends: [low, high], steps: null, of: (row) => (main.figure.of(row) - low) / (high - low || 1) };
+}
+
+function setUpAxes() {
+  const counts = new Map();
+  state.brushes.clear();
+  for (const row of inBlock()) {
+    for (const [path, value] of Object.entries(row.settings)) {
+      if (!counts.has(path)) counts.set(path, new Set());
+      counts.get(path).add(value);
+    }
+  }
+  const paths = [...counts].filter(([, values]) => values.size > 1).map(([path]) => path);
+  const rank = (path) => (path.includes(".weights.") ? 0 : path.includes(".gates.") ? 1 : 2);
+  paths.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  parallel.axes = paths.slice(0, MOST_AXES).map(axisOf);
+  parallel.axes.push(figureAxis());
+  parallel.axes.forEach((axis, at) => { axis.at = at; });
+  // Heights are read thousands of times a frame: keep them in one table.
+  for (const axis of parallel.axes) axis.heights = Float32Array.from(ROWS, (row) => axis.of(row));
+  $("#parallel").hidden = parallel.axes.length < 2;
+}
+
+const TOP = 44;
+const BOTTOM = 250;
+function drawParallel() {
+  if ($("#parallel").hidden) return;
+  const area = surface(parallel.canvas, 280, parallel.axes.length * AXIS_WIDTH);
+  const { pen, width } = area;
+  const gap = (width - 120) / Math.max(parallel.axes.length - 1, 1);
+  const x = (axis) => 60 + axis.at * gap;
+  const y = (height) => BOTTOM - height * (BOTTOM - TOP);
+  const last = parallel.axes[parallel.axes.length - 1];
+  const trace = (row) => {
+    let open = false;
+    for (const axis of parallel.axes) {
+      const height = axis.heights[row.index];
+      if (Number.isNaN(height)) { open = false; continue; }
+      if (open) pen.lineTo(x(axis), y(height));
+      else pen.moveTo(x(axis), y(height));
+      open = true;
+    }
+  };
+  // Five strokes in all: rows by fifths of the figure, the best on top.
+  const shades = [0.1, 0.15, 0.22, 0.4, 0.85];
+  const parts = shades.map(() => []);
+  for (const row of state.visible) {
+    const height = last.heights[row.index];
+    parts[Number.isNaN(height) ? 0 : Math.min(4, Math.floor(height * 5))].push(row);
+  }
+  const crowd = Math.min(1, 60 / Math.sqrt(state.visible.length + 1));
+  parts.forEach((rows, part) => {
+    pen.strokeStyle = part === 4 ? ink("accent") : ink("soft");
+    pen.globalAlpha = Math.max(shades[part] * crowd, 0.03);
+    pen.lineWidth = part === 4 ? 1.4 : 1;
+    pen.beginPath();
+    rows.forEach(trace);
+    pen.stroke();
+  });
+  pen.globalAlpha = 1;
+  for (const index of state.chosen) {
+    pen.strokeStyle = colourOf(ROWS[index], []);
+    pen.lineWidth = 2.5;
+    pen.beginPath();
+    trace(ROWS[index]);
+    pen.stroke();
+  }
+  for (const axis of parallel.axes) drawAxis(pen, axis, x(axis), y);
+}
+
+function drawAxis(pen, axis, x, y) {
+  pen.strokeStyle = ink("soft");
+  pen.lineWidth = 1;
+  pen.beginPath();
+  pen.moveTo(x, TOP);
+  pen.lineTo(x, BOTTOM);
+  pen.stroke();
+  const write = (text, height, baseline) => {
+    pen.textAlign = "left";
+    pen.textBaseline = baseline;
+    pen.lineWidth = 3;
+    pen.strokeStyle = ink("panel");
+    pen.strokeText(text, x + 4, height);
+    pen.fillText(text, x + 4, height);
+  };
+  pen.fillStyle = ink("soft");
+  if (axis.ends) {
+    write(short(axis.ends[1]), TOP, "top");
+    write(short(axis.ends[0]), BOTTOM, "bottom");
+  } else {
+    for (const [value, height] of axis.steps.size <= 8 ? axis.steps : []) write(value || "–", y(height), "middle");
+  }
+  pen.fillStyle = ink("ink");
+  pen.textAlign = "center";
+  pen.textBaseline = "bottom";
+  const words = axis.label.length > 17 ? [axis.label.slice(0, 17), axis.label.slice(17, 34)] : [axis.label];
+  words.forEach((text, at) => pen.fillText(text, x, TOP - 8 - 14 * (words.length - 1 - at)));
+  const range = axis.range;
+  if (!range) return;
+  pen.fillStyle = ink("band");
+  pen.strokeStyle = ink("accent");
+  pen.fillRect(x - 9, y(range[1]), 18, y(range[0]) - y(range[1]));
+  pen.strokeRect(x - 9, y(range[1]), 18, y(range[0]) - y(range[1]));
+}
+
+function pointed(event) {
+  const box = parallel.canvas.getBoundingClientRect();
+  const gap = (box.width - 120) / Math.max(parallel.axes.length - 1, 1);
+  const at = Math.round((event.clientX - box.left - 60) / gap);
+  const axis = parallel.axes[Math.min(Math.max(at, 0), parallel.axes.length - 1)];
+  const height = (BOTTOM - (event.clientY - box.top)) / (BOTTOM - TOP);
+  return { axis, height: Math.min(Math.max(height, 0), 1) };
+}
+
+function brush(axis, range) {
+  axis.range = range;
+  if (range) {
+    const [low, high] = [range[0] - 0.004, range[1] + 0.004];
+    state.brushes.set(axis.path, (row) => axis.heights[row.index] >= low && axis.heights[row.index] <= high);
+  } else state.brushes.delete(axis.path);
+  changed();
+}
+
+parallel.canvas.style.touchAction = "pan-x";
+parallel.canvas.onpointerdown = (event) => {
+  parallel.drag = { ...pointed(event), moved: false };
+  parallel.canvas.setPointerCapture(event.pointerId);
+};
+parallel.canvas.onpointermove = (event) => {
+  if (!parallel.drag) return;
+  const { axis, height } = parallel.drag;
+  const now = pointed(event).height;
+  if (Math.abs(now - height) < 0.02 && !parallel.drag.moved) return;
+  parallel.drag.moved = true;
+  brush(axis, [Math.min(height, now), Math.max(height, now)]);
+};
+parallel.canvas.onpointerup = () => {
+  if (parallel.drag && !parallel.drag.moved) brush(parallel.drag.axis, null);
+  parallel.drag = null;
+};
+listeners.push(drawParallel);

@@ -1,0 +1,88 @@
+"""Rows that were tested on the same faces, in order, and which of them can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from trainer import statistics
+from trainer.intervals import paired_difference
+from trainer.statistics import Difference
+from tuning.recorded import Tested
+
+if TYPE_CHECKING:
+    from tuning.compare import Row
+
+RANKED_BY = "macro_recall"
+SIGNIFICANCE = 0.05
+PAIRED_ROWS = 12
+"""Of how many rows, the best, every two are compared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """Two rows of a block by their places in it, `first` minus `second` in mean class recall.
+
+    `p` is corrected by Holm for all pairs of the block; `told_apart` where it is below 5 %.
+    """
+
+    first: int
+    second: int
+    difference: Difference
+    p: float
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the two are no tie."""
+        return self.p < SIGNIFICANCE
+
+
+def ranked(
+    rows: Sequence[Row], tests: Sequence[Tested | None], seed: int
+) -> tuple[tuple[Row, ...], tuple[Pair, ...]]:
+    """Best first, each with its paired difference to the best; and the best in pairs.
+
+    The differences to the best are corrected for the number of rows. A tie is called a tie.
+    """
+    order = sorted(range(len(rows)), key=lambda i: _standing(rows[i]), reverse=True)
+    rows, tests = [rows[i] for i in order], [tests[i] for i in order]
+    counts = [test.counts_SKK for test in tests if test is not None]
+    if len(counts) < len(rows) or len(rows) < 2:
+        return tuple(rows), ()
+    metric = statistics.METRICS[RANKED_BY]
+    behind = [paired_difference(counts[0], other, metric, seed=seed) for other in counts[1:]]
+    corrected = statistics.holm([difference.p for difference in behind])
+    judged = [
+        replace(
+            row,
+            behind=difference,
+            p=float(p),
+            verdict="behind" if p < SIGNIFICANCE else "tie",
+        )
+        for row, difference, p in zip(rows[1:], behind, corrected, strict=True)
+    ]
+    named = replace(rows[0], verdict="best")
+    return (named, *judged), _pairs(counts[:PAIRED_ROWS], behind, seed)
+
+
+def _pairs(counts: Sequence, behind: Sequence[Difference], seed: int) -> tuple[Pair, ...]:
+    metric = statistics.METRICS[RANKED_BY]
+    places = list(combinations(range(len(counts)), 2))
+    found = [
+        behind[second - 1]
+        if first == 0
+        else paired_difference(counts[first], counts[second], metric, seed=seed)
+        for first, second in places
+    ]
+    corrected = statistics.holm([difference.p for difference in found])
+    return tuple(
+        Pair(first=first, second=second, difference=difference, p=float(p))
+        for (first, second), difference, p in zip(places, found, corrected, strict=True)
+    )
+
+
+def _standing(row: Row) -> tuple[float, float]:
+    tested = row.macro_recall.value if row.macro_recall else -1.0
+    return tested, row.validation_macro_recall or -1.0
