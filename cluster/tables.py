@@ -204,10 +204,32 @@ def study(values: Mapping[str, Any]) -> list[Any]:
         rows.append([trial["number"], trial["state"].lower(), *figures, settings])
     best = values["best"]
     made: list[Any] = [table(("trial", "state", *names, "settings"), rows, values["study"])]
+    for objective, shares in values["importance"].items():
+        lines = [[path, f"{share:.0%}"] for path, share in shares.items()]
+        made.append(table(("setting", f"share in {objective}"), lines))
+    if len(names) > 1 and values["front"]:
+        made.append(f"front: trials {', '.join(map(str, values['front']))}")
+    made += _outer(values["outer"])
+    if values["cost"]:
+        cost = values["cost"]
+        made.append(
+            f"{cost['trainings']} trainings in {cost['seconds']:.0f} s; pruning saved about "
+            f"{cost['saved_share']:.0%}"
+        )
     if best:
-        settings = " ".join(f"--set {key}={value}" for key, value in best["params"].items())
-        made.append(f"best: trial {best['number']}; to train it: {settings}")
+        made.append(
+            f"best: trial {best['number']}, by validation subjects; to train it: "
+            f"mien train --from-study {values['study']}"
+        )
     return made
+
+
+def _outer(values: Mapping[str, Any]) -> list[Any]:
+    """The own and the best setting on subjects that the search never saw."""
+    rows = [
+        [name, *(interval(card.get(figure)) for figure in FIGURES)] for name, card in values.items()
+    ]
+    return [table(("on subjects set aside", *FIGURES), rows)] if rows else []
 
 
 def _short(value: Any) -> str:

@@ -47,16 +47,21 @@ class TrainingData:
         return self.info.classes
 
 
+def check_fold(fold: str) -> None:
+    """ValueError where the text names no fold; see `split`."""
+    for part in fold.split(":") if fold != OFFICIAL else ():
+        parse_fold(part)
+
+
 def split(lake: Lake, fold: str, classes: tuple[Expression, ...]) -> Fold:
     """The rows of `K/N`, or of the split that the corpus delivers (`official`); without classes
-    all of them."""
+    all of them. `K/N:k/n` is fold k of n of the subjects that fold K of N does not test."""
     return named_split(lake.table, fold, classes or None)
 
 
 def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> TrainingData:
     """Split the lake for the run. ValueError where lake, fold and settings do not fit."""
-    if fold != OFFICIAL:
-        parse_fold(fold)
+    check_fold(fold)
     lake.require_size(run.data.image_size)
     classes = classes_of(run, lake.manifest.classes)
     if not classes and not spec.capabilities <= WITHOUT_CLASSES:

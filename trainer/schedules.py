@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -25,6 +25,18 @@ class Ramp:
             raise ValueError(
                 f"a ramp needs 0 <= begin < finish <= 1, not {self.begin} and {self.finish}"
             )
+
+    @property
+    def peak(self) -> float:
+        """The larger of its ends."""
+        return max(self.start, self.end)
+
+    def scaled_to(self, peak: float) -> Ramp:
+        """The same course with another peak; with its own, exactly itself."""
+        if peak == self.peak:
+            return self
+        factor = peak / self.peak
+        return replace(self, start=self.start * factor, end=self.end * factor)
 
     def at(self, fraction: float) -> float:
         """The value at `fraction` of the stage, in [0, 1]."""

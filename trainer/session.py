@@ -393,6 +393,7 @@ def _final(session: Session) -> dict[str, Any]:
             _draw_samples(session)
     found: dict[str, Any] = {"validation": validation}
     if session.job.validation_only:
+        _keep_validation(session)
         return found
     predictions = _test(session) if "recognise" in session.spec.capabilities else None
     _peek(session)
@@ -430,6 +431,22 @@ def _examinee(session: Session) -> Examinee:
         train_rows_N=np.asarray(session.data.fold.train_rows),
         device=session.world.device,
     )
+
+
+def _keep_validation(session: Session) -> None:
+    """What was said of each validation subject: a search compares its trials by them."""
+    if "recognise" not in session.spec.capabilities:
+        return
+    predictions = predict_rows(
+        session.training.system,
+        session.lake,
+        np.asarray(session.data.fold.validation_rows),
+        session.job.run,
+        session.data.info,
+        session.world,
+    )
+    if session.world.leads:
+        write_predictions(predictions, session.job.directory / "validation.npz")
 
 
 def _close(session: Session, status: str, result: dict[str, Any] | None = None) -> None:

@@ -65,8 +65,9 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Rows that may be ranked: tested on the same faces of the same lake, under the same audit.
+    """Rows that may be ranked: tested on the same faces of the same lake, with the same leaks.
 
+    `audit` says what leaks between training and test, empty where nothing does or nobody looked.
     `pairs` compares every two of the best rows.
     """
 
@@ -128,7 +129,7 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     keyed: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for index, test in enumerate(tests):
         first = known[rows[index].run_ids[0]]
-        lake, audit = tag(first, "mien.lake_hash"), tag(first, "mien.audit")
+        lake, audit = tag(first, "mien.lake_hash"), tag(first, "mien.leaks").replace("none", "")
         keyed[lake, audit, test.faces if test else ""].append(index)
     blocks = []
     for (lake, audit, faces), members in keyed.items():
@@ -262,7 +263,9 @@ def _notes(
     if len({block.lake_hash for block in tested}) > 1:
         notes.append("rows of different lakes stand apart: their figures must not be compared")
     if len({block.audit for block in blocks}) > 1:
-        notes.append("rows under different audits of a lake stand apart: they are not ranked")
+        notes.append(
+            "rows that the audit found leaks in stand apart: they are not ranked with others"
+        )
     if len({block.tested for block in tested}) < len(tested) or len(tested) > len(
         {block.lake_hash for block in tested}
     ):

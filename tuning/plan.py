@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 
 from tuning.objectives import Objective
+from tuning.space import Conditions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,8 +17,10 @@ class Plan:
     """All that determines a search besides its number of trials.
 
     `own` is the setting of trial 0. `generation_size` settings are proposed at a time, from the
-    results of the generations before; a study keeps the size that it began with. `about` names the
-    run, the lake and what else a resumed search must share with the first.
+    results of the generations before; a study keeps the size that it began with. `asynchronous`
+    gives generations up: each setting is proposed from all that has ended by then, which depends on
+    the clock. `about` names the run, the lake and what else a resumed search must share with the
+    first. `conditions` is described at `tuning.space.SearchSpace`.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Plan:
     generation_size: int
     seed: int
     about: Mapping[str, str]
+    conditions: Conditions = field(default_factory=dict)
+    asynchronous: bool = False
 
     def identity(self) -> dict[str, str]:
         """What must be equal for a search to go on, by the name that an error gives it."""
@@ -40,6 +45,8 @@ class Plan:
             "objectives": ", ".join(item.name for item in self.objectives),
             "folds": str(self.num_folds),
             "seed": str(self.seed),
+            **({"order": "asynchronous"} if self.asynchronous else {}),
+            **{f"condition of {path}": f"{a}={b}" for path, (a, b) in self.conditions.items()},
             **space,
         }
 

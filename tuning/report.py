@@ -70,6 +70,7 @@ def table(comparison: Comparison) -> Group:
 def _block_table(comparison: Comparison, block: Block) -> Table:
     where = f"lake {block.lake_hash[:12]}" if block.lake_hash else "unknown lake"
     title = f"{comparison.experiment}: {block.tested or 'no test predictions'}, {where}"
+    title += f", leaks: {block.audit}" if block.audit else ""
     shown = Table(
         title=title,
         title_justify="left",

@@ -17,13 +17,15 @@ class FoldRecord:
     """One training of a trial.
 
     `values` by objective, empty while it is not finished; `curve` is (images, value of the first
-    objective) at each validation.
+    objective) at each validation; `subjects` is what each validation subject adds to the first
+    objective, where that can be told.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[tuple[int, float], ...] = ()
     run_id: str | None = None
     seconds: float = 0.0
+    subjects: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -32,6 +34,7 @@ class FoldRecord:
             "curve": [list(point) for point in self.curve],
             "run_id": self.run_id,
             "seconds": self.seconds,
+            "subjects": dict(self.subjects),
         }
 
     @classmethod
@@ -99,7 +102,11 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResult:
-    """A study as it stands; `status` is stopped where some of its trials were not finished."""
+    """A study as it stands; `status` is stopped where some of its trials were not finished.
+
+    `importance` by objective and setting, `cost` and `outer` (the results of the run's own setting
+    and of the best one on the outer fold's test subjects) are described in `tuning.ending`.
+    """
 
     study: str
     run_id: str | None
@@ -107,6 +114,9 @@ class SearchResult:
     trials: tuple[TrialRecord, ...]
     status: Literal["finished", "stopped"]
     seconds: float
+    importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    outer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def best(self) -> TrialRecord | None:
@@ -142,6 +152,9 @@ class SearchResult:
             "objectives": [item.name for item in self.objectives],
             "best": best and best.as_json(),
             "front": [trial.number for trial in self.front],
+            "importance": {name: dict(shares) for name, shares in self.importance.items()},
+            "cost": dict(self.cost),
+            "outer": dict(self.outer),
             "trials": [trial.as_json() for trial in self.trials],
             "seconds": round(self.seconds, 3),
         }

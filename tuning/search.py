@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import fcntl
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from cluster.home import home, runs_dir, tracking_uri
 from cluster.resources import Capacity, share
 from cluster.session import connect, worker_environment
-from data_service.folds import Fold, make_folds
 from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
-from trainer.config import RunConfig, fingerprint
+from trainer.config import RunConfig, fingerprint, to_dict
 from trainer.launch import default_fold
 from trainer.launch import train as train_run
 from trainer.leakage import leak_tags
-from trainer.tracking import Tracker, create_run, run_tags
+from tuning.ending import cost_of, importance, outer_test
 from tuning.objectives import objectives_of
 from tuning.plan import Plan
-from tuning.results import FINAL, SearchResult, TrialRecord
+from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
+from tuning.results import SearchResult
 from tuning.slots import run_slots
 from tuning.space import search_space
+from tuning.studies import only_one, studies_dir, study_name
 from tuning.study import Study
 from tuning.trial import Setup, Train, trial_run
 
 CURVE_POINTS = 3
 """Validations within a training whose recipe asks for none; the end is measured in any case."""
-
-OnTrial = Callable[[TrialRecord], None]
 
 
 def search(
@@ -50,6 +45,8 @@ def search(
     name: str | None = None,
     resume: bool = False,
     seed: int = 0,
+    outer: str | None = None,
+    asynchronous: bool = False,
     experiment: str = "mien",
     on_trial: OnTrial | None = None,
     train: Train = train_run,
@@ -61,8 +58,11 @@ def search(
     default what the system is for). Trial 0 is the run's own setting. `parallel` settings are
     proposed and trained at a time, from the results of those before, so that a search that was
     killed and goes on with `resume` has the same trials, values and states as one left alone. With
-    `folds` above 1 a trial's value is the mean over folds by subject. `on_trial` hears of each
-    trial that has an end. ValueError: what was asked is wrong; RuntimeError: no trial succeeded.
+    `folds` above 1 a trial's value is the mean over folds by subject. `outer` sets the test
+    subjects of a fold `K/N` aside; at the end the run's own setting and the best one are trained on
+    the others and tested on these, once. `asynchronous` proposes from all that has ended by then:
+    faster where trials differ in length, and not repeatable. `on_trial` hears of each trial that
+    has an end. ValueError: what was asked is wrong; RuntimeError: no trial succeeded.
     """
     began = time.monotonic()
     for given, what in ((trials, "trials"), (folds, "folds"), (parallel, "parallel")):
@@ -71,8 +71,21 @@ def search(
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
     opened = Lake.open(Path(lake))
-    fold = f"1/{folds}" if folds > 1 else default_fold(opened)
-    run = _with_curve(trial_run(run), opened, fold)
+    setup = Setup(
+        run=trial_run(run),
+        origin=run,
+        lake=Path(lake).absolute(),
+        lake_hash=opened.hash,
+        experiment=experiment,
+        objectives=aims,
+        num_folds=folds,
+        outer=outer,
+    )
+    if outer is not None:
+        feed.prepare(run, catalog.load(run.system_name), opened, outer)
+    fold = setup.fold(1) or default_fold(opened)
+    setup = replace(setup, run=_with_curve(setup.run, opened, fold))
+    setup = replace(setup, leaks=_leaks(setup, opened, allow=allow_leaks))
     plan = Plan(
         name=study_name(f"{run.system_name}.{run.recipe}", name, resume=resume),
         distributions=space.distributions,
@@ -81,22 +94,27 @@ def search(
         num_folds=folds,
         generation_size=parallel,
         seed=seed,
-        about={"run": fingerprint(run), "lake": opened.hash},
+        about={
+            "run": fingerprint(setup.run),
+            "lake": opened.hash,
+            **({"outer fold": outer} if outer else {}),
+        },
+        conditions=space.conditions,
+        asynchronous=asynchronous,
     )
-    setup = Setup(
-        run=run,
-        lake=Path(lake).absolute(),
-        lake_hash=opened.hash,
-        experiment=experiment,
-        objectives=aims,
-        num_folds=folds,
-        leaks=leak_tags(opened, _splits(run, opened, folds), allow=allow_leaks)["mien.leaks"],
-    )
-    with _only_one(plan.name):
+    with only_one(plan.name):
         result = run_study(
             plan, setup, trials=trials, parallel=parallel, train=train, on_trial=on_trial
         )
     return replace(result, seconds=time.monotonic() - began)
+
+
+def _leaks(setup: Setup, lake: Lake, *, allow: bool) -> str:
+    """What leaks in the folds of a trial; ValueError where something does and may not."""
+    classes = jobs.classes_of(setup.run, lake.manifest.classes)
+    names = {setup.fold(index) or default_fold(lake) for index in range(1, setup.num_folds + 1)}
+    splits = {name: feed.split(lake, name, classes) for name in sorted(names)}
+    return leak_tags(lake, splits, allow=allow)["mien.leaks"]
 
 
 def _with_curve(run: RunConfig, lake: Lake, fold: str) -> RunConfig:
@@ -114,56 +132,6 @@ def _with_curve(run: RunConfig, lake: Lake, fold: str) -> RunConfig:
     return replace(run, evaluation=replace(run.evaluation, every_images=every))
 
 
-def _splits(run: RunConfig, lake: Lake, folds: int) -> dict[str, Fold]:
-    """The folds that every trial trains, by name."""
-    classes = jobs.classes_of(run, lake.manifest.classes)
-    if folds == 1:
-        fold = default_fold(lake)
-        return {fold: feed.split(lake, fold, classes)}
-    made = make_folds(lake.table, folds, classes=classes)
-    return {f"{one.index}/{folds}": one for one in made}
-
-
-def studies_dir() -> Path:
-    """Where each study has its database."""
-    return home() / "studies"
-
-
-def study_name(system: str, name: str | None, *, resume: bool) -> str:
-    """The study to begin or to go on with; without a name, the system's next one (or last).
-
-    ValueError: no name for a file, one to begin that exists, one to resume that does not.
-    """
-    known = {path.stem for path in studies_dir().glob("*.db")}
-    if name is None:
-        numbers = [int(stem.rpartition("-")[2]) for stem in known if _is_numbered(stem, system)]
-        name = f"{system}-{max(numbers, default=0) + (0 if resume else 1)}"
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"'{name}' cannot name a study; valid: letters, digits, and any of _ . -")
-    if resume and name not in known:
-        listed = ", ".join(sorted(known)) or "none yet"
-        raise ValueError(f"there is no study '{name}' to resume; studies: {listed}")
-    if not resume and name in known:
-        raise ValueError(f"study '{name}' exists; go on with --resume, or choose another --name")
-    return name
-
-
-def _is_numbered(stem: str, system: str) -> bool:
-    return re.fullmatch(re.escape(system) + r"-\d+", stem) is not None
-
-
-@contextmanager
-def _only_one(name: str) -> Iterator[None]:
-    """A study has one searcher at a time; the lock goes with its process."""
-    studies_dir().mkdir(parents=True, exist_ok=True)
-    with (studies_dir() / f"{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"study '{name}' is being searched by another process") from None
-        yield
-
-
 def run_study(
     plan: Plan,
     setup: Setup,
@@ -178,14 +146,16 @@ def run_study(
     study = Study(path, plan, trials=trials)
     try:
         if not study.is_finished():
-            setup = replace(setup, study_run=study.run_id or _create_run(plan, setup))
-            study.set_run_id(str(setup.study_run))
-            progress = _Progress(plan, setup, study.records(), on_trial or (lambda trial: None))
+            setup = replace(setup, study_run=study.kept("run_id") or create_study_run(plan, setup))
+            study.keep("run_id", setup.study_run)
+            study.keep("origin", to_dict(setup.origin or setup.run))
+            study.keep("lake", str(setup.lake))
+            progress = Progress(plan, setup, study.records(), on_trial or (lambda trial: None))
             study.close()
             with progress:
                 _search(path, plan, setup, trials, parallel, train, progress.hear)
             study = Study(path, plan, trials=trials)
-        return _result(study)
+        return _ended(study, replace(setup, study_run=study.kept("run_id")), train)
     finally:
         study.close()
 
@@ -225,7 +195,7 @@ def _result(study: Study) -> SearchResult:
         )
     return SearchResult(
         study=study.plan.name,
-        run_id=study.run_id,
+        run_id=study.kept("run_id"),
         objectives=study.plan.objectives,
         trials=records,
         status="finished" if study.is_finished() else "stopped",
@@ -233,50 +203,25 @@ def _result(study: Study) -> SearchResult:
     )
 
 
-def _create_run(plan: Plan, setup: Setup) -> str:
-    note = f"Study `{plan.name}`: values are of validation subjects, which the search has seen."
-    return create_run(
-        tracking_uri(),
-        setup.experiment,
-        plan.name,
-        tags={
-            **run_tags(setup.run, kind="study", lake_hash=setup.lake_hash, note=note),
-            "mien.study": plan.name,
-            "mien.leaks": setup.leaks,
-        },
-        params=plan.identity(),
+def _ended(study: Study, setup: Setup, train: Train) -> SearchResult:
+    """The result with what a search ends with; MLflow's run of the study is told of it."""
+    result = _result(study)
+    if result.status == "stopped":
+        return result
+    result = replace(
+        result,
+        importance=importance(study.plan.distributions, result.objectives, result.trials),
+        cost=cost_of(result.trials).as_json(),
     )
-
-
-class _Progress:
-    """The study's own MLflow run: each trial's value, and the best so far, by trials that ended."""
-
-    def __init__(
-        self, plan: Plan, setup: Setup, known: Sequence[TrialRecord], on_trial: OnTrial
-    ) -> None:
-        journal = runs_dir() / str(setup.study_run) / "journal.jsonl"
-        self._tracker = Tracker(tracking_uri(), str(setup.study_run), journal, system_metrics=False)
-        self._objectives = plan.objectives
-        self._on_trial = on_trial
-        self._ended = [record for record in known if record.state in FINAL]
-
-    def hear(self, trial: TrialRecord) -> None:
-        """A trial has an end."""
-        self._ended.append(trial)
-        complete = [record for record in self._ended if record.state == "COMPLETE"]
-        step = len(self._ended)
-        values = {"trials_ended": float(step)}
-        for item in self._objectives if complete else ():
-            of_all = [record.values[item.name] for record in complete]
-            values[f"best/{item.name}"] = max(of_all) if item.maximizes else min(of_all)
-            if trial.state == "COMPLETE":
-                values[f"trial/{item.name}"] = trial.values[item.name]
-        self._tracker.metrics(values, step)
-        self._tracker.commit(step)
-        self._on_trial(trial)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._tracker.close("FINISHED" if kind is None else "FAILED")
+    if setup.outer is not None and result.best is not None:
+        known = {name: study.kept(f"outer {name}") for name in ("own", "best")}
+        result = replace(
+            result,
+            outer=outer_test(
+                setup, result, train, known, lambda name, run: study.keep(f"outer {name}", run)
+            ),
+        )
+    if not study.kept("told"):
+        tell_ending(result)
+        study.keep("told", True)
+    return result

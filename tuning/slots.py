@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.interrupt import on_interrupt
 from cluster.resources import Share
 from tuning.plan import Plan
-from tuning.results import State, TrialRecord
+from tuning.results import FoldRecord, State, TrialRecord
 from tuning.study import Study
 from tuning.trial import Setup, Train, work
 
@@ -56,11 +56,9 @@ class RemoteStudy:
         """See `tuning.study.Study`."""
         return ray.get(self._actor.observe.remote(number, fold, images, value))
 
-    def end_fold(
-        self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
-    ) -> bool:
+    def end_fold(self, number: int, fold: int, done: FoldRecord) -> bool:
         """See `tuning.study.Study`."""
-        return ray.get(self._actor.end_fold.remote(number, fold, values, run_id, seconds))
+        return ray.get(self._actor.end_fold.remote(number, fold, done))
 
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
         """See `tuning.study.Study`."""
@@ -69,6 +67,10 @@ class RemoteStudy:
     def give_back(self, number: int, error: str | None = None) -> None:
         """See `tuning.study.Study`."""
         ray.get(self._actor.give_back.remote(number, error))
+
+    def ran_out_of_memory(self, number: int) -> TrialRecord | None:
+        """See `tuning.study.Study`."""
+        return ray.get(self._actor.ran_out_of_memory.remote(number))
 
     def is_stopping(self) -> bool:
         """See `tuning.study.Study`."""

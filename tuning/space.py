@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.distributions import (
@@ -18,23 +18,32 @@ from optuna.distributions import (
 
 from trainer.config import RunConfig
 from trainer.overrides import Knob, canonical_path, knobs, with_overrides
+from trainer.schedules import Ramp
 
+SYSTEM = "system."
 WEIGHTS = "system.weights."
 GATES = "system.gates."
+SYNTHESIS_GATES = ("synthesis.gate", "synthesis.identity_gate", "synthesis.share")
 DECADES = 1.0
 """A ready range of a weight reaches this many powers of ten below and above its own value."""
+
+
+Conditions = Mapping[str, tuple[str, Any]]
+"""Path -> another path and the value of that one under which the first is searched."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
     """Distributions by canonical path, and the run's own setting of the same paths.
 
-    A path is absent from `own` where the run's own value lies outside what is searched (a ramp,
-    or a value that the user's range leaves out).
+    A ramp is searched by its peak and keeps its course; see `with_setting`. A path is absent from
+    `own` where the run's own value lies outside what is searched. `conditions` names for some paths
+    another one and the value that it must have: else the path keeps the run's own value.
     """
 
     distributions: Mapping[str, BaseDistribution]
     own: Mapping[str, Any]
+    conditions: Conditions = field(default_factory=dict)
 
     def signature(self) -> dict[str, str]:
         """The space as JSON text by path: equal signatures, equal space."""
@@ -45,34 +54,78 @@ def search_space(run: RunConfig, search: Sequence[str] = ()) -> SearchSpace:
     """The space that `--search` describes; without it, every λ of the paper and every gate setting.
 
     Each text is `PATH=LOW:HIGH[:log]`, `PATH=a,b,c`, or a bare `PATH` or pattern such as
-    `system.gates.*`, which takes the ready range of every setting that it names. ValueError: an
-    unknown path (with its siblings), an empty range, log over zero, a value outside its bounds.
+    `system.gates.*`, which takes the ready range of every setting that it names; ` if OTHER=VALUE`
+    behind it searches it only where another searched setting has this value. ValueError: an unknown
+    path (with its siblings), an empty range, log over zero, a value outside its bounds.
     """
     chosen: dict[str, BaseDistribution] = {}
+    asked: dict[str, str] = {}
     for text in search:
-        for path, distribution in _read(run, text).items():
+        text, _, condition = text.partition(" if ")
+        for path, distribution in _read(run, text.strip()).items():
             if path in chosen:
                 raise ValueError(f"--search names {path} twice")
             chosen[path] = distribution
+            if condition:
+                asked[path] = condition.strip()
     distributions = chosen if search else ready_space(run)
     known = {setting.path: setting for setting in knobs(run)}
-    own = {
-        path: known[path].default
-        for path, distribution in distributions.items()
-        if _contains(distribution, known[path].default)
-    }
-    return SearchSpace(distributions=distributions, own=own)
+    own = {path: searched_value(known[path].default) for path in distributions}
+    return SearchSpace(
+        distributions=distributions,
+        own={path: value for path, value in own.items() if _contains(distributions[path], value)},
+        conditions=_conditions(run, distributions, asked),
+    )
+
+
+def searched_value(value: Any) -> Any:
+    """A setting as the search has it: a ramp by its peak."""
+    return value.peak if isinstance(value, Ramp) and value.peak > 0 else value
+
+
+def with_setting(run: RunConfig, params: Mapping[str, Any]) -> RunConfig:
+    """The run with the searched settings; a ramp keeps its course and gets another peak."""
+    values = {}
+    for path, value in params.items():
+        own = _value_at(run, path)
+        is_scaled = isinstance(own, Ramp) and own.peak > 0 and isinstance(value, (int, float))
+        values[path] = own.scaled_to(value) if is_scaled else value
+    return with_overrides(run, values)
+
+
+def _conditions(
+    run: RunConfig, distributions: Mapping[str, BaseDistribution], asked: Mapping[str, str]
+) -> Conditions:
+    found: dict[str, tuple[str, Any]] = {}
+    for path, text in asked.items():
+        name, _, value_text = text.partition("=")
+        other = canonical_path(run, name.strip())
+        choices = distributions.get(other)
+        if not isinstance(choices, CategoricalDistribution) or other in asked or other == path:
+            raise ValueError(
+                f"--search {path} if {text}: {other} must be searched too, over listed values and "
+                "without a condition of its own"
+            )
+        value = _value_at(with_overrides(run, {other: value_text.strip()}), other)
+        if value not in choices.choices:
+            listed = ", ".join(map(str, choices.choices))
+            raise ValueError(f"--search {path} if {text}: {other} is searched over {listed}")
+        found[path] = other, value
+    return found
 
 
 def ready_space(run: RunConfig) -> dict[str, BaseDistribution]:
-    """Every loss weight that has a symbol in the paper and every gate setting, by its ready range.
+    """What the paper names by a symbol, and every gate setting, each by its ready range.
+
+    The gates of FES-DA are among them where the run synthesises.
 
     ValueError where the system has neither.
     """
     found = {}
     for setting in knobs(run):
-        is_lambda = setting.path.startswith(WEIGHTS) and setting.alias is not None
-        if is_lambda or setting.path.startswith(GATES):
+        has_symbol = setting.path.startswith(SYSTEM) and setting.alias is not None
+        is_gate = setting.path.startswith(GATES) or setting.path in SYNTHESIS_GATES
+        if has_symbol or is_gate:
             distribution = ready_distribution(setting)
             if distribution is not None:
                 found[setting.path] = distribution
@@ -95,7 +148,7 @@ def ready_distribution(setting: Knob) -> BaseDistribution | None:
     if setting.bounds is None:
         return None
     low, high = setting.bounds
-    value = setting.default
+    value = searched_value(setting.default)
     if setting.path.startswith(WEIGHTS) and isinstance(value, (int, float)) and value > 0:
         low, high = max(low, value / 10**DECADES), min(high, value * 10**DECADES)
         return FloatDistribution(low, high, log=True)

@@ -6,8 +6,6 @@ many; a transaction is never half-written by a kill; and other tools read it whi
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +18,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
 
 from tuning.plan import Plan, check_same
-from tuning.proposals import lags_behind, loses_on_folds, propose, suggest
+from tuning.proposals import propose, suggest, wanted_paths
+from tuning.pruning import is_dominated, lags_behind, loses_on_folds
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
+from tuning.stored import connect, folds_json, record_of
 
 MAX_DEATHS = 2
 """How many processes may end while they train one setting before it is given up."""
@@ -48,7 +48,7 @@ class Study:
         self._slots: dict[int, int] = {}
         try:
             self._storage = RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"creator": partial(_connect, path)}
+                f"sqlite:///{path}", engine_kwargs={"creator": partial(connect, path)}
             )
             self._study = optuna.create_study(
                 study_name=plan.name,
@@ -72,7 +72,7 @@ class Study:
         latest: dict[int, FrozenTrial] = {}
         for trial in (found := self._study.get_trials(deepcopy=False)):
             latest[trial.user_attrs["number"]] = trial
-        self._records = {number: _record(trial) for number, trial in sorted(latest.items())}
+        self._records = {number: record_of(trial) for number, trial in sorted(latest.items())}
         for ghost in (trial for trial in found if trial.state == TrialState.RUNNING):
             number = ghost.user_attrs["number"]
             if latest[number] is ghost:
@@ -84,14 +84,13 @@ class Study:
         self._storage.remove_session()
         self._storage.engine.dispose()
 
-    @property
-    def run_id(self) -> str | None:
-        """The MLflow run of the study."""
-        return self._study.user_attrs.get("run_id")
+    def kept(self, name: str) -> Any:
+        """What was kept with the study under a name; None where nothing was."""
+        return self._study.user_attrs.get(name)
 
-    def set_run_id(self, run_id: str) -> None:
-        """Remember the MLflow run of the study."""
-        self._study.set_user_attr("run_id", run_id)
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a JSON value with the study."""
+        self._study.set_user_attr(name, value)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every setting so far, in order."""
@@ -117,37 +116,43 @@ class Study:
 
     def _extend(self) -> None:
         """Queue the next generation once every trial of those before has an end."""
-        size, begun = self.plan.generation_size, len(self._records)
-        generation = begun // size
+        begun = len(self._records)
         earlier = self._earlier(begun)
         if begun >= self.trials or any(record.state not in FINAL for record in earlier):
             return
-        settings = propose(
-            self.plan.distributions,
-            self.plan.objectives,
-            earlier,
-            num_folds=self.plan.num_folds,
-            seed=self.plan.seed,
-            generation=generation,
-            count=size,
-        )
-        if generation == 0:
-            settings[0] = dict(self.plan.own)
-        for number in range(begun, min((generation + 1) * size, self.trials)):
-            setting = settings[number - generation * size]
-            self._enqueue(TrialRecord(number=number, params=setting))
+        if self.plan.asynchronous and any(r.state == "WAITING" for r in self._records.values()):
+            return
+        settings = propose(self.plan, earlier, first=(first := self._first(begun)))
+        if first == 0:
+            settings[0] = self._own()
+        for number in range(begun, min(first + len(settings), self.trials)):
+            self._enqueue(TrialRecord(number=number, params=settings[number - first]))
+
+    def _own(self) -> dict[str, Any]:
+        """The run's own setting, as far as the search has it."""
+        own = dict(self.plan.own)
+        return {path: own[path] for path in own if path in wanted_paths(self.plan, own)}
+
+    def _first(self, number: int) -> int:
+        """The first trial of the generation of `number`."""
+        size = 1 if self.plan.asynchronous else self.plan.generation_size
+        return number // size * size
 
     def _earlier(self, number: int) -> list[TrialRecord]:
-        """The trials of the generations before that of `number`: all that may bear on it."""
-        first = number // self.plan.generation_size * self.plan.generation_size
-        return [self._records[index] for index in range(first)]
+        """All trials that may bear on that of `number`: of the generations before its own.
+
+        Of an asynchronous search, all that have an end.
+        """
+        if self.plan.asynchronous:
+            return [record for record in self.records() if record.state in FINAL]
+        return [self._records[index] for index in range(self._first(number))]
 
     def _enqueue(self, record: TrialRecord) -> None:
         record = replace(record, state="WAITING")
         attributes = {
             "number": record.number,
             "params": dict(record.params),
-            "folds": _folds_json(record),
+            "folds": folds_json(record),
             "run_id": record.run_id,
             "deaths": record.deaths,
         }
@@ -182,23 +187,24 @@ class Study:
 
     def _keep(self, record: TrialRecord) -> None:
         self._records[record.number] = record
-        self._running[record.number].set_user_attr("folds", _folds_json(record))
+        self._running[record.number].set_user_attr("folds", folds_json(record))
 
-    def end_fold(
-        self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
-    ) -> bool:
-        """Take in a training's end; with values it is never repeated. True: give the trial up."""
+    def end_fold(self, number: int, fold: int, done: FoldRecord) -> bool:
+        """Take in a training's end; with values it is never repeated. True: give the trial up.
+
+        The curve is the one that was observed.
+        """
         record = self._records[number]
+        values = done.values
         curve = record.folds.get(fold, FoldRecord()).curve
-        done = FoldRecord(values=values, curve=curve, run_id=run_id, seconds=seconds)
-        self._keep(record.with_fold(fold, done))
+        self._keep(record.with_fold(fold, replace(done, curve=curve)))
         if values and self._single and self.plan.num_folds > 1:
             self._running[number].report(values[self.plan.objectives[0].name], step=fold)
         return self._loses(number)
 
     @property
     def _single(self) -> bool:
-        """With several objectives there is no order to give a trial up by."""
+        """With several objectives there is no order to draw a curve by."""
         return len(self.plan.objectives) == 1
 
     def _lags(self, number: int) -> bool:
@@ -213,9 +219,12 @@ class Study:
     def _loses(self, number: int) -> bool:
         """By the folds that are finished, where others are still to be trained."""
         record = self._records[number]
-        if not self._single or not 0 < len(record.finished_folds) < self.plan.num_folds:
+        if not 0 < len(record.finished_folds) < self.plan.num_folds:
             return False
-        return loses_on_folds(record, self._earlier(number), self.plan.objectives[0])
+        earlier, objectives = self._earlier(number), self.plan.objectives
+        if not self._single:
+            return is_dominated(record, earlier, objectives)
+        return loses_on_folds(record, earlier, objectives[0], self.plan.num_folds)
 
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
         """The end of a trial: COMPLETE, PRUNED, or FAIL with its reason."""
@@ -241,6 +250,15 @@ class Study:
             return
         self._retry(record)
 
+    def ran_out_of_memory(self, number: int) -> TrialRecord | None:
+        """A training did: the setting is queued again; given up, and returned, the second time."""
+        record = replace(self._records[number], deaths=self._records[number].deaths + 1)
+        self._records[number] = record
+        if record.deaths >= MAX_DEATHS:
+            return self.finish(number, "FAIL", f"ran out of memory {record.deaths} times")
+        self._retry(record)
+        return None
+
     def give_back(self, number: int, error: str | None = None) -> None:
         """A trial that was stopped is queued again; an `error` ends the search."""
         self.error = self.error or error
@@ -263,30 +281,3 @@ class Study:
         """Queue before telling: a kill between the two leaves a ghost and loses no setting."""
         self._enqueue(record)
         self._study.tell(self._running.pop(record.number), state=TrialState.FAIL)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A write-ahead log that is synced now and then: a killed process loses nothing, and of a lost
-    machine's last seconds the search, being reproducible, does again what is missing."""
-    connection = sqlite3.connect(path, timeout=20.0, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    return connection
-
-
-def _folds_json(record: TrialRecord) -> dict[str, Any]:
-    return {str(index): fold.as_json() for index, fold in record.folds.items()}
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    kept = trial.user_attrs
-    folds = {int(index): FoldRecord.from_json(fold) for index, fold in kept["folds"].items()}
-    return TrialRecord(
-        number=kept["number"],
-        params=kept["params"],
-        state=TrialState(trial.state).name,
-        folds=folds,
-        run_id=kept.get("run_id"),
-        error=kept.get("error"),
-        deaths=kept["deaths"],
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +11,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+import torch
+
 from cluster.home import runs_dir, tracking_uri
 from cluster.interrupt import interrupt
 from trainer import job as jobs
 from trainer.config import RunConfig
-from trainer.overrides import with_overrides
+from trainer.evaluate import read_predictions
+from trainer.intervals import subject_shares
 from trainer.tracking import Tracker, create_run, run_tags
 from tuning.objectives import Objective, measured
-from tuning.results import State, TrialRecord
+from tuning.results import FoldRecord, State, TrialRecord
+from tuning.space import with_setting
 
 Train = Callable[..., Any]
 """`trainer.launch.train`, or what a test puts in its place."""
@@ -37,11 +43,10 @@ class Ledger(Protocol):
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None: ...
     def set_trial_run(self, number: int, run_id: str) -> None: ...
     def observe(self, number: int, fold: int, images: int, value: float) -> bool: ...
-    def end_fold(
-        self, number: int, fold: int, values: Mapping[str, float], run_id: str, seconds: float
-    ) -> bool: ...
+    def end_fold(self, number: int, fold: int, done: FoldRecord) -> bool: ...
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord: ...
     def give_back(self, number: int, error: str | None = None) -> None: ...
+    def ran_out_of_memory(self, number: int) -> TrialRecord | None: ...
     def is_stopping(self) -> bool: ...
 
 
@@ -49,7 +54,8 @@ class Ledger(Protocol):
 class Setup:
     """What all trials of a search share; `run` is one of `trial_run`.
 
-    Without a `study_run` nothing is told to MLflow. `threads` are torch's in a slot,
+    `origin` is the run as it was given. `outer` is the fold `K/N` whose test subjects the search
+    never sees. Without a `study_run` nothing is told to MLflow. `threads` are torch's in a slot,
     `environment` the variables that every process of mien needs, `leaks` what is trained on though
     it stands on more than one side of a fold.
     """
@@ -60,10 +66,19 @@ class Setup:
     experiment: str
     objectives: tuple[Objective, ...]
     num_folds: int
+    outer: str | None = None
+    origin: RunConfig | None = None
     study_run: str | None = None
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     leaks: str = "none"
+
+    def fold(self, index: int) -> str | None:
+        """What fold `index` (from 1) of a trial is called; None: the default."""
+        if self.num_folds == 1:
+            return self.outer
+        inner = f"{index}/{self.num_folds}"
+        return f"{self.outer}:{inner}" if self.outer else inner
 
 
 def trial_run(run: RunConfig) -> RunConfig:
@@ -100,6 +115,10 @@ def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> T
             journal = runs_dir() / str(task.run_id) / "journal.jsonl"
             tracker = Tracker(tracking_uri(), str(task.run_id), journal, system_metrics=False)
         state = _train_folds(ledger, task, setup, train)
+    except (MemoryError, torch.OutOfMemoryError):
+        gc.collect()
+        torch.cuda.empty_cache()
+        done = ledger.ran_out_of_memory(task.number)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if task.number == 0 and isinstance(error, ValueError):
@@ -119,7 +138,7 @@ def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> T
 def _train_folds(
     ledger: Ledger, task: TrialRecord, setup: Setup, train: Train
 ) -> Literal["COMPLETE", "PRUNED"] | None:
-    run = with_overrides(setup.run, task.params)
+    run = with_setting(setup.run, task.params)
     for fold in range(1, setup.num_folds + 1):
         if fold in task.finished_folds:
             continue
@@ -127,7 +146,7 @@ def _train_folds(
         result = train(
             run,
             setup.lake,
-            fold=f"{fold}/{setup.num_folds}" if setup.num_folds > 1 else None,
+            fold=setup.fold(fold),
             experiment=setup.experiment,
             name=f"trial {task.number} fold {fold}",
             parent=task.run_id,
@@ -136,16 +155,29 @@ def _train_folds(
             validation_only=True,
             allow_leaks=setup.leaks != "none",
         )
-        values = {}
+        done = FoldRecord(run_id=result.run_id, seconds=time.monotonic() - began)
         if result.status == "finished":
-            values = measured(setup.objectives, result.validation, result.images_per_second)
-        seconds = time.monotonic() - began
-        worse = ledger.end_fold(task.number, fold, values, result.run_id, seconds)
+            done = replace(
+                done,
+                values=measured(setup.objectives, result.validation, result.images_per_second),
+                subjects=subjects_of(result.directory, setup.objectives[0].name),
+            )
+        worse = ledger.end_fold(task.number, fold, done)
         if result.status == "stopped":
             return None
         if worse or result.status == "pruned":
             return "PRUNED"
     return "COMPLETE"
+
+
+def subjects_of(directory: Path, objective: str) -> dict[str, float]:
+    """What each validation subject adds to the objective, where it is one of recognition."""
+    kept = directory / "validation.npz"
+    if objective not in ("macro_recall", "accuracy") or not kept.is_file():
+        return {}
+    predictions = read_predictions(kept)
+    shares_S = subject_shares(predictions.confusions(), objective)
+    return dict(zip(np.unique(predictions.subjects).tolist(), shares_S.tolist(), strict=True))
 
 
 def _watch(
@@ -168,7 +200,7 @@ def _unfinished(task: TrialRecord, fold: int, setup: Setup) -> str | None:
         return None
     for path in sorted(runs_dir().glob("*/run.json")):
         job = jobs.load(path.parent)
-        at = int(job.fold.partition("/")[0])
+        at = int(job.fold.rpartition(":")[2].partition("/")[0])
         if job.parent == task.run_id and (at == fold or setup.num_folds == 1):
             return job.run_id
     return None

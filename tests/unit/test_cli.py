@@ -145,6 +145,7 @@ def test_the_doctor_sees_what_is_missing_and_what_differs(tmp_path: Path) -> Non
 
 
 TOO_MANY = ("--workers", "512", "--set", "data.global_batch_images=512")
+TUNE = ("tune", "identity.tiny", "--lake", "{lake}", "--trials", "2")
 WRONG = [
     (("nosuch",), "No such command 'nosuch'"),
     (("lake",), "Missing"),
@@ -197,6 +198,16 @@ WRONG = [
         "unknown setting 'nose'",
     ),
     (("tune", "identity.tiny", "--lake", "{lake}", "--trials", "0"), "greater than or equal to 1"),
+    ((*TUNE, "--objective", "beauty"), "unknown objective 'beauty' of identity; valid: "),
+    ((*TUNE, "--search", "system.optimizer.learning_rate=2:1"), "is empty"),
+    (
+        (*TUNE, "--search", "system.optimizer.learning_rate=0:1:log"),
+        "a log range starts above zero",
+    ),
+    ((*TUNE, "--search", "seed=1,2", "--outer", "6/5"), "fold '6/5'"),
+    ((*TUNE, "--search", "seed=1,2", "--resume", "--name", "none"), "no study 'none'; studies"),
+    (("train", "--from-study", "nosuch"), "there is no study 'nosuch'"),
+    (("train", "identity.tiny", "--from-study", "x"), "names its system"),
     (("evaluate", "nosuch", "--lake", "{lake}"), "there is no run 'nosuch'"),
     (("compare",), "nothing has been recorded yet"),
     (("recognise", "nosuch", "{tmp}/x.png"), "there is no run 'nosuch'"),

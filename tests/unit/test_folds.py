@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from data_service.folds import make_folds, official_split, parse_fold, select_classes
+from data_service.folds import (
+    make_folds,
+    nested_fold,
+    official_split,
+    parse_fold,
+    select_classes,
+)
 from data_service.schema import Expression
 
 NAMES = [str(expression) for expression in Expression]
@@ -119,6 +125,20 @@ def test_only_the_chosen_classes():
     for fold in make_folds(lake_table, 3, classes=classes):
         parts = (fold.train_rows, fold.validation_rows, fold.test_rows)
         assert np.array_equal(np.sort(np.concatenate(parts)), rows)
+
+
+def test_inner_folds_never_see_the_outer_folds_test_subjects():
+    lake_table = table([f"p{row // 3}" for row in range(120)], ["fear", "anger", "neutral"] * 40)
+    outer = make_folds(lake_table, 4)[1]
+    inner = [nested_fold(lake_table, (2, 4), (index, 5)) for index in range(1, 6)]
+    known = sorted(np.concatenate([outer.train_rows, outer.validation_rows]))
+    assert sorted(np.concatenate([fold.validation_rows for fold in inner])) == known
+    for fold in inner:
+        assert list(fold.test_rows) == list(outer.test_rows)
+        assert sorted(np.concatenate([fold.train_rows, fold.validation_rows])) == known
+        parts = (fold.train_rows, fold.validation_rows, fold.test_rows)
+        named = [subjects_of(rows, lake_table) for rows in parts]
+        assert sum(map(len, named)) == len(set.union(*named)) == 40
 
 
 @pytest.mark.parametrize(

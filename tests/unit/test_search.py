@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from trainer.config import RunConfig, knob, weight
+from trainer import catalog
+from trainer.config import RunConfig, knob, to_dict, weight
+from trainer.evaluate import Predictions, write_predictions
+from tuning.ending import cost_of, importance
 from tuning.objectives import Objective, measured, objectives_of
 from tuning.plan import Plan
 from tuning.results import FoldRecord, SearchResult, TrialRecord
-from tuning.search import study_name
+from tuning.studies import best_of, study_name
 from tuning.study import Study
 from tuning.trial import Setup, work
 
@@ -70,10 +77,15 @@ def train(run: RunConfig, lake: Path, *, fold: str | None, on_validation: Any, *
         value = quality(run, index) * step / 10
         if on_validation(step * 100, {"macro_recall": value}):
             return SimpleNamespace(
-                run_id="run", status="pruned", validation={}, images_per_second=1.0
+                run_id="run",
+                directory=Path(),
+                status="pruned",
+                validation={},
+                images_per_second=1.0,
             )
     return SimpleNamespace(
         run_id="run",
+        directory=Path(),
         status="finished",
         validation={"macro_recall": quality(run, index)},
         images_per_second=1.0,
@@ -148,6 +160,7 @@ def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
         value = quality(run, int(fold.partition("/")[0]))
         return SimpleNamespace(
             run_id="run",
+            directory=Path(),
             status="finished",
             validation={"macro_recall": value},
             images_per_second=1.0,
@@ -221,6 +234,134 @@ def test_a_study_keeps_its_generations_when_resumed_with_other_slots(tmp_path: P
     assert essence(parts) == essence(whole)
 
 
+def finished(run: RunConfig, directory: Path = Path(), **metrics: float) -> Any:
+    return SimpleNamespace(
+        run_id="run",
+        directory=directory,
+        status="finished",
+        validation=metrics,
+        images_per_second=1.0,
+    )
+
+
+def test_what_no_objective_is_better_in_is_given_up(tmp_path: Path) -> None:
+    def two(run: RunConfig, lake: Path, **_: Any) -> Any:
+        weight = run.system.weights.pixel
+        return finished(run, macro_recall=-abs(weight - 4), reconstruction=abs(weight - 5))
+
+    plan = replace(PLAN, objectives=(RECALL, ERROR), num_folds=4)
+    records = work_on(tmp_path / "a.db", plan, trials=12, train=two)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned and all(len(record.finished_folds) == 2 for record in pruned)
+    front = [record for record in records if 4 <= record.params["system.weights.pixel"] <= 5]
+    assert all(record.state == "COMPLETE" for record in front)
+
+
+def test_a_losing_trial_stops_once_its_subjects_tell(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+
+    def by_subject(run: RunConfig, lake: Path, *, fold: str, **_: Any) -> Any:
+        skill = quality(run, 0)
+        right = generator.random(400) < 0.2 + 0.7 * skill
+        labels = np.arange(400) % 2
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        logits = np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
+        subjects = np.array([f"{fold} s{index // 2}" for index in range(400)])
+        kept = Predictions(rows=np.arange(400), labels=labels, logits=logits, subjects=subjects)
+        write_predictions(kept, folder / "validation.npz")
+        return finished(run, folder, macro_recall=float(right.mean()))
+
+    plan = replace(PLAN, num_folds=5)
+    records = work_on(tmp_path / "a.db", plan, trials=10, train=by_subject)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert any(len(record.finished_folds) == 1 for record in pruned)
+    best = max(records, key=lambda record: quality(_as_run(record), 0))
+    assert best.state == "COMPLETE"
+    fold = best.folds[1]
+    assert sum(fold.subjects.values()) == pytest.approx(fold.values["macro_recall"])
+
+
+def _as_run(record: TrialRecord) -> RunConfig:
+    weight = record.params["system.weights.pixel"]
+    return replace(RUN, system=Settings(weights=Weights(pixel=weight)))
+
+
+def test_a_trial_that_runs_out_of_memory_is_tried_again(tmp_path: Path) -> None:
+    failures = [2]
+
+    def starved(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        if not run.system.gate and failures[0]:
+            failures[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(run, lake, **rest)
+
+    records = work_on(tmp_path / "a.db", trials=8, train=starved)
+    failed = [record for record in records if record.state == "FAIL"]
+    assert len(failed) <= 1 and all("out of memory 2 times" in str(r.error) for r in failed)
+    failures[0] = 1
+    records = work_on(tmp_path / "b.db", trials=8, train=starved)
+    assert failures[0] == 0 and all(record.state != "FAIL" for record in records)
+
+
+def test_conditional_settings_are_drawn_where_their_condition_is_met(tmp_path: Path) -> None:
+    plan = replace(PLAN, conditions={"system.weights.pixel": ("system.gate", True)})
+    records = work_on(tmp_path / "a.db", plan, trials=14)
+    gates = [record.params["system.gate"] for record in records]
+    assert True in gates and False in gates
+    for record in records:
+        assert ("system.weights.pixel" in record.params) == record.params["system.gate"]
+    assert essence(work_on(tmp_path / "b.db", plan, trials=14)) == essence(records)
+
+
+def test_an_asynchronous_search_proposes_from_all_that_has_ended(tmp_path: Path) -> None:
+    plan = replace(PLAN, asynchronous=True, generation_size=4)
+    study = Study(tmp_path / "a.db", plan, trials=3)
+    tasks = [study.pull(slot) for slot in range(3)]
+    assert [task.number for task in tasks if isinstance(task, TrialRecord)] == [0, 1, 2]
+    assert isinstance(tasks[0], TrialRecord) and tasks[0].params == PLAN.own
+    study.close()
+    with pytest.raises(ValueError, match="another order: it has asynchronous, not none"):
+        Study(tmp_path / "a.db", PLAN, trials=3)
+
+
+def test_the_best_of_a_study_becomes_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_HOME", str(tmp_path))
+    (tmp_path / "studies").mkdir()
+    path = tmp_path / "studies" / "study.db"
+    plan = replace(
+        PLAN, distributions={"system.weights.identity": FloatDistribution(0, 10)}, own={}
+    )
+    with pytest.raises(ValueError, match="no study 'study'; studies: none yet"):
+        best_of("study")
+    study = Study(path, plan, trials=1)
+    study.keep("origin", to_dict(catalog.recipe("fersnet.tiny")))
+    study.keep("lake", "lakes/drawn")
+    with pytest.raises(ValueError, match="no complete trial"):
+        best_of("study")
+    task = study.pull(0)
+    assert isinstance(task, TrialRecord)
+    study.end_fold(0, 1, FoldRecord(values={"macro_recall": 0.5}))
+    study.finish(0, "COMPLETE")
+    study.close()
+    run, lake = best_of("study")
+    assert run == catalog.recipe("fersnet.tiny") and lake == Path("lakes/drawn")
+
+
+def test_importance_and_cost_of_what_was_tried(tmp_path: Path) -> None:
+    records = work_on(tmp_path / "a.db", trials=20)
+    shares = importance(PLAN.distributions, PLAN.objectives, records)["macro_recall"]
+    assert next(iter(shares)) == "system.weights.pixel" and sum(shares.values()) == pytest.approx(1)
+    assert importance(PLAN.distributions, PLAN.objectives, records[:3]) == {}
+    timed = [
+        TrialRecord(number=0, params={}, state="COMPLETE", folds={1: FoldRecord(seconds=10)}),
+        TrialRecord(number=1, params={}, state="PRUNED", folds={1: FoldRecord(seconds=4)}),
+    ]
+    cost = cost_of(timed)
+    assert (cost.trainings, cost.seconds, cost.saved_seconds) == (2, 14, 6)
+    assert cost.saved_share == pytest.approx(0.3)
+
+
 def test_a_failing_trial_is_told_so_and_the_search_goes_on(tmp_path: Path) -> None:
     def fails(run: RunConfig, lake: Path, **rest: Any) -> Any:
         if not run.system.gate:
@@ -262,7 +403,11 @@ def test_several_objectives_are_kept_whole(tmp_path: Path) -> None:
         weight = run.system.weights.pixel
         metrics = {"macro_recall": weight / 10, "reconstruction": weight / 5}
         return SimpleNamespace(
-            run_id="run", status="finished", validation=metrics, images_per_second=1.0
+            run_id="run",
+            directory=Path(),
+            status="finished",
+            validation=metrics,
+            images_per_second=1.0,
         )
 
     plan = replace(PLAN, objectives=(RECALL, ERROR))
@@ -304,10 +449,24 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
         Study(tmp_path / "a.db", PLAN, trials=2)
 
 
+def test_a_database_that_is_locked_or_gone_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.05)
+    path = tmp_path / "a.db"
+    path.write_bytes(blank_database())
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ValueError, match="cannot be used as a study: database is locked"):
+            Study(path, PLAN, trials=2)
+    with pytest.raises(ValueError, match="cannot be used as a study: unable to open"):
+        Study(tmp_path / "gone" / "a.db", PLAN, trials=2)
+
+
 def test_studies_are_numbered_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     assert study_name("exprgan.tiny", None, resume=False) == "exprgan.tiny-1"
-    with pytest.raises(ValueError, match=r"no study .* to resume; studies: none yet"):
+    with pytest.raises(ValueError, match=r"no study .*; studies: none yet"):
         study_name("exprgan.tiny", None, resume=True)
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "exprgan.tiny-1.db").touch()

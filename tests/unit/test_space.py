@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from trainer import catalog
 from trainer.config import RunConfig, knob, weight
 from trainer.schedules import Ramp, Schedule
-from tuning.space import search_space
+from tuning.space import ready_space, search_space, with_setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +88,57 @@ def test_an_own_value_outside_the_space_is_left_out(run: RunConfig) -> None:
     assert search_space(run, ["lambda_1=2:4", "lambda_2=0:1"]).own == {
         "system.weights.identity": 0.5
     }
-    ramped = RunConfig(
-        system_name="fake",
-        recipe="tiny",
-        system=Settings(weights=Weights(pixel=Ramp(start=0, end=1))),
-    )
-    assert search_space(ramped, ["lambda_1=0:2"]).own == {}
+
+
+def test_a_ramp_is_searched_by_its_peak_and_keeps_its_course(run: RunConfig) -> None:
+    ramp = Ramp(start=0.0, end=0.3, begin=0.2, finish=0.5)
+    ramped = replace(run, system=Settings(weights=Weights(pixel=ramp)))
+    space = search_space(ramped, ["lambda_1"])
+    assert space.own == {"system.weights.pixel": 0.3}
+    found = space.distributions["system.weights.pixel"]
+    assert isinstance(found, FloatDistribution) and found.log
+    assert (found.low, found.high) == pytest.approx((0.03, 3.0))
+    assert with_setting(ramped, space.own) == ramped
+    changed = with_setting(ramped, {"system.weights.pixel": 0.6}).system.weights.pixel
+    assert changed == Ramp(start=0.0, end=0.6, begin=0.2, finish=0.5)
+
+
+def test_every_recipes_own_setting_is_the_point_of_trial_0() -> None:
+    for name in catalog.names():
+        for recipe in catalog.load(name).recipes.values():
+            own = recipe()
+            if not has_ready_space(own):
+                continue
+            space = search_space(own)
+            assert with_setting(own, space.own) == own
+            assert space.own.keys() == space.distributions.keys(), (name, own.recipe)
+
+
+def has_ready_space(run: RunConfig) -> bool:
+    with suppress(ValueError):
+        return bool(ready_space(run))
+    return False
+
+
+def test_a_condition_names_another_setting_and_its_value(run: RunConfig) -> None:
+    texts = ["system.gates.open=on,off", "system.gates.bias if system.gates.open=on"]
+    space = search_space(run, texts)
+    assert space.conditions == {"system.gates.bias": ("system.gates.open", True)}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["system.gates.bias if system.gates.open=on"], "must be searched too"),
+        (["lambda_1=0:1", "system.gates.bias if lambda_1=1"], "over listed values"),
+        (["system.width=8,16", "system.gates.bias if system.width=9"], "searched over 8, 16"),
+        (["system.width=8,16", "system.gates.bias if system.wdth=8"], "unknown setting"),
+    ],
+)
+def test_a_wrong_condition_is_one_line(run: RunConfig, texts: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        search_space(run, texts)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def _about(comparison: Comparison, num_rows: int) -> str:
 
 def _block_name(block: Block) -> str:
     lake = f"lake {block.lake_hash[:12]}" if block.lake_hash else "unknown lake"
-    audit = f", audit {block.audit[:12]}" if block.audit else ""
+    audit = f", leaks: {block.audit}" if block.audit else ""
     return f"{block.tested or 'validation only'}, {lake}{audit}"
 
 

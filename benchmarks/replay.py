@@ -1,0 +1,223 @@
+"""How much of an exhaustive search does pruning spare, and does it lose the best? A replay.
+
+    python -m benchmarks.replay fill LAKE --hours 5     train what the table lacks; go on any time
+    python -m benchmarks.replay replay                  search in the table, 200 times
+
+`fill` trains every setting of a grid in every fold of `fersnet.small_single_task` on validation
+subjects and keeps, after each training, its learning curve and what it said of every subject. Later
+fills go on where the last one stopped.
+
+`replay` takes the settings in a random order and trains them one after another, which costs what
+the table says: fold by fold, giving a setting up where the rule says so.
+
+- paired: this project's rule (`tuning.pruning`): Wilcoxon over subjects against the best so far.
+- asha: rungs of 1, 2, 4 and all folds; a setting goes on if it is in the best half of its rung.
+- median: given up below the median of those before after as many folds.
+- random: as many settings, in all folds, as the paired search's trainings pay for.
+
+Of each: how far the setting that it ends with lies below the best of the table (mean of all folds),
+its trainings as a share of all, and how often the best was given up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.photos import environment
+from tuning.objectives import Objective
+from tuning.pruning import loses_on_folds
+from tuning.results import FoldRecord, TrialRecord
+
+RECIPE = "fersnet.small_single_task"
+FOLDS = 10
+GRID: Mapping[str, tuple[Any, ...]] = {
+    "system.optimizer.learning_rate": (1e-4, 3e-4, 1e-3, 3e-3),
+    "system.label_smoothing": (0.0, 0.1, 0.3),
+    "data.augment.erase": (0.0, 0.3),
+    "data.augment.contrast": (0.0, 0.3),
+}
+"""48 settings; the outer learning rates are far from good."""
+RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
+RUNGS = (1, 2, 4)
+
+Rule = Callable[[TrialRecord, Sequence[TrialRecord], int], bool]
+"""Whether a trial that has finished some of so many folds is given up, given those that ended."""
+
+
+def grid() -> list[dict[str, Any]]:
+    """Every setting of the grid."""
+    return [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+
+
+def read_table(path: Path) -> list[TrialRecord]:
+    """The settings of the table, each with the folds that it has."""
+    rows = json.loads(path.read_text())["settings"] if path.exists() else []
+    return [
+        TrialRecord(
+            number=number,
+            params=row["params"],
+            folds={int(k): FoldRecord.from_json(fold) for k, fold in row["folds"].items()},
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def write_table(path: Path, trials: Sequence[TrialRecord]) -> None:
+    """The table as JSON, in place only when whole."""
+    rows = [
+        {
+            "params": dict(trial.params),
+            "folds": {str(index): fold.as_json() for index, fold in trial.folds.items()},
+        }
+        for trial in trials
+    ]
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps({"recipe": RECIPE, "num_folds": FOLDS, "settings": rows}))
+    draft.replace(path)
+
+
+def fill(path: Path, lake: Path, hours: float) -> None:
+    """Train what the table lacks, fold by fold over all settings, until the time is over."""
+    from trainer import catalog
+    from trainer.launch import train
+    from tuning.space import with_setting
+    from tuning.trial import subjects_of, trial_run
+
+    ends = time.monotonic() + 3600 * hours
+    known = {repr(trial.params): trial for trial in read_table(path)}
+    trials = [
+        known.get(repr(params), TrialRecord(number=number, params=params))
+        for number, params in enumerate(grid())
+    ]
+    run = trial_run(catalog.recipe(RECIPE))
+    for fold, number in itertools.product(range(1, FOLDS + 1), range(len(trials))):
+        if fold in trials[number].folds:
+            continue
+        if time.monotonic() > ends:
+            return
+        began = time.monotonic()
+        setting = with_setting(run, trials[number].params)
+        done = train(
+            setting, lake, fold=f"{fold}/{FOLDS}", experiment="replay", validation_only=True
+        )
+        record = FoldRecord(
+            values={"macro_recall": done.validation["macro_recall"]},
+            seconds=time.monotonic() - began,
+            subjects=subjects_of(done.directory, "macro_recall"),
+        )
+        trials[number] = trials[number].with_fold(fold, record)
+        write_table(path, trials)
+        print(number, fold, record.values, f"{record.seconds:.0f} s", flush=True)
+
+
+def paired(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
+    """The project's own rule."""
+    return loses_on_folds(trial, ended, RECALL, num_folds)
+
+
+def asha(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
+    """Successive halving over folds, asynchronous: by those that reached the rung before."""
+    done = len(trial.folds)
+    if done not in RUNGS:
+        return False
+    reached = [_mean(past, done) for past in ended if len(past.folds) >= done]
+    better = sum(value > _mean(trial, done) for value in reached)
+    return better >= (len(reached) + 1) / 2
+
+
+def median(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
+    """Below the median of those that were trained to their end, after as many folds."""
+    done = len(trial.folds)
+    complete = [_mean(past, done) for past in ended if past.state == "COMPLETE"]
+    return len(complete) >= 4 and _mean(trial, done) < float(np.median(complete))
+
+
+def _mean(trial: TrialRecord, folds: int) -> float:
+    values = [trial.folds[index].values["macro_recall"] for index in sorted(trial.folds)[:folds]]
+    return float(np.mean(values))
+
+
+RULES: Mapping[str, Rule] = {"paired": paired, "asha": asha, "median": median}
+
+
+def searched(
+    table: Sequence[TrialRecord], order: Sequence[int], rule: Rule
+) -> tuple[int, list[TrialRecord]]:
+    """The number of the setting that a search in this order ends with, and its trials."""
+    num_folds = len(table[0].folds)
+    ended: list[TrialRecord] = []
+    for number in order:
+        trial = replace(table[number], folds={})
+        state = "COMPLETE"
+        for fold in sorted(table[number].folds):
+            trial = trial.with_fold(fold, table[number].folds[fold])
+            if len(trial.folds) < num_folds and rule(trial, ended, num_folds):
+                state = "PRUNED"
+                break
+        ended.append(replace(trial, state=state))  # pyright: ignore[reportArgumentType]
+    complete = [trial for trial in ended if trial.state == "COMPLETE"]
+    return max(complete, key=lambda trial: trial.values["macro_recall"]).number, ended
+
+
+def replayed(table: Sequence[TrialRecord], replays: int) -> dict[str, dict[str, float]]:
+    """Each rule over the same random orders: gap to the best, share of the trainings, best lost."""
+    truth = np.array([trial.values["macro_recall"] for trial in table])
+    best, num_folds = int(truth.argmax()), len(table[0].folds)
+    found: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in (*RULES, "random")}
+    for seed in range(replays):
+        order = np.random.default_rng(seed).permutation(len(table)).tolist()
+        for name, rule in RULES.items():
+            chosen, ended = searched(table, order, rule)
+            share = sum(len(trial.folds) for trial in ended) / (len(table) * num_folds)
+            lost = any(trial.number == best and trial.state == "PRUNED" for trial in ended)
+            found[name].append((truth[best] - truth[chosen], share, lost))
+        affordable = order[: max(1, int(found["paired"][-1][1] * len(table)))]
+        gap = truth[best] - truth[affordable].max()
+        found["random"].append((gap, len(affordable) / len(table), best not in affordable))
+    return {
+        name: {
+            "median_gap": round(float(np.median([row[0] for row in rows])), 4),
+            "within_half_a_point": float(np.mean([row[0] <= 0.005 for row in rows])),
+            "median_share": round(float(np.median([row[1] for row in rows])), 4),
+            "best_lost": float(np.mean([row[2] for row in rows])),
+        }
+        for name, rows in found.items()
+    }
+
+
+def main() -> None:
+    """Fill the table, or search in it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["fill", "replay"])
+    parser.add_argument("lake", type=Path, nargs="?")
+    parser.add_argument("--hours", type=float, default=5.0)
+    parser.add_argument("--replays", type=int, default=200)
+    parser.add_argument("--table", type=Path, default=Path("benchmarks/results/replay_table.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/replay.json"))
+    arguments = parser.parse_args()
+    if arguments.what == "fill":
+        if arguments.lake is None:
+            parser.error("fill needs a LAKE")
+        fill(arguments.table, arguments.lake, arguments.hours)
+        return
+    table = [trial for trial in read_table(arguments.table) if len(trial.folds) == FOLDS]
+    if not table:
+        parser.error(f"{arguments.table} has no setting with all {FOLDS} folds; fill it first")
+    results: dict[str, Any] = {"settings": len(table), "folds": FOLDS, "replays": arguments.replays}
+    results |= replayed(table, arguments.replays)
+    results["environment"] = environment()
+    arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

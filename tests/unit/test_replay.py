@@ -1,0 +1,50 @@
+"""The replay of searches, on a table that was made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.replay import paired, read_table, replayed, searched, write_table
+from tuning.results import FoldRecord, TrialRecord
+
+SUBJECTS = 60
+
+
+def table(num_settings: int = 12, folds: int = 5) -> list[TrialRecord]:
+    """Settings whose recall falls by two points each, over subjects that all share."""
+    generator = np.random.default_rng(0)
+    effect = generator.normal(0, 0.1, (folds, SUBJECTS))
+    made = []
+    for number in range(num_settings):
+        records = {}
+        for fold in range(folds):
+            noise = generator.normal(0, 0.05, SUBJECTS)
+            shares = (0.8 - 0.02 * number + effect[fold] + noise) / SUBJECTS
+            subjects = {f"{fold} s{index}": float(share) for index, share in enumerate(shares)}
+            value = {"macro_recall": float(shares.sum())}
+            records[fold + 1] = FoldRecord(values=value, subjects=subjects, seconds=1.0)
+        made.append(TrialRecord(number=number, params={"seed": number}, folds=records))
+    return made
+
+
+def test_pruning_spares_trainings_and_keeps_the_best() -> None:
+    found = replayed(table(), 20)
+    assert found["paired"]["median_gap"] == 0 and found["paired"]["best_lost"] == 0
+    assert found["paired"]["median_share"] < 0.6
+    assert found["random"]["median_share"] <= found["paired"]["median_share"]
+
+
+def test_a_search_trains_the_first_to_its_end_and_prunes_what_is_worse() -> None:
+    chosen, trials = searched(table(), list(range(12)), paired)
+    assert chosen == 0 and trials[0].state == "COMPLETE"
+    assert trials[-1].state == "PRUNED" and len(trials[-1].folds) == 1
+
+
+def test_a_table_survives_the_disk(tmp_path: Path) -> None:
+    write_table(tmp_path / "table.json", table())
+    assert [trial.folds for trial in read_table(tmp_path / "table.json")] == [
+        trial.folds for trial in table()
+    ]
+    assert read_table(tmp_path / "none.json") == []

@@ -1,0 +1,80 @@
+"""What MLflow is told of a study while it goes on, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cluster.home import runs_dir, tracking_uri
+from trainer.tracking import Tracker, create_run, run_tags
+from tuning.plan import Plan
+from tuning.results import FINAL, SearchResult, TrialRecord
+from tuning.trial import Setup
+
+OnTrial = Callable[[TrialRecord], None]
+
+
+def create_study_run(plan: Plan, setup: Setup) -> str:
+    """The study's run in MLflow; its trials' runs stand below it."""
+    note = f"Study `{plan.name}`: values are of validation subjects, which the search has seen."
+    return create_run(
+        tracking_uri(),
+        setup.experiment,
+        plan.name,
+        tags={
+            **run_tags(setup.run, kind="study", lake_hash=setup.lake_hash, note=note),
+            "mien.study": plan.name,
+            "mien.leaks": setup.leaks,
+        },
+        params=plan.identity(),
+    )
+
+
+class Progress:
+    """The study's own MLflow run: each trial's value, and the best so far, by trials that ended."""
+
+    def __init__(
+        self, plan: Plan, setup: Setup, known: Sequence[TrialRecord], on_trial: OnTrial
+    ) -> None:
+        journal = runs_dir() / str(setup.study_run) / "journal.jsonl"
+        self._tracker = Tracker(tracking_uri(), str(setup.study_run), journal, system_metrics=False)
+        self._objectives = plan.objectives
+        self._on_trial = on_trial
+        self._ended = [record for record in known if record.state in FINAL]
+
+    def hear(self, trial: TrialRecord) -> None:
+        """A trial has an end."""
+        self._ended.append(trial)
+        complete = [record for record in self._ended if record.state == "COMPLETE"]
+        step = len(self._ended)
+        values = {"trials_ended": float(step)}
+        for item in self._objectives if complete else ():
+            of_all = [record.values[item.name] for record in complete]
+            values[f"best/{item.name}"] = max(of_all) if item.maximizes else min(of_all)
+            if trial.state == "COMPLETE":
+                values[f"trial/{item.name}"] = trial.values[item.name]
+        self._tracker.metrics(values, step)
+        self._tracker.commit(step)
+        self._on_trial(trial)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._tracker.close("FINISHED" if kind is None else "FAILED")
+
+
+def tell_ending(result: SearchResult) -> None:
+    """Importance, cost and the outer test, as figures of the study's run."""
+    if result.run_id is None:
+        return
+    figures = {f"cost/{name}": value for name, value in result.cost.items()}
+    for objective, shares in result.importance.items():
+        figures |= {f"importance/{objective}/{path}": share for path, share in shares.items()}
+    for name, card in result.outer.items():
+        for figure in ("macro_recall", "accuracy"):
+            if figure in card:
+                figures[f"outer/{name}_{figure}"] = card[figure]["value"]
+    journal = runs_dir() / result.run_id / "ending.jsonl"
+    tracker = Tracker(tracking_uri(), result.run_id, journal, system_metrics=False)
+    tracker.metrics(figures, len(result.trials))
+    tracker.close("FINISHED")

@@ -1,0 +1,147 @@
+"""What to give up: pure functions of a trial and of those that ended in earlier generations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.stats import wilcoxon
+
+from tuning.objectives import Objective
+from tuning.results import TrialRecord
+
+STARTUP_TRIALS = 4
+"""Complete trials with a learning curve before one is stopped for lying below their median."""
+
+FALSE_ALARMS = 0.02
+"""How often a trial as good as the best one may be given up over all looks at its subjects."""
+
+FOLD_P_VALUE = 0.1
+"""How sure the paired test must be where only folds can be paired, for want of subjects."""
+
+DOMINATED_FOLDS = 2
+"""Folds in which one earlier trial must be better in every objective."""
+
+
+def lags_behind(
+    trial: TrialRecord, fold: int, earlier: Sequence[TrialRecord], objective: Objective
+) -> bool:
+    """Whether the fold's learning curve lies below the median of earlier ones at its last point."""
+    curves = [
+        create_trial(
+            state=TrialState.COMPLETE, value=0.0, intermediate_values=dict(past.folds[fold].curve)
+        )
+        for past in earlier
+        if past.state == "COMPLETE" and fold in past.folds and past.folds[fold].curve
+    ]
+    running = dict(trial.folds[fold].curve)
+    pruner = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
+    return _judge(pruner, curves, running, objective)
+
+
+def loses_on_folds(
+    trial: TrialRecord, earlier: Sequence[TrialRecord], objective: Objective, num_folds: int
+) -> bool:
+    """Whether the finished folds say that the trial is worse than the best one, in pairs.
+
+    Pairs are the validation subjects of the finished folds where both trials kept their results,
+    else the folds themselves.
+    """
+    complete = [past for past in earlier if past.state == "COMPLETE"]
+    if not complete:
+        return False
+    sign = 1 if objective.maximizes else -1
+    best = max(complete, key=lambda past: (sign * past.values[objective.name], -past.number))
+    pairs = _by_subject(trial, best)
+    if pairs is not None:
+        return worse_by_subjects(*pairs, num_folds=num_folds)
+    return _loses_by_fold(trial, complete, objective)
+
+
+def _by_subject(trial: TrialRecord, best: TrialRecord) -> tuple[np.ndarray, np.ndarray] | None:
+    """The two trials' results of the same subjects, over the folds that the first has finished."""
+    left, right = [], []
+    for index, fold in trial.finished_folds.items():
+        past = best.finished_folds.get(index)
+        if past is None or not fold.subjects or fold.subjects.keys() != past.subjects.keys():
+            return None
+        left += fold.subjects.values()
+        right += [past.subjects[name] for name in fold.subjects]
+    return np.array(left), np.array(right)
+
+
+def worse_by_subjects(trial_S: np.ndarray, best_S: np.ndarray, *, num_folds: int) -> bool:
+    """Wilcoxon's signed-rank test over subjects, one-sided, at an equal part of `FALSE_ALARMS`.
+
+    It is asked after every fold but the last; that many looks together keep the level (Bonferroni).
+    What is not below the best on average is never given up.
+    """
+    difference_S = trial_S - best_S
+    if difference_S.sum() >= 0:
+        return False
+    found: Any = wilcoxon(difference_S, alternative="less")
+    return bool(found.pvalue < FALSE_ALARMS / max(num_folds - 1, 1))
+
+
+def _loses_by_fold(
+    trial: TrialRecord, complete: Sequence[TrialRecord], objective: Objective
+) -> bool:
+    folds = [
+        create_trial(
+            state=TrialState.COMPLETE,
+            value=past.values[objective.name],
+            intermediate_values=by_fold(past, objective),
+        )
+        for past in complete
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        pruner = WilcoxonPruner(p_threshold=FOLD_P_VALUE, n_startup_steps=2)
+    return _judge(pruner, folds, by_fold(trial, objective), objective)
+
+
+def is_dominated(
+    trial: TrialRecord, earlier: Sequence[TrialRecord], objectives: Sequence[Objective]
+) -> bool:
+    """Whether one earlier trial was better in every objective, in each of two folds or more."""
+    folds = trial.finished_folds
+    if len(folds) < DOMINATED_FOLDS:
+        return False
+    return any(
+        past.state == "COMPLETE"
+        and all(
+            index in past.finished_folds
+            and _better(past.finished_folds[index].values, fold.values, objectives)
+            for index, fold in folds.items()
+        )
+        for past in earlier
+    )
+
+
+def _better(
+    past: Mapping[str, float], values: Mapping[str, float], objectives: Sequence[Objective]
+) -> bool:
+    return all(
+        past[item.name] > values[item.name]
+        if item.maximizes
+        else past[item.name] < values[item.name]
+        for item in objectives
+    )
+
+
+def by_fold(trial: TrialRecord, objective: Objective) -> dict[int, float]:
+    """The objective's value in each finished fold."""
+    return {index: fold.values[objective.name] for index, fold in trial.finished_folds.items()}
+
+
+def _judge(
+    pruner: BasePruner, past: Sequence[FrozenTrial], running: dict[int, float], objective: Objective
+) -> bool:
+    study = optuna.create_study(direction=objective.direction)
+    study.add_trials(past)
+    return pruner.prune(study, create_trial(state=TrialState.RUNNING, intermediate_values=running))
