@@ -543,19 +543,22 @@ def sweep(
     show(done.as_json(), [said], as_json)
 
 
-@app.command(epilog="Example: mien recognise 3f2a me.jpg holidays/")
+@app.command(epilog="Example: mien recognise 3f2a me.jpg holidays/ party.mp4 --every 25")
 def recognise(
     run: Run,
     sources: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...")],
+    *,
+    every: Annotated[int, typer.Option(help="Of a video, only each so many-th frame.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Name the expression in photographs, one by one or by the folder."""
+    """Name the expression in photographs and videos, one by one or by the folder."""
     with working("recognise"), terminal.progress("recognising"):
         from trainer.recognise import recognise as name_faces
 
-        found, refused = name_faces(run, sources)
-    rows = [(one.image, one.expression, one.confidence, one.alignment) for one in found]
-    shown: list[Any] = [table(("image", "expression", "confidence", "placed by"), rows)]
+        found, refused = name_faces(run, sources, every=every)
+    rows = [(one.image, one.frame, one.expression, one.confidence, one.alignment) for one in found]
+    columns = ("image", "frame", "expression", "confidence", "placed by")
+    shown: list[Any] = [table(columns, rows)]
     if refused:
         shown.append(table(("refused", "why"), [(one.image, one.reason) for one in refused]))
     values = {

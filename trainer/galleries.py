@@ -5,8 +5,6 @@ Shapes: R rows, M columns, B faces, C channels, H height, W width, K classes, L 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -116,34 +114,37 @@ def _transferred(examinee: Examinee, targets: FaceBatch, shown: FaceBatch) -> Te
 def attention(examinee: Examinee) -> np.ndarray | None:
     """Where the system's gates open and its attention lies, over a few faces; None without maps.
 
-    Dark is 0, bright is 1 (or the map's largest value, where that is above 1); maps of several
-    channels are shown by their mean.
+    Dark to bright is from the least to the largest value that stands above each map, over all
+    faces shown; maps of several channels are shown by their mean.
     """
     (batch,) = examinee.batches(sample_rows(examinee.lake, examinee.rows_N, _FACES))
     maps = examinee.system.predict(batch).maps
     if not maps:
         return None
     faces_BHW3 = as_pixels(batch.faces_BCHW)
-    columns = [faces_BHW3] + [
-        heat(faces_BHW3, _flat_map(values, faces_BHW3.shape[1])) for values in maps.values()
-    ]
-    return face_grid(np.stack(columns, axis=1), columns=["face", *_short(maps)])
+    columns, titles = [faces_BHW3], ["face"]
+    for name, values in maps.items():
+        map_BSS = _flat_map(values, faces_BHW3.shape[1])
+        low, high = float(map_BSS.min()), float(map_BSS.max())
+        columns.append(heat(faces_BHW3, (map_BSS - low) / max(high - low, 1e-6)))
+        titles.append(f"{_in_lines(name)}\n{low:.2f} to {high:.2f}")
+    return face_grid(np.stack(columns, axis=1), columns=titles)
 
 
 def _flat_map(values: Tensor, side: int) -> np.ndarray:
-    """Maps [B], [B, C], [B, H, W] or [B, C, H, W] as [B, S, S] in [0, 1]."""
+    """Maps [B], [B, C], [B, H, W] or [B, C, H, W] as [B, S, S], the mean over channels."""
     values = values.detach().float()
     if values.dim() == 3:
         values = values.unsqueeze(1)
     values_BCHW = values.reshape(*values.shape, *[1] * (4 - values.dim()))
     mean_B1HW = values_BCHW.mean(1, keepdim=True)
     sized_BSS = functional.interpolate(mean_B1HW, size=(side, side), mode="nearest")[:, 0]
-    return (sized_BSS / sized_BSS.max().clamp(min=1)).clamp(0, 1).cpu().numpy()
+    return sized_BSS.cpu().numpy()
 
 
-def _short(maps: Mapping[str, Tensor]) -> list[str]:
-    """Names that fit over a face: the last parts, each on its own line."""
-    return [name.replace("/", "\n").replace(".", "\n") for name in maps]
+def _in_lines(name: str) -> str:
+    """Each part of a dotted name on its own line, to fit over a face."""
+    return name.replace("/", "\n").replace(".", "\n").replace("to_", "to ")
 
 
 def errors(examinee: Examinee, predictions: Predictions) -> np.ndarray | None:

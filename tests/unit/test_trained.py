@@ -127,10 +127,34 @@ def test_recognise_takes_folders_in_order_and_tells_what_is_no_picture(
     assert refused["image"].endswith("broken.jpg") and "not an image" in refused["reason"]
 
 
+def test_recognise_takes_each_so_many_th_frame_of_a_video(
+    call, run: Path, photograph: Path, tmp_path: Path
+) -> None:
+    import av
+
+    picture = np.array(Image.open(photograph))
+    clip = tmp_path / "clip.mp4"
+    with av.open(clip, "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for _ in range(7):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    code, values, _ = call("recognise", RUN_ID, clip, photograph, "--every", 3)
+    assert code == terminal.DONE
+    assert [one["frame"] for one in values["images"]] == [0, 3, 6, None]
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("not a video")
+    code, _, err = call("recognise", RUN_ID, broken)
+    assert code == terminal.WRONG_INPUT and "broken.mp4: not a video" in err
+    assert "every 0th frame" in call("recognise", RUN_ID, clip, "--every", 0)[2]
+
+
 def test_a_folder_without_a_picture_is_refused(call, run: Path, tmp_path: Path) -> None:
     code, _, err = call("recognise", RUN_ID, tmp_path)
     assert code == terminal.WRONG_INPUT
-    assert "has no picture; valid: .jpg" in err
+    assert "has no picture and no video; valid: .avi" in err
 
 
 def test_edit_pastes_the_face_back_and_leaves_the_rest_alone(
