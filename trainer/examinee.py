@@ -46,13 +46,12 @@ class Examinee:
         return subjects_of(self.lake, rows_N)
 
     def labels(self, rows_N: np.ndarray) -> np.ndarray:
-        """The class index of each row."""
+        """The class index of each row; -1 for a run without classes."""
         return labels_of(self.lake, rows_N, self.info)
 
     def batches(self, rows_N: np.ndarray) -> Iterator[FaceBatch]:
-        """The rows as they are tested, on the device; expressions are 0 where no class is known."""
-        known = "recognise" in self.spec.capabilities or "synthesise" in self.spec.capabilities
-        labels_N = self.labels(rows_N) if known else np.zeros(len(rows_N), np.int64)
+        """The rows as they are tested, on the device."""
+        labels_N = self.labels(rows_N)
         for start in range(0, len(rows_N), BATCH_IMAGES):
             part = slice(start, start + BATCH_IMAGES)
             batch = evaluation_batch(self.lake, rows_N[part], labels_N[part], self.run, self.info)

@@ -96,9 +96,12 @@ def _predicted(examinee: Examinee, began: float) -> tuple[Predictions, dict[str,
 
 
 def _rows(loaded: LoadedSystem, fold: Fold | None, lake: Lake) -> np.ndarray:
-    """Rows that may be tested: no subject it trained on, no class it does not know."""
+    """Rows that may be tested: no subject it trained on, no class it does not know; every face of
+    another lake for a run without classes."""
     if fold is not None:
         return np.asarray(fold.test_rows)
+    if not loaded.info.classes:
+        return np.arange(len(lake))
     classes = [str(name) for name in loaded.info.classes]
     expressions = lake.table["expression"].to_pylist()
     rows_N = np.flatnonzero([name in classes for name in expressions])

@@ -3,7 +3,7 @@
 Recognition: accuracy, macro_recall. Synthesis: reconstruction (mean absolute error of a face given
 its own expression, in [0, 1]; lower is better), and edit_accuracy: the share of edited faces that
 an independent judge, trained on the training subjects, reads as the target. Identity:
-verification_auc.
+verification_auc. Attributes: attribute_accuracy, the mean over attributes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from data_service.lake import Lake
+from trainer.attribute_scores import attribute_card
 from trainer.evaluate import evaluating, evaluation_batch, labels_of, predict_rows, scorecard
+from trainer.examinee import Examinee
 from trainer.feed import TrainingData
 from trainer.judge import expression_judge
 from trainer.loop import Training
@@ -22,7 +24,10 @@ from trainer.nets.identity_source import verification_auc
 from trainer.system import FaceBatch, SystemSpec
 from trainer.world import World
 
-METRICS = ("accuracy", "macro_recall", "reconstruction", "edit_accuracy", "verification_auc")
+METRICS = (
+    *("accuracy", "macro_recall", "reconstruction", "edit_accuracy"),
+    *("verification_auc", "attribute_accuracy"),
+)
 _EDITED_FACES = 64
 
 
@@ -41,7 +46,25 @@ def validation_metrics(
         found |= _synthesis(training, data, lake, world)
     if world.leads and "identify" in spec.capabilities:
         found |= _identification(training, data, lake, world)
+    if world.leads and "attributes" in spec.capabilities and len(rows_N):
+        card = attribute_card(_examinee(training, spec, data, lake))
+        found["attribute_accuracy"] = card["accuracy"]["value"]
     return world.broadcast_object(found)
+
+
+def _examinee(training: Training, spec: SystemSpec, data: TrainingData, lake: Lake) -> Examinee:
+    """The system as it stands, with the validation subjects."""
+    return Examinee(
+        system=training.system,
+        spec=spec,
+        run=training.run,
+        info=data.info,
+        lake=lake,
+        rows_N=np.asarray(data.fold.validation_rows),
+        home_lake=lake,
+        train_rows_N=np.asarray(data.fold.train_rows),
+        device=training.world.device,
+    )
 
 
 def _spread(rows_N: np.ndarray, count: int) -> np.ndarray:
