@@ -33,6 +33,7 @@ _TABLE = {
     "edit_accuracy": ("maximize", "synthesise"),
     "reconstruction": ("minimize", "synthesise"),
     "verification_auc": ("maximize", "identify"),
+    "attribute_accuracy": ("maximize", "attributes"),
     "images_per_second": ("maximize", None),
 }
 
