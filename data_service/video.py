@@ -15,11 +15,13 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
-from data_service.decode import MAX_PIXELS, UnreadableImageError
+from data_service.decode import UnreadableImageError
 
 SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"})
 CONTAINERS = "avi,matroska,webm,mov,mp4,mpeg,mpegts"
 """What FFmpeg may take a file for; none of these opens another file or an address."""
+MAX_PIXELS = 1920 * 1200
+"""Of a frame. A decoder keeps up to sixteen of them, so that they must be smaller than pictures."""
 WHOLE_SHARE = 0.95
 """A file that holds less than this of the frames that its header tells has been cut."""
 
@@ -64,7 +66,7 @@ def read_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray | Unre
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The video stream of a file, on one thread, within the limits of any picture."""
+    """The video stream of a file, on one thread, its frames of bounded size."""
     try:
         with path.open("rb") as file:
             # by its content alone, through this file alone
