@@ -20,7 +20,7 @@ from data_service.decode import UnreadableImageError
 SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"})
 CONTAINERS = "avi,matroska,webm,mov,mp4,mpeg,mpegts"
 """What FFmpeg may take a file for; none of these opens another file or an address."""
-MAX_PIXELS = 1920 * 1200
+MAX_PIXELS = 2560 * 1600
 """Of a frame. A decoder keeps up to sixteen of them, so that they must be smaller than pictures."""
 WHOLE_SHARE = 0.95
 """A file that holds less than this of the frames that its header tells has been cut."""
