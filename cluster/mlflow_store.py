@@ -60,10 +60,12 @@ def password_path() -> Path:
 
 def _show_password(uri: str) -> None:
     """To the server of this home, and to no other, unless the environment names another."""
-    ours = {path: path.read_text().strip() for path in (tracking_file(),) if path.is_file()}
+    ours = set()
     with suppress(FileNotFoundError):
-        ours |= {home(): json.loads((home() / "mlflow-server.json").read_text())["address"]}
-    if uri in ours.values() and password_path().is_file():
+        ours.add(tracking_file().read_text().strip())
+    with suppress(FileNotFoundError):
+        ours.add(json.loads((home() / "mlflow-server.json").read_text())["address"])
+    if uri in ours and password_path().is_file():
         os.environ.setdefault("MLFLOW_TRACKING_USERNAME", USER)
         os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", read_password(password_path()))
 

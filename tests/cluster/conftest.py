@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,14 @@ class Cluster:
         )
         return _answer(done, arguments)
 
-    def on(self, host: Host, *arguments: str, timeout: float = 300, **more: str) -> dict[str, Any]:
-        """`mien --address auto ARGUMENTS --json` on one of the hosts."""
-        values = " ".join(f"{k}={v}" for k, v in {**self.environment, **more}.items())
+    def on(
+        self, host: Host, *arguments: str, timeout: float = 300, code: int = 0
+    ) -> dict[str, Any]:
+        """`mien --address auto ARGUMENTS --json` on one of the hosts; it must exit with `code`."""
+        values = " ".join(f"{name}={value}" for name, value in self.environment.items())
         command = " ".join(("mien --address auto", *arguments, "--json"))
         full = f"cd {REPOSITORY} && {values} {sys.executable} -m {command}"
-        return _answer(host.run(full, timeout=timeout, check=False), arguments)
+        return _answer(host.run(full, timeout=timeout, check=False), arguments, code)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -58,8 +61,10 @@ class Cluster:
         }
 
 
-def _answer(done: subprocess.CompletedProcess[str], arguments: tuple[str, ...]) -> dict[str, Any]:
-    assert done.returncode == 0, f"mien {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+def _answer(
+    done: subprocess.CompletedProcess[str], arguments: tuple[str, ...], code: int = 0
+) -> dict[str, Any]:
+    assert done.returncode == code, f"mien {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -85,13 +90,16 @@ def cluster_file(hosts: Hosts, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """Three hosts with Ray on each, by `mien cluster up`."""
     if reason := missing():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("hosts")
-    with make_hosts(folder) as hosts:
-        made = Cluster(hosts=hosts, file=cluster_file(hosts, folder), home=folder / "home")
-        answer = made.here("cluster", "up", str(made.file))
-        assert [one["alive"] for one in answer["hosts"]] == [True] * 3
-        yield made
+    # PostgreSQL's own account must be able to enter the home, and pytest's folders forbid it.
+    with tempfile.TemporaryDirectory(prefix="mien-hosts-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with make_hosts(folder) as hosts:
+            made = Cluster(hosts=hosts, file=cluster_file(hosts, folder), home=folder / "home")
+            answer = made.here("cluster", "up", str(made.file))
+            assert [one["alive"] for one in answer["hosts"]] == [True] * 3
+            yield made

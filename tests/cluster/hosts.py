@@ -20,7 +20,7 @@ from pathlib import Path
 
 MEMORY_BYTES = 4_000_000_000
 CPU_SHARE = 1.0
-TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "unshare")
+TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "unshare", "nsenter")
 
 _BOOT = """
 set -e
@@ -124,6 +124,18 @@ class Host:
                 self.process.kill()
             self.process.wait()
             self.process = None
+
+    @contextmanager
+    def covered(self, folder: Path) -> Iterator[None]:
+        """During the block this host alone has an empty disk of its own in place of the folder."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        inside = ("nsenter", "--mount", "--target", children.split()[0])
+        _run(*inside, "mount", "-t", "tmpfs", "tmpfs", str(folder))
+        try:
+            yield
+        finally:
+            _run(*inside, "umount", "--lazy", str(folder))
 
     def set_link(self, up: bool) -> None:
         """Plug or pull the network cable."""
