@@ -74,7 +74,7 @@ def test_terms_are_those_of_the_slides_at_undecided_critics() -> None:
     log_2 = float(torch.log(torch.tensor(2.0)))
     times = {"critic": 2, "critic_photo": 4, "critic_variation": 4, "adversarial": 1, "photo": 2}
     for name, number in (times | {"variation": 2}).items():
-        value = float(found[name].sum / found[name].count)
+        value = float(found[name].sum.detach() / found[name].count)
         assert value == pytest.approx(number * log_2, rel=1e-5), name
     assert int(found["variation"].count) == int(found["pixel"].count) == 3
     assert int(found["photo"].count) == 4

@@ -48,8 +48,8 @@ class MultilevelCriticConfig:
     """All settings of the system.
 
     `levels` are the sides of the images that critics watch over, each the image's side halved some
-    times; empty leaves the final discriminator alone, and the weights of D_P and D_V must be 0. With `pose` the head's target yaw is a second
-    condition, and the lake must know `yaw`.
+    times; empty leaves the final discriminator alone, and the weights of D_P and D_V must be 0.
+    With `pose` the head's target yaw is a second condition, and the lake must know `yaw`.
     """
 
     levels: tuple[int, ...] = knob((32, 64), doc="sides of the critics' images, in pixels")

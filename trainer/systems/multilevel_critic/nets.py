@@ -6,6 +6,7 @@ Shapes: B faces, C channels, H height, W width, K conditions (classes, and yaw w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Generator(nn.Module):
         self.stem = ConvNorm(image_channels, widths[0], norm, slope=0.2)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         self.places, self.heads = nn.ModuleList(), nn.ModuleDict()
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
             self.downs.append(
                 nn.Sequential(convolution, normalisation(norm, after), nn.LeakyReLU(0.2))
