@@ -30,6 +30,7 @@ OWN_FIGURES = (
     *("accuracy", "macro_", "recall_", "calibration_error"),
     *("images_per_second", "first_step_seconds"),
 )
+BOUNDS = ("_low", "_high")
 FIGURES = {"test/": "", "final/": "validation "}
 
 
@@ -153,11 +154,17 @@ def _groups(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
             continue
         settings = repr(sorted(_settings(run).items())).encode()
         digest = hashlib.blake2b(settings, digest_size=8).hexdigest()
-        num_folds = tag(run, "mien.fold").partition("/")[2]
+        division = division_of(tag(run, "mien.fold"))
         groups[
-            _system(run), _trial(run, known), tag(run, "mien.lake_hash"), num_folds, digest
+            _system(run), _trial(run, known), tag(run, "mien.lake_hash"), division, digest
         ].append(run)
     return groups
+
+
+def division_of(fold: str) -> str:
+    """What the folds of one cross-validation have in common: of `1/10:2/5` that is `1/10:5`."""
+    outer, _, inner = fold.rpartition(":")
+    return f"{outer}:{inner.partition('/')[2]}"
 
 
 def _settings(run: Run) -> dict[str, str]:
@@ -219,7 +226,8 @@ def _other_figures(group: Sequence[Run]) -> dict[str, float]:
         for name in sorted(names):
             value = mean_metric(group, name)
             own = name.removeprefix(prefix)
-            if value is not None and not own.startswith(OWN_FIGURES):
+            is_other = not own.startswith(OWN_FIGURES) and not own.endswith(BOUNDS)
+            if value is not None and is_other:
                 figures[shown + own] = value
     return figures
 

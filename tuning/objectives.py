@@ -38,10 +38,13 @@ _TABLE = {
 }
 
 
+SMALL_IS_GOOD = ("reconstruction", "error", "distance", "kid", "fid", "loss")
+"""Words in the names of figures that are to be small."""
+
+
 def is_less_better(figure: str) -> bool:
     """Whether a figure's name (as MLflow has it) names something that is to be small."""
-    name = figure.rpartition("/")[2].rpartition(" ")[2]
-    return name in _TABLE and _TABLE[name][0] == "minimize"
+    return any(word in figure for word in SMALL_IS_GOOD)
 
 
 def objectives_of(spec: SystemSpec, names: Sequence[str] = ()) -> tuple[Objective, ...]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+PAGE_NAMES = {"macro_recall": "validation", "images_per_second": "speed"}
+"""What the page calls a figure that is a column of its own."""
+
 DETAILED_ROWS = 24
 """Of how many rows of a block, the best, curves, confusion matrices and edits are shown."""
 
@@ -53,7 +56,7 @@ def _objectives(studies: Sequence[Run]) -> list[str]:
     """The first objectives that a study of the experiment had, as the page names them."""
     named = [study.data.params.get("objectives", "") for study in studies]
     names = next(filter(None, named), "")
-    return [f"validation {name}" for name in names.split(", ")] if names else []
+    return [PAGE_NAMES.get(name, f"validation {name}") for name in names.split(", ") if name]
 
 
 def _saved(study: Run) -> str:

@@ -200,8 +200,7 @@ def _unfinished(task: TrialRecord, fold: int, setup: Setup) -> str | None:
         return None
     for path in sorted(runs_dir().glob("*/run.json")):
         job = jobs.load(path.parent)
-        at = int(job.fold.rpartition(":")[2].partition("/")[0])
-        if job.parent == task.run_id and (at == fold or setup.num_folds == 1):
+        if job.parent == task.run_id and (setup.num_folds == 1 or job.fold == setup.fold(fold)):
             return job.run_id
     return None
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, experiment_id
 from trainer.evaluate import Predictions, write_predictions
-from tuning.compare import compare
+from tuning.compare import compare, division_of
 from tuning.details import curve_of
 from tuning.page import embedded
 from tuning.publish import publish
@@ -244,6 +244,13 @@ def test_curves_of_folds_are_one_with_a_band():
     assert curve.mean == pytest.approx((0.1, 0.45, 0.8))
     assert curve.low == (0.0, 0.4, 0.6) and curve.high == (0.2, 0.5, 1.0)
     assert curve_of([{}]) is None
+
+
+def test_inner_folds_of_one_search_are_one_row():
+    assert division_of("1/10:2/5") == division_of("1/10:3/5") == "1/10:5"
+    assert division_of("1/10:2/5") != division_of("2/10:2/5")
+    assert division_of("2/5") == division_of("3/5") != division_of("3/10")
+    assert division_of("official") == division_of("")
 
 
 def test_what_stands_in_a_script_cannot_end_it():
