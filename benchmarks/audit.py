@@ -10,13 +10,12 @@ alike of the one corpus, by descriptors and by likeness; the threshold was set w
 and of 300 planted copies of 30 photographs of the same corpus, drawn with another seed. Another
 corpus has no part in either.
 
-`cost`: lakes of drawn faces at 48 px, 40 for each subject and without their sittings, so that
-nothing spares the audit a comparison; 500 of them stand there again, changed in the same ten ways
-and delivered aligned. Drawn frames of one sitting differ in the expression alone, and many are
-flagged here that their sitting would spare. A process of its own audits each lake; told are its
-seconds, its processor time on one thread, its peak memory (the pages of files that it maps among
-it), and in `check_seconds` what a training then pays to ask for leaks. `exponent` is the growth
-between neighbouring sizes: seconds ~ faces^exponent; n log n has 1.09 to 1.11 there.
+`cost`: lakes of drawn faces at 48 px, 40 for each subject in sittings of eight; 500 of them stand
+there again under subjects of their own, changed in the same ten ways and delivered aligned. A
+process of its own audits each lake; told are its seconds, its processor time on one thread, its
+peak memory (the pages of files that it maps among it), and in `check_seconds` what a training then
+pays to ask for leaks. `exponent` is the growth between neighbouring sizes: seconds ~
+faces^exponent; n log n has 1.09 to 1.11 there.
 
     python -m benchmarks.audit planted SOURCE [--spread 27] [--out benchmarks/results/audit.json]
     python -m benchmarks.audit cost [--faces 10000 30000 100000] [--out ...]
@@ -165,7 +164,7 @@ def measure_planted(source: Path, spread: int) -> dict:
 
 
 def drawn_blocks(faces: int) -> Iterator[pa.Table]:
-    """Rows of drawn faces, delivered aligned, of nobody's sitting."""
+    """Rows of drawn faces, delivered aligned."""
     recipe = Recipe(corpus="drawn", image_size=DRAWN_PIXELS, channels=3, aligned=True)
     maker = RowMaker(recipe)
     for first in range(0, faces, BLOCK_FACES):
@@ -180,7 +179,7 @@ def drawn_blocks(faces: int) -> Iterator[pa.Table]:
         table, _ = maker.rows(scan.faces[:count])
         names = [f"{first:07d}/{one}" for one in table["name"].to_pylist()]
         subjects = [f"{first:07d}/{one}" for one in table["subject"].to_pylist()]
-        yield _with(table, name=names, subject=subjects, sitting=[None] * count, sample_id=names)
+        yield _with(table, name=names, subject=subjects, sample_id=names)
 
 
 def _with(table: pa.Table, **columns: list) -> pa.Table:
