@@ -28,10 +28,16 @@ def existing_folder(source: Path | None, corpus: str, layout: str) -> Path:
 
 
 def table_text(path: Path) -> str:
-    """A text table in UTF-8 (with or without byte order mark), UTF-16 with one, or else Latin-1."""
+    """A text table in UTF-8 (with or without byte order mark), UTF-16 with one, or else Latin-1.
+
+    ValueError for UTF-16 that is none.
+    """
     content = path.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: damaged UTF-16: {error.reason}") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -22,7 +22,7 @@ LAYOUT = """\
 SOURCE/                          at most a few folders deep
   F001/Angry/000.jpg 000.mtl 000.obj 001.jpg ...
   F001..F058 M001..M043 / {Angry|Disgust|Fear|Happy|Sad|Surprise}
-BU_WrlViewer_V2 and the folders of landmarks (.bnd) are left alone
+BU_WrlViewer_V2 and landmarks (.bnd) are left alone
 options: frames=3 (around the middle of each sequence, where the expression peaks), neutral=False
 (the first frame as neutral)"""
 FOLDERS: Mapping[str, Expression] = {
@@ -48,7 +48,8 @@ def scan(source: Path | None, *, frames: int = 3, neutral: bool = False) -> Scan
 
     A sequence runs from neutral over the peak back to neutral, so that its peak is about in the
     middle; the middle is told by the frames' numbers, which holds where some are missing. Folders
-    without textures, and of one subject's expression twice, are rejected. ValueError for a folder
+    that hold neither textures nor landmarks, and a subject's expression found twice, are rejected.
+    ValueError for a folder
     without subjects, and for one that is no expression.
     """
     source = existing_folder(source, NAME, "folders such as F001/Angry/000.jpg")
@@ -61,7 +62,8 @@ def scan(source: Path | None, *, frames: int = 3, neutral: bool = False) -> Scan
         name, subject = folder.relative_to(source).as_posix(), folder.parent.name.upper()
         files = [path for path in pictures(folder) if frame_number(path) is not None]
         if not files:
-            rejected.append(Rejection(name=name, reason="no texture"))
+            if not any(folder.glob("*.bnd")):
+                rejected.append(Rejection(name=name, reason="no texture"))
         elif (subject, expression) in seen:
             rejected.append(Rejection(name=name, reason="sequence twice"))
         else:
@@ -100,15 +102,9 @@ def _sequences(source: Path) -> Iterator[tuple[Path, Expression]]:
 def _subjects(folder: Path, depth: int) -> Iterator[Path]:
     for path in filter(Path.is_dir, visible(folder)):
         if SUBJECT.fullmatch(path.name):
-            if not _landmarks_alone(path):
-                yield path
+            yield path
         elif depth and path.name.lower() != VIEWER:
             yield from _subjects(path, depth - 1)
-
-
-def _landmarks_alone(subject: Path) -> bool:
-    """Whether this is the subject's folder in the archive of landmarks, which has no textures."""
-    return any(next(inner.glob("*.bnd"), None) for inner in visible(subject) if inner.is_dir())
 
 
 def _face(source: Path, path: Path, expression: Expression) -> SourceFace:

@@ -86,8 +86,11 @@ def scan(source: Path | None, *, images: str = "aligned") -> Scan:
         raise ValueError(f"no list_attr_celeba.txt or .csv in {source}; see `mien corpora`")
     if unknown := set(np.unique(traits.values)) - {-1, 0, 1}:
         raise ValueError(f"{traits.path}: attribute value {min(unknown)}; valid: -1 or 1")
-    present = {Path(name).stem: name for name in os.listdir(folder) if not name.startswith(".")}
     faces, rejected = [], []
+    present: dict[str, str] = {}
+    for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+        if present.setdefault(Path(name).stem, name) != name:
+            rejected.append(Rejection(name=name, reason="listed twice", detail=Path(name).stem))
     make = _Maker(source, folder, images, traits)
     for picture in traits.row:
         file = present.pop(Path(picture).stem, None)

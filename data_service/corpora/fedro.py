@@ -32,11 +32,9 @@ def scan(source: Path | None, *, pattern: str = "{expression}/*", labels: str = 
     """
     source = existing_folder(source, NAME, "a folder for each expression")
     meaning = Labels(labels)
-    inner = [folder for folder in visible(source) if folder.is_dir()]
-    top = f"{inner[0].name}/" if len(inner) == 1 and not meaning.know([inner[0].name]) else ""
-    faces, rejected = class_folders(
-        source, top.replace("{", "*").replace("}", "*") + pattern, meaning
-    )
+    inner = [folder.name for folder in visible(source) if folder.is_dir()]
+    above = "*/" if len(inner) == 1 and not meaning.know(inner) else ""
+    faces, rejected = class_folders(source, above + pattern, meaning)
     if not faces and not rejected:
         raise ValueError(f"{source} holds no file; {NAME} needs a folder for each expression")
     tested = tuple(replace(face, split="test") for face in faces)

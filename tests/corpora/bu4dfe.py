@@ -24,6 +24,7 @@ def build(root: Path) -> Path:
                 write(files / f"{frame:03d}.obj", "v 0 0 0")
             bound = root / "BU4DFE_BND_V1.1" / subject / folder.capitalize()
             write(bound / "000.bnd", "0 1.0 2.0 3.0\n")
+    write(root / "BU4DFE" / "M043" / "Happy" / "000.bnd", "0 1.0 2.0 3.0\n")
     write(root / "BU4DFE" / "BU_WrlViewer_V2" / "F003" / "Angry" / "000.jpg", b"picture")
     for path in (root / "BU4DFE" / "F002" / "Sad").glob("*.jpg"):
         path.unlink()

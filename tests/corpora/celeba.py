@@ -44,6 +44,7 @@ def build(root: Path) -> Path:
         write(root / "Img" / "img_celeba" / name, wild)
     (root / "Img" / "img_align_celeba" / names[5]).unlink()
     write(root / "Img" / "img_align_celeba" / "extra.jpg", face(1, Expression.FEAR))
+    write(root / "Img" / "img_align_celeba" / "000007.png", face(1, Expression.FEAR))
     write(root / "Img" / "img_align_celeba" / ".DS_Store", "x")
     _lists(root, names, smiling)
     return root

@@ -36,6 +36,7 @@ def test_aligned_pictures_have_all_that_the_lists_tell(source):
     )
     assert {one.name: one.reason for one in scan.rejected} == {
         "000006.jpg": "file missing",
+        "000007.png": "listed twice",
         "extra.jpg": "not listed",
     }
 

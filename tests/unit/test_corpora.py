@@ -147,6 +147,7 @@ def test_photos_goes_on_past_files_it_cannot_take(tmp_path):
             r"line 2: 2 columns; valid: file,subject,expression",
         ),
         ('file,subject,expression\n"a.jpg,s,fear\n', r"line 2: "),
+        (b"\xff\xfef", r"labels.csv: damaged UTF-16: truncated data"),
     ],
 )
 def test_photos_tells_file_line_and_what_is_valid(table, message, tmp_path):
