@@ -1,7 +1,8 @@
 """All that a trained system is measured by besides recognition: which parts, and when.
 
-At the end of every run: synthesis on few faces, attributes, pose. With `mien evaluate`: synthesis
-on more. With `mien evaluate --full`: also every occlusion and the gain by synthetic faces.
+At the end of every run: synthesis on few faces, identification, attributes, pose. With
+`mien evaluate`: synthesis on more. With `mien evaluate --full`: also every occlusion and the gain
+by synthetic faces.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from trainer.attribute_scores import attribute_card
 from trainer.evaluate import Predictions
 from trainer.examinee import Examinee
 from trainer.gain import gain_card
+from trainer.identification import identification_card
 from trainer.robustness import occlusion_card, pose_card
 from trainer.synthesis_scores import synthesis_card
 
@@ -23,7 +25,8 @@ SYNTHESIS_FACES: Mapping[Depth, int] = {"brief": 64, "usual": 256, "full": 1024}
 def measure(
     examinee: Examinee, predictions: Predictions | None, depth: Depth = "usual"
 ) -> dict[str, Any]:
-    """Cards by name (pose, occlusion, synthesis, gain, attributes), those that apply; plain JSON.
+    """Cards by name (pose, occlusion, synthesis, gain, identification, attributes), those that
+    apply; plain JSON values.
 
     `predictions` are those of the rows under test, where the system recognises.
     """
@@ -36,6 +39,8 @@ def measure(
         found["synthesis"] = synthesis_card(examinee, SYNTHESIS_FACES[depth])
         if depth == "full":
             found["gain"] = gain_card(examinee)
+    if examinee.can("identify"):
+        found["identification"] = identification_card(examinee, SYNTHESIS_FACES[depth])
     if examinee.can("attributes"):
         found["attributes"] = attribute_card(examinee)
     return {name: card for name, card in found.items() if card is not None}

@@ -68,17 +68,19 @@ def _written(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
 def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
     """The run's system with the faces of the lake that may be tested."""
     lake.require_size(loaded.run.data.image_size)
-    home = lake if lake.hash == job.lake_hash else Lake.open(job.lake)
-    fold = feed.split(home, job.fold, loaded.info.classes)
+    own = lake.hash == job.lake_hash
+    judged = "synthesise" in loaded.spec.capabilities
+    home = Lake.open(job.lake) if judged and not own else lake
+    fold = feed.split(home, job.fold, loaded.info.classes) if own or judged else None
     return Examinee(
         system=loaded.system,
         spec=loaded.spec,
         run=loaded.run,
         info=loaded.info,
         lake=lake,
-        rows_N=_rows(loaded, fold if home is lake else None, lake),
+        rows_N=_rows(loaded, fold if own else None, lake),
         home_lake=home,
-        train_rows_N=np.asarray(fold.train_rows),
+        train_rows_N=np.empty(0, np.int64) if fold is None else np.asarray(fold.train_rows),
     )
 
 

@@ -167,8 +167,8 @@ def _identity(
     similarity_M = (made.identity_MD * real.identity_MD[made.source_M]).sum(axis=1)
     found = (
         similarity_M,
-        _rank_1(made.identity_MD, made.source_M, real.identity_MD, subjects_N),
-        _rank_1(real.identity_MD, every, real.identity_MD, subjects_N),
+        rank_1(made.identity_MD, made.source_M, real.identity_MD, subjects_N),
+        rank_1(real.identity_MD, every, real.identity_MD, subjects_N),
     )
     subjects_M = subjects_N[made.source_M]
     groups = (subjects_M, subjects_M, subjects_N)
@@ -186,7 +186,7 @@ def _identity(
     return {**figures, "diversity": spread}
 
 
-def _rank_1(
+def rank_1(
     asked_MD: np.ndarray, source_M: np.ndarray, known_ND: np.ndarray, subjects_N: np.ndarray
 ) -> np.ndarray:
     """1 or 0 of each asked face; NaN where its subject has no other face, or is alone."""

@@ -94,7 +94,10 @@ class Editor(System):
         below_BK = batch.faces_BCHW[:, :, HALF:].mean((2, 3))
         bright_BA = batch.faces_BCHW[:, :1, :HALF].mean((2, 3)) + 0.09
         return Prediction(
-            images_BCHW=faces_BCHW, logits_BK=below_BK * 20, attributes_BA=bright_BA.expand(-1, 2)
+            features_BD=batch.faces_BCHW[:, :, :HALF].mean((2, 3)) - 0.1,
+            images_BCHW=faces_BCHW,
+            logits_BK=below_BK * 20,
+            attributes_BA=bright_BA.expand(-1, 2),
         )
 
 
@@ -200,6 +203,13 @@ def test_what_a_system_cannot_is_not_measured(lake: Any) -> None:
     assert set(measures.measure(one, clear, "brief")) == {"pose"}
     assert set(measures.measure(one, clear, "full")) == {"pose", "occlusion"}
     assert set(measures.measure(examinee(lake, "idle", "attributes"), None)) == {"attributes"}
+
+
+def test_who_tells_subjects_apart(lake: Any) -> None:
+    one = examinee(lake, "idle", "identify")
+    card = measures.measure(one, None)["identification"]
+    assert card["rank_1"]["value"] == 1.0 and card["verification_auc"] > 0.9
+    assert (card["num_faces"], card["num_subjects"]) == (48, 4)
 
 
 def test_figures_by_path_for_mlflow() -> None:
