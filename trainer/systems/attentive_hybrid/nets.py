@@ -122,7 +122,7 @@ def region_centres(landmarks_BL3: Tensor | None, faces_BCHW: Tensor) -> Tensor:
 
     Where a face's landmarks are not known the template stands in. ValueError unless 5 or 68.
     """
-    template_BN2 = faces_BCHW.new_tensor(TEMPLATE_N2).expand(len(faces_BCHW), -1, -1)
+    template_BN2 = faces_BCHW.new_tensor(TEMPLATE_N2).expand(faces_BCHW.shape[0], -1, -1)
     if landmarks_BL3 is None:
         return template_BN2
     groups = {5: GROUPS_5, 68: GROUPS_68}.get(landmarks_BL3.shape[1])

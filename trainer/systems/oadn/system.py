@@ -103,7 +103,8 @@ class Oadn(System):
         gates, side = self.config.gates, batch.faces_BCHW.shape[-1]
         landmarks_BL3 = batch.landmarks_BL3
         if landmarks_BL3 is None:
-            landmarks_BL3 = batch.faces_BCHW.new_full((len(batch), 5, 3), torch.nan)
+            count = batch.faces_BCHW.shape[0]
+            landmarks_BL3 = batch.faces_BCHW.new_full((count, 5, 3), torch.nan)
         points_BP3 = points_24(landmarks_BL3.to(features_BDhw.dtype), side)
         shown_BP = visible(points_BP3, gates)
         size = (features_BDhw.shape[2], features_BDhw.shape[3])

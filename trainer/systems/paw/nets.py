@@ -79,7 +79,7 @@ class PartSubnets(nn.Module):
     def forward(self, parts_BACSS: Tensor) -> Tensor:
         """Each attribute's logit from its own part, [B, A]."""
         pooled_BAD = self.layers(parts_BACSS.flatten(1, 2)).mean((2, 3))
-        features_BAD = pooled_BAD.view(len(pooled_BAD), self.count, -1)
+        features_BAD = pooled_BAD.unflatten(1, (self.count, -1))
         return (features_BAD * self.out_AD).sum(2) + self.out_A
 
 
