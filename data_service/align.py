@@ -63,23 +63,18 @@ def five_points(landmarks_L3: np.ndarray) -> np.ndarray:
     return np.stack([left_eye, right_eye, points_L2[30], points_L2[48], points_L2[54]])
 
 
-def mismatch(landmarks_L3: np.ndarray, image_HW3: np.ndarray) -> str | None:
-    """Why landmarks cannot be those of the face in this picture; None where they can.
+def believable(landmarks_L3: np.ndarray, image_HW3: np.ndarray) -> bool:
+    """Whether 5 or 68 landmarks can be those of a face in this picture.
 
     A face may reach beyond the border; of landmarks that belong to another picture, or to another
-    size of it, less than half lie within.
+    copy of it, most of the five points lie outside.
     """
-    if len(landmarks_L3) not in (5, 68):
-        return f"{len(landmarks_L3)} points; valid: 5 or 68"
-    points_L2 = np.asarray(landmarks_L3, dtype=np.float64)[:, :2]
-    if not np.isfinite(points_L2).all():
-        return "a point is not finite"
-    height, width = image_HW3.shape[:2]
-    inside_L = ((points_L2 >= 0) & (points_L2 < (width, height))).all(axis=1)
-    if 2 * inside_L.sum() < len(points_L2):
-        return f"{inside_L.sum()} of {len(points_L2)} points within {width} x {height}"
-    eyes_22 = five_points(landmarks_L3)[:2]
-    return "both eyes at one place" if np.ptp(eyes_22, axis=0).max() < 1 else None
+    if len(landmarks_L3) not in (5, 68) or not np.isfinite(landmarks_L3[:, :2]).all():
+        return False
+    points_52 = five_points(landmarks_L3)
+    inside_52 = (points_52 >= 0) & (points_52 < image_HW3.shape[1::-1])
+    apart = np.linalg.norm(points_52[1] - points_52[0])
+    return bool(inside_52.all(axis=1).sum() > len(points_52) / 2 and apart >= 1)
 
 
 def similarity(source_N2: np.ndarray, target_N2: np.ndarray) -> np.ndarray:
@@ -153,10 +148,9 @@ class Aligner:
     ) -> PlacedFace:
         """The aligned `side` x `side` crop of the image's main face.
 
-        Given landmarks are not believed where most of the five points lie outside of the image:
-        they are of another copy of it.
+        Given landmarks that cannot be of this image (`believable`) are left aside.
         """
-        if landmarks_L3 is not None and _mostly_inside(landmarks_L3, image_HW3):
+        if landmarks_L3 is not None and believable(landmarks_L3, image_HW3):
             landmarks_L3 = np.asarray(landmarks_L3, dtype=np.float64)
             return placed_by(image_HW3, landmarks_L3, side, alignment="corpus", confidence=1.0)
         alignment, found = self.find(image_HW3)
@@ -220,12 +214,6 @@ def main_face(found: list[Detection], image_HW3: np.ndarray) -> Detection:
     return max(found, key=weight)
 
 
-def _mostly_inside(landmarks_L3: np.ndarray, image_HW3: np.ndarray) -> bool:
-    points_52 = five_points(landmarks_L3)
-    inside_52 = (points_52 >= 0) & (points_52 < image_HW3.shape[1::-1])
-    return inside_52.all(axis=1).sum() > len(points_52) / 2
-
-
 def residual(points_52: np.ndarray) -> float:
     """How far five points are from the template's shape: RMS in shares of the crop's side."""
     rest_52 = moved(points_52, similarity(points_52, TEMPLATE_52)) - TEMPLATE_52
@@ -277,8 +265,13 @@ def centre_crop(image_HW3: np.ndarray, side: int) -> PlacedFace:
 def as_delivered(
     image_HW3: np.ndarray, *, side: int, landmarks_L3: np.ndarray | None = None
 ) -> PlacedFace:
-    """A picture that is an aligned face already: its largest centred square, brought to size."""
+    """A picture that is an aligned face already: its largest centred square, brought to size.
+
+    Landmarks that cannot be of this image (`believable`) are left out.
+    """
     matrix_23 = _centred(image_HW3, side)
+    if landmarks_L3 is not None and not believable(landmarks_L3, image_HW3):
+        landmarks_L3 = None
     if landmarks_L3 is not None:
         points_L2 = moved(landmarks_L3[:, :2], matrix_23)
         landmarks_L3 = np.concatenate([points_L2, landmarks_L3[:, 2:]], axis=1)

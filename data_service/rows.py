@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import corpora
-from data_service.align import Aligner, PlacedFace, as_delivered, mismatch
+from data_service.align import Aligner, PlacedFace, as_delivered
 from data_service.corpora._files import is_picture
 from data_service.decode import UnreadableImageError, decode, grey, read_bytes
 from data_service.schema import (
@@ -37,8 +37,6 @@ Picture = tuple[np.ndarray, blake2b]
 
 HASH_PIXELS = 32
 COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
-
-LANDMARKS = "landmarks do not match the picture"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,11 +72,8 @@ class RowMaker:
             else:
                 image_HW3, content = picture
                 image_HW3 = self._view(face, image_HW3)
-                if why := _strange_landmarks(face, image_HW3):
-                    rejected.append(Rejection(name=face.name, reason=LANDMARKS, detail=why))
-                else:
-                    placed = self._place(face, image_HW3)
-                    made.append(self._row(face, placed, content, image_HW3))
+                placed = self._place(face, image_HW3)
+                made.append(self._row(face, placed, content, image_HW3))
                 del picture, image_HW3  # large; not to be held while the next one is decoded
         return self._table(made), rejected
 
@@ -194,10 +189,6 @@ def thumbnail(image_HW3: np.ndarray) -> np.ndarray:
     """The whole picture in grey, `THUMBNAIL_PIXELS` high and wide, whatever its proportions."""
     size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
     return grey(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA))[..., 0]
-
-
-def _strange_landmarks(face: SourceFace, image_HW3: np.ndarray) -> str | None:
-    return None if face.landmarks_L3 is None else mismatch(face.landmarks_L3, image_HW3)
 
 
 def perceptual_hash(grey_SS1: np.ndarray) -> int:

@@ -193,12 +193,13 @@ def test_the_matrix_leads_from_the_picture_to_the_crop(aligner, shape):
 
 def test_delivered_faces_are_only_brought_to_size():
     image_SS3 = smooth_picture(128, 128)
-    landmarks_13 = np.array([[63.5, 31.5, 1.0]])
-    same = as_delivered(image_SS3, side=128, landmarks_L3=landmarks_13)
+    landmarks_53 = np.column_stack([TEMPLATE_52 * 128, np.ones(5)])
+    landmarks_53[2, :2] = (63.5, 31.5)
+    same = as_delivered(image_SS3, side=128, landmarks_L3=landmarks_53)
     np.testing.assert_array_equal(same.image_SS3, image_SS3)
-    np.testing.assert_allclose(same.landmarks_L3, landmarks_13)
-    half = as_delivered(image_SS3, side=64, landmarks_L3=landmarks_13)
-    np.testing.assert_allclose(half.landmarks_L3, [[31.5, 15.5, 1]])
+    np.testing.assert_allclose(same.landmarks_L3, landmarks_53)
+    half = as_delivered(image_SS3, side=64, landmarks_L3=landmarks_53)
+    np.testing.assert_allclose(half.landmarks_L3[2], [31.5, 15.5, 1])
     blocks = image_SS3.reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
     assert np.abs(half.image_SS3 - blocks).max() <= 1
     assert half.alignment == "none"

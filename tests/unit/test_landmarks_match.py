@@ -1,18 +1,15 @@
-"""Landmarks that belong to another picture: the face is put aside with its reason, others go on."""
+"""Landmarks that belong to another picture are left aside; the face goes on without them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from data_service.align import TEMPLATE_52, mismatch
-from data_service.rows import Recipe, RowMaker
-from data_service.schema import Expression, SourceFace
+from data_service.align import TEMPLATE_52, Aligner, as_delivered, believable
+from data_service.detect import FaceDetector
 
 SIDE = 64
+PICTURE = np.full((SIDE, SIDE, 3), 90, np.uint8)
 
 
 def points(scale: float = 1.0, shift: float = 0.0, count: int = 5) -> np.ndarray:
@@ -22,42 +19,28 @@ def points(scale: float = 1.0, shift: float = 0.0, count: int = 5) -> np.ndarray
     return landmarks_L3
 
 
-def test_faces_with_landmarks_of_another_picture_are_put_aside(tmp_path: Path) -> None:
-    faces = []
-    given = {"good": points(), "larger": points(scale=8.0), "above": points(shift=-200.0)}
-    for name, landmarks_L3 in given.items():
-        path = tmp_path / f"{name}.png"
-        Image.fromarray(np.full((SIDE, SIDE, 3), 90, np.uint8)).save(path)
-        faces.append(
-            SourceFace(
-                name=name,
-                subject=None,
-                expression=Expression.FEAR,
-                path=path,
-                landmarks_L3=landmarks_L3,
-            )
-        )
-    recipe = Recipe(corpus="photos", image_size=32, channels=3, aligned=False)
-    table, rejected = RowMaker(recipe).rows(faces)
-    assert table["name"].to_pylist() == ["good"]
-    assert [one.name for one in rejected] == ["larger", "above"]
-    assert {one.reason for one in rejected} == {"landmarks do not match the picture"}
-    assert rejected[0].detail == "0 of 5 points within 64 x 64"
+STRANGE = {
+    "of a larger copy": points(scale=8.0),
+    "of another place": points(shift=-200.0),
+    "of another kind": points(count=21),
+    "not finite": points() * np.nan,
+    "both eyes at one place": points(scale=0.0, shift=9.0),
+}
 
 
-@pytest.mark.parametrize(
-    ("landmarks_L3", "why"),
-    [
-        (points(count=21), "21 points; valid: 5 or 68"),
-        (points() * np.nan, "a point is not finite"),
-        (points(scale=0.0, shift=9.0), "both eyes at one place"),
-    ],
-)
-def test_what_is_no_face_is_told(landmarks_L3: np.ndarray, why: str) -> None:
-    assert mismatch(landmarks_L3, np.zeros((SIDE, SIDE, 3), np.uint8)) == why
+@pytest.mark.parametrize("landmarks_L3", STRANGE.values(), ids=STRANGE)
+def test_strange_landmarks_are_left_aside(landmarks_L3: np.ndarray, monkeypatch) -> None:
+    assert not believable(landmarks_L3, PICTURE)
+    assert as_delivered(PICTURE, side=32, landmarks_L3=landmarks_L3).landmarks_L3 is None
+    monkeypatch.setattr(FaceDetector, "__init__", lambda self, **_: None)
+    monkeypatch.setattr(FaceDetector, "detect", lambda self, *_, **__: [])
+    placed = Aligner().place(PICTURE, side=32, landmarks_L3=landmarks_L3)
+    assert (placed.alignment, placed.landmarks_L3) == ("centre", None)
 
 
 def test_a_face_may_reach_beyond_the_border() -> None:
     cut = points()
     cut[3:, 1] += SIDE / 2
-    assert mismatch(cut, np.zeros((SIDE, SIDE, 3), np.uint8)) is None
+    assert believable(cut, PICTURE)
+    kept = as_delivered(PICTURE, side=32, landmarks_L3=points()).landmarks_L3
+    assert kept is not None and np.allclose(kept[:, :2], TEMPLATE_52 * 32, atol=0.5)
