@@ -127,18 +127,19 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
     _use_tokens("token")
     # Short: the paths of Ray's sockets below it must stay under 107 bytes.
     folder = tempfile.mkdtemp(prefix="mien-", dir="/tmp")
-    _initialise(
-        ray,
-        log_file,
-        address="local",
-        num_cpus=num_cpus or os.cpu_count(),
-        num_gpus=torch.cuda.device_count(),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=True,  # Ray Train's cleaner of placement groups asks it
-        dashboard_host="127.0.0.1",
-        _node_ip_address="127.0.0.1",
-        _temp_dir=folder,
-    )
+    with _loopback_alone(ray):
+        _initialise(
+            ray,
+            log_file,
+            address="local",
+            num_cpus=num_cpus or os.cpu_count(),
+            num_gpus=torch.cuda.device_count(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=True,  # Ray Train's cleaner of placement groups asks it
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
     try:
         yield
     except BaseException:
@@ -147,6 +148,17 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
         raise
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _loopback_alone(ray: Any) -> Iterator[None]:
+    """Else Ray turns 127.0.0.1 into the machine's address, and its gRPC servers listen on all."""
+    constants = ray._private.ray_constants
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

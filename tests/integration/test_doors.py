@@ -18,6 +18,7 @@ from cluster.session import Session
 from tests.ports import free_port
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 WRONG = {"Authorization": "Basic bWllbjp3cm9uZw=="}
 RAY_OPEN = {"/", "/favicon.ico", "/api/authentication_mode", "/api/authenticate"}
 RAY_OPEN |= {"/api/healthz", "/api/gcs_healthz", "/api/local_raylet_healthz", "/-/healthz"}
@@ -98,6 +99,25 @@ def test_mlflow_wants_to_be_called_by_its_name(mlflow: str, password: str) -> No
     path = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
     assert status_of(mlflow, "GET", path, shown) == 200
     assert status_of(mlflow, "GET", path, {**shown, "Host": "evil.example"}) == 403
+
+
+def listening(pids: set[int]) -> dict[int, str]:
+    """Port -> address that these processes listen on."""
+    return {
+        item.laddr.port: item.laddr.ip
+        for item in psutil.net_connections("tcp")
+        if item.status == psutil.CONN_LISTEN and item.pid in pids
+    }
+
+
+def ray_processes() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
+
+
+def test_a_local_ray_listens_on_loopback_alone(ray_session: Session) -> None:
+    ports = listening(ray_processes())
+    assert len(ports) > 5, "the walk has lost Ray's processes"
+    assert {port: ip for port, ip in ports.items() if ip not in LOOPBACK} == {}
 
 
 def test_ray_answers_nobody_without_the_token(ray_session: Session) -> None:
