@@ -9,6 +9,10 @@ does.
 
     python -m benchmarks.claims oadn LAKE
     python -m benchmarks.claims paw SCENES_LAKE
+    python -m benchmarks.claims fn2en LAKE --set system.identity_network=RUN
+
+Of a system that only edits, every fourth test face is edited to every other class, and counted is
+what an independent judge of the training subjects reads in it (`trainer.judge`).
 """
 
 from __future__ import annotations
@@ -16,19 +20,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from benchmarks.claim_counts import Change, confusions
 
 FOLDS = 5
-
-Change = Callable[[Any], Any]
-"""What is done to a test batch (a `FaceBatch`)."""
 
 
 def hidden_half(batch: Any, half: str) -> Any:
@@ -49,11 +51,16 @@ def hidden_block(batch: Any, size: float) -> Any:
     return covered(batch, block_masks(place_B2, batch.faces_BCHW.shape[-1], size), 0.0)
 
 
+FEW = {"size": 56, "subjects": 40, "faces_per_subject": 8}
+PHOTOS = {"name": "photos", "size": 56, "grey": True}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
     """What a system's paper says, and which two recipes show it.
 
-    `corpus` are the options of `mien ingest drawn` for the lake that it is meant for.
+    `corpus` are the options of `mien ingest drawn` for the lake that it is meant for, or names
+    another corpus.
     """
 
     says: str
@@ -88,63 +95,55 @@ CLAIMS: Mapping[str, Claim] = {
         peer="paw.tiny_whole",
         corpus={"size": 72, "scenes": True},
     ),
+    "fn2en": Claim(
+        says="on few images a face network's guidance beats the same network from scratch",
+        ours="fn2en.tiny",
+        peer="fn2en.tiny_scratch",
+        corpus=FEW,
+    ),
+    "fn2en_finetuned": Claim(
+        says="on few images the guided network beats the face network fine-tuned",
+        ours="fn2en.tiny",
+        peer="fn2en.tiny_finetuned",
+        corpus=FEW,
+    ),
+    "multilevel_critic": Claim(
+        says="critics at a quarter and half of the side beat the final discriminator alone",
+        ours="multilevel_critic.tiny",
+        peer="multilevel_critic.tiny_final",
+    ),
+    "multilevel_critic_coarse": Claim(
+        says="critics at both levels beat those at a quarter of the side (32 of 128 px) alone",
+        ours="multilevel_critic.tiny",
+        peer="multilevel_critic.tiny_coarse",
+    ),
+    "multilevel_critic_fine": Claim(
+        says="critics at both levels beat those at half of the side (64 of 128 px) alone",
+        ours="multilevel_critic.tiny",
+        peer="multilevel_critic.tiny_fine",
+    ),
+    "residual_masking": Claim(
+        says="a masked backbone beats the bare one",
+        ours="residual_masking.small",
+        peer="residual_masking.small_unmasked",
+        corpus=PHOTOS,
+    ),
+    "cascade_gabor": Claim(
+        says="a cascade behind Gabor filters beats one behind plain convolutions",
+        ours="cascade_gabor.small",
+        peer="cascade_gabor.small_plain",
+        corpus=PHOTOS,
+    ),
 }
 
 
-def confusions(directory: Path, lake_path: Path, fold: str, change: Change | None) -> np.ndarray:
-    """One confusion matrix for each test subject of a fold, subjects in sorted order.
-
-    Of classes, or of attributes: there or not, all attributes together.
-    """
-    from data_service.lake import Lake
-    from trainer import feed
-    from trainer.evaluate import predict_rows
-    from trainer.restore import load_system
-    from trainer.world import World
-
-    loaded, lake = load_system(directory), Lake.open(lake_path)
-    rows = np.asarray(feed.prepare(loaded.run, loaded.spec, lake, fold).fold.test_rows)
-    if "attributes" in loaded.spec.capabilities:
-        return attribute_confusions(loaded, lake, rows, change)
-    found = predict_rows(
-        loaded.system, lake, rows, loaded.run, loaded.info, World.alone(), change=change
-    )
-    return found.confusions()
-
-
-def attribute_confusions(
-    loaded: Any, lake: Any, rows: np.ndarray, change: Change | None
-) -> np.ndarray:
-    """For each subject how often attributes are there (1) or not (0), and are said to be."""
-    from trainer.evaluate import evaluation_batch, labels_of
-    from trainer.statistics import confusion_by_subject
-
-    batch = evaluation_batch(
-        lake, rows, labels_of(lake, rows, loaded.info), loaded.run, loaded.info
-    )
-    batch = batch if change is None else change(batch)
-    assert batch.attributes_BA is not None
-    with torch.inference_mode():
-        said = [
-            loaded.system.predict(batch.slice(start, start + 64)).attributes_BA > 0
-            for start in range(0, len(batch), 64)
-        ]
-    known_BA = torch.isfinite(batch.attributes_BA).numpy()
-    subjects = np.array(lake.table["subject"].take(rows).to_pylist(), "U")
-    return confusion_by_subject(
-        (batch.attributes_BA.numpy() > 0)[known_BA].astype(np.int64),
-        torch.cat(said).numpy()[known_BA].astype(np.int64),
-        np.broadcast_to(subjects[:, None], known_BA.shape)[known_BA],
-        2,
-    )
-
-
-def trained(recipe: str, lake: Path, seed: int) -> list[Path]:
+def trained(recipe: str, lake: Path, seed: int, settings: Mapping[str, str]) -> list[Path]:
     """The directories of the recipe's runs over all folds; finished ones are taken again."""
     from trainer import catalog
     from trainer.launch import train
+    from trainer.overrides import with_overrides
 
-    run = replace(catalog.recipe(recipe), seed=seed)
+    run = with_overrides(replace(catalog.recipe(recipe), seed=seed), settings)
     found = []
     for fold in (f"{index}/{FOLDS}" for index in range(1, FOLDS + 1)):
         directory = finished(run, lake, fold)
@@ -172,14 +171,14 @@ def finished(run: Any, lake: Path, fold: str) -> Path | None:
     return None
 
 
-def tested(claim: Claim, lake: Path, seed: int) -> dict[str, Any]:
+def tested(claim: Claim, lake: Path, seed: int, settings: Mapping[str, str]) -> dict[str, Any]:
     """Both sides over all folds: figures under every condition, and the paired difference."""
     from trainer.statistics import METRICS, macro_recall, paired_bootstrap, subject_bootstrap
 
     runs, seconds = {}, {}
     for side, recipe in (("ours", claim.ours), ("peer", claim.peer)):
         started = time.monotonic()
-        runs[side] = trained(recipe, lake, seed)
+        runs[side] = trained(recipe, lake, seed, settings)
         seconds[side] = round(time.monotonic() - started, 1)
     found: dict[str, Any] = {}
     for name, change in claim.conditions.items():
@@ -224,9 +223,11 @@ def main() -> None:
     parser.add_argument("system", choices=sorted(CLAIMS))
     parser.add_argument("lake", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="*", default=[], metavar="PATH=VALUE", dest="settings")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     claim = CLAIMS[arguments.system]
+    settings = dict(text.split("=", 1) for text in arguments.settings)
     out = arguments.out or Path(f"benchmarks/results/claims_{arguments.system}.json")
     result = {
         "claim": claim.says,
@@ -235,7 +236,8 @@ def main() -> None:
         "corpus": {"name": "drawn", **claim.corpus},
         "folds": FOLDS,
         "seed": arguments.seed,
-        **tested(claim, arguments.lake, arguments.seed),
+        "settings": settings,
+        **tested(claim, arguments.lake, arguments.seed, settings),
         "environment": environment(),
     }
     out.write_text(json.dumps(result, indent=1) + "\n")
