@@ -39,7 +39,7 @@ def build(root: Path) -> Path:
     for number in range(10):
         view = 2 if number >= 8 else 0
         place = (first if number < 6 else second) / str(1767 + number)
-        session(place, f"S{number // 2:03d}-{number:03d}", 1 + number % 6, view, turned=number == 3)
+        session(place, f"S{number // 2:03d}-{number:03d}", 1 + number % 2, view, turned=number == 3)
     session(second / "1767", "S000-000", 1)
     write(first / ".DS_Store", "")
     _useless(first)

@@ -123,3 +123,10 @@ def test_turns_and_halves():
     np.testing.assert_array_equal(VIEWS["anticlockwise"](image_HW3)[-1], image_HW3[:, 0])
     halves = [VIEWS["left"](image_HW3), VIEWS["right"](image_HW3)]
     np.testing.assert_array_equal(np.concatenate(halves, axis=1), image_HW3)
+
+
+def test_each_code_has_its_expression(tmp_path):
+    for code in mmi.CODES:
+        tree.session(tmp_path / "Sessions" / str(1767 + code), f"S001-{code:03d}", code)
+    found = [str(face.expression) for face in mmi.scan(tmp_path, frames=1).faces]
+    assert found == ["anger", "disgust", "fear", "happiness", "sadness", "surprise"]
