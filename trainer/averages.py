@@ -28,6 +28,7 @@ class Averages:
             }
             for player in self.players
         }
+        self._followed = {player.name: list(player.module.parameters()) for player in self.players}
 
     @torch.no_grad()
     def update(self, step_images: int, images: int) -> None:
@@ -35,10 +36,10 @@ class Averages:
         for player in self.players:
             halflife = min(player.ema_halflife_images or 1, max(images / 10, 1e-8))
             follow = 1 - 0.5 ** (step_images / halflife)
-            named = dict(player.module.named_parameters())
-            values = self.values[player.name]
+            values = list(self.values[player.name].values())
+            followed = [parameter.detach() for parameter in self._followed[player.name]]
             torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-                list(values.values()), [named[name].detach() for name in values], follow
+                values, followed, follow
             )
 
     @contextlib.contextmanager

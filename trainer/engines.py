@@ -88,7 +88,7 @@ def _optimizer(
     if config.name == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return kind(groups, betas=config.betas, weight_decay=config.weight_decay)
+    return kind(groups, betas=config.betas, weight_decay=config.weight_decay, fused=True)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, fraction: float) -> None:

@@ -19,7 +19,7 @@ from trainer.averages import Averages
 from trainer.config import RunConfig, weights_of
 from trainer.engines import DeepSpeedEngine, PlayerEngine, TorchEngine
 from trainer.ledger import entry
-from trainer.nets.norm import set_statistics_updates
+from trainer.nets.norm import BatchNorm, batch_norms, set_statistics_updates
 from trainer.schedules import Schedule, value_at
 from trainer.system import FaceBatch, Mean, Player, Progress, Stage, StepContext, System, Turn
 from trainer.world import World
@@ -42,6 +42,10 @@ class Training:
     ledger: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
     """This rank's part of the sum of `trainer.ledger`."""
     moving: str | None = None
+    norms: dict[str, tuple[BatchNorm, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.norms = {name: batch_norms(player.module) for name, player in self.players.items()}
 
     @property
     def stage(self) -> Stage:
@@ -166,7 +170,7 @@ def _enter(training: Training) -> None:
         )
     for player in training.players.values():
         player.module.train(stage.moves(player.name)).requires_grad_(False)
-        set_statistics_updates(player.module, False)
+        set_statistics_updates(training.norms[player.name], False)
     training.moving = None
 
 
@@ -314,7 +318,7 @@ def _put_on_turn(training: Training, moving: str | None) -> None:
         on_turn = name == moving
         for parameter in training.engines[name].parameters.values():
             parameter.requires_grad_(on_turn)
-        set_statistics_updates(training.players[name].module, on_turn)
+        set_statistics_updates(training.norms[name], on_turn)
     training.moving = moving
 
 

@@ -19,11 +19,11 @@ def test_equals_torch_on_one_rank() -> None:
 
 def test_opponents_do_not_move_their_statistics() -> None:
     layer = BatchNorm2d(2)
-    set_statistics_updates(layer, False)
+    set_statistics_updates([layer], False)
     before = layer.running_mean.clone()
     layer(torch.randn(4, 2, 3, 3) + 5)
     assert torch.equal(layer.running_mean, before)
-    set_statistics_updates(layer, True)
+    set_statistics_updates([layer], True)
     layer(torch.randn(4, 2, 3, 3) + 5)
     assert not torch.equal(layer.running_mean, before)
 

@@ -6,6 +6,8 @@ on the number of workers. Shapes: B samples, C channels, and any further dimensi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -58,7 +60,7 @@ def _num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-class _BatchNorm(nn.Module):
+class BatchNorm(nn.Module):
     """Normalises each channel by the mean and variance of the global batch.
 
     In training mode the batch's own statistics serve; the running ones are updated only while
@@ -111,20 +113,24 @@ class _BatchNorm(nn.Module):
         )
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Batch normalisation of [B, C] or [B, C, L]."""
 
     dimensions = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """Batch normalisation of [B, C, H, W]."""
 
     dimensions = (4,)
 
 
-def set_statistics_updates(module: nn.Module, on: bool) -> None:
-    """Whether the batch norms below `module` move their running statistics."""
-    for layer in module.modules():
-        if isinstance(layer, _BatchNorm):
-            layer.updates_statistics = on
+def batch_norms(module: nn.Module) -> tuple[BatchNorm, ...]:
+    """The batch norms below `module`."""
+    return tuple(layer for layer in module.modules() if isinstance(layer, BatchNorm))
+
+
+def set_statistics_updates(layers: Iterable[BatchNorm], on: bool) -> None:
+    """Whether the batch norms move their running statistics."""
+    for layer in layers:
+        layer.updates_statistics = on

@@ -19,7 +19,7 @@ from trainer.losses.reconstruction import absolute_error
 from trainer.nets.blocks import PatchCritic
 from trainer.nets.convflu import gates_of, recorded_openings
 from trainer.nets.identity_source import FrozenIdentity, load_identity
-from trainer.nets.norm import set_statistics_updates
+from trainer.nets.norm import batch_norms, set_statistics_updates
 from trainer.system import (
     DataNeeds,
     DatasetInfo,
@@ -215,9 +215,10 @@ class Fersnet(System):
             terms["keep"] = absolute_error(images, batch.faces_BCHW, ~batch.synthetic_B)
         if "cycle" in context.wanted:
             source_BK = losses.one_hot(batch.expression_B, self.num_classes)
-            set_statistics_updates(self.network, False)  # they are of the corpus' own faces
+            norms = batch_norms(self.network)
+            set_statistics_updates(norms, False)  # they are of the corpus' own faces
             again = self.network.encode(images)
-            set_statistics_updates(self.network, True)
+            set_statistics_updates(norms, True)
             back = self.network.decode(again, source_BK, self._noise(context, "back"))
             terms["cycle"] = losses.cycle(back, batch)
         return terms
