@@ -37,6 +37,10 @@ class NetworkConfig:
     place_condition: bool = knob(
         False, doc="the target expression enters place by place (form release; ours)"
     )
+    place_classifier: bool = knob(
+        False, doc="the classifier reads the last map place by place, not its mean (ours)"
+    )
+    dropout: float = knob(0.0, bounds=(0.0, 0.9), doc="hidden of what the classifier reads (ours)")
     output: Literal["image", "residual", "warp"] = knob(
         "image",
         doc="the decoder draws the face, what changes in it, or how it moves and is shaded",

@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from trainer.nets.blocks import ConvNorm, Norm
 from trainer.nets.convflu import NUM_SCALES, exchanges
+from trainer.nets.dropout import Noise
 from trainer.system import DatasetInfo
 from trainer.systems.fersnet.config import FersnetConfig
-from trainer.systems.fersnet.nets import Encoded, Network, num_drawn, rendered
+from trainer.systems.fersnet.nets import Classifier, Encoded, Network, num_drawn, rendered
 
 
 class FigureDecoder(nn.Module):
@@ -71,7 +72,7 @@ class FigureNetwork(Network):
         norm, plain = net.recognition_norm, net.synthesis_norm
         self.pool = nn.MaxPool2d(2)
         self.recognition = _stages(info.channels, (*own, own[-1]), net.num_blocks, norm)
-        self.classifier = nn.Linear(own[-1], len(info.classes))
+        self.classifier = Classifier(net, own[-1], info.image_size // 8, len(info.classes))
         self.synthesis = self.decoder = None
         self.exchanges = nn.ModuleDict()
         if config.sharing == "convflu":
@@ -103,8 +104,8 @@ class FigureNetwork(Network):
             skips=tuple(reversed(skips)),
         )
 
-    def classify(self, encoded: Encoded) -> Tensor:
-        return self.classifier(encoded.recognition_BCHW.mean(dim=(2, 3)))
+    def classify(self, encoded: Encoded, noise: Noise | None = None) -> Tensor:
+        return self.classifier(encoded.recognition_BCHW, noise)
 
     def decode(
         self, encoded: Encoded, target_BK: Tensor, noise: tuple[Tensor, ...] | None

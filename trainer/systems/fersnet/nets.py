@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.nets.dropout import Noise, dropout
+from trainer.systems.fersnet.config import NetworkConfig
+
 MAX_MOVE = 0.2
 """The farthest that a pixel moves, in halves of the face's side."""
 
@@ -84,6 +87,19 @@ class Encoded:
         )
 
 
+class Classifier(nn.Linear):
+    """Reads the mean of the last map, or with `places` every place of it."""
+
+    def __init__(self, net: NetworkConfig, channels: int, side: int, num_classes: int) -> None:
+        super().__init__(channels * side**2 if net.place_classifier else channels, num_classes)
+        self.places, self.hidden = net.place_classifier, net.dropout
+
+    def forward(self, map_BCHW: Tensor, noise: Noise | None = None) -> Tensor:
+        """Logits [B, K]."""
+        read_BD = map_BCHW.flatten(1) if self.places else map_BCHW.mean(dim=(2, 3))
+        return super().forward(dropout(read_BD, self.hidden, "classifier", noise))
+
+
 class Network(nn.Module, ABC):
     """Encoders, units, classifier and decoder: all that FERSNet's one optimiser moves.
 
@@ -103,8 +119,8 @@ class Network(nn.Module, ABC):
         """Both tasks' features; `decodes` False may leave out what only the decoder needs."""
 
     @abstractmethod
-    def classify(self, encoded: Encoded) -> Tensor:
-        """Logits [B, K]."""
+    def classify(self, encoded: Encoded, noise: Noise | None = None) -> Tensor:
+        """Logits [B, K]; the noise, in training, decides what the dropout hides."""
 
     @abstractmethod
     def decode(

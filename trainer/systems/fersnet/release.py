@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from trainer.nets.blocks import BasicBlock, ConditionalTransform, ConvNorm, Norm
 from trainer.nets.convflu import exchanges
+from trainer.nets.dropout import Noise
 from trainer.system import DatasetInfo
 from trainer.systems.fersnet.config import FersnetConfig
-from trainer.systems.fersnet.nets import Encoded, Network, num_drawn, rendered
+from trainer.systems.fersnet.nets import Classifier, Encoded, Network, num_drawn, rendered
 
 _SLOPE = 0.2
 
@@ -129,7 +130,8 @@ class ReleaseNetwork(Network):
         self.joint = BasicBlock(joint, joint, norm)
         self.split = (own[-1], joint - own[-1])
         self.head = ConvNorm(own[-1], own[-1], norm)
-        self.classifier = nn.Linear(own[-1], len(info.classes))
+        side = info.image_size >> (5 if net.joint_pool else 4)
+        self.classifier = Classifier(net, own[-1], side, len(info.classes))
         self.decoder = None
         if config.sharing != "single":
             skips = other if self.synthesis is not None else own
@@ -160,8 +162,8 @@ class ReleaseNetwork(Network):
             skips=tuple(reversed(skips)),
         )
 
-    def classify(self, encoded: Encoded) -> Tensor:
-        return self.classifier(self.head(encoded.recognition_BCHW).mean(dim=(2, 3)))
+    def classify(self, encoded: Encoded, noise: Noise | None = None) -> Tensor:
+        return self.classifier(self.head(encoded.recognition_BCHW), noise)
 
     def decode(
         self, encoded: Encoded, target_BK: Tensor, noise: tuple[Tensor, ...] | None

@@ -187,7 +187,7 @@ class Fersnet(System):
         terms: dict[str, Mean] = {}
         if "classification" in context.wanted:
             terms["classification"] = classification(
-                self.network.classify(encoded),
+                self.network.classify(encoded, context.noise),
                 context.batch.expression_B,
                 self.config.label_smoothing,
             )
