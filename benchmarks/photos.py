@@ -5,10 +5,14 @@ classes neutral, happiness, surprise, sadness and anger; every subject is tested
 cells of 8, blocks of 2 x 2, 9 orientations) sees the same aligned faces, trains on the training and
 validation subjects together, and chooses C and whether classes are weighed by folds of subjects
 within them, for the 48 px crop and for the whole face; the better of the two is the peer. Networks
-train by `mien crossval RECIPE`. Figures are over all test faces; intervals and differences by
-paired subject bootstrap.
+train by `mien crossval RECIPE`. With `--pretrain LAKE` every fold starts from one run of the same
+recipe on that lake of drawn faces, which no person took part in; a recipe with FES-DA starts from
+the run of the recipe that it builds on. Seconds include that run. Figures are over all test faces;
+intervals and differences by paired subject bootstrap.
 
-    python -m benchmarks.photos LAKE --recipes fersnet.small fersnet.small_single_task
+    mien ingest drawn --lake DRAWN --size 56 --grey --option subjects=300 \\
+        --option faces_per_subject=16
+    python -m benchmarks.photos LAKE --pretrain DRAWN --recipes fersnet.small
 """
 
 from __future__ import annotations
@@ -79,7 +83,20 @@ def confusions(values: dict[str, np.ndarray], num_classes: int = 5) -> np.ndarra
     return confusion_by_subject(labels, predicted, subjects, num_classes)
 
 
-def network(recipe: str, lake: Path, parallel: int, overrides: dict[str, Any]) -> dict[str, Any]:
+def pretrained(recipe: str, lake: Path, overrides: dict[str, Any]) -> tuple[str, float]:
+    """A run of the recipe, without FES-DA, on another lake: its id, and its seconds."""
+    from trainer import catalog, launch
+    from trainer.overrides import with_overrides
+
+    run = with_overrides(catalog.recipe(recipe.removesuffix("_fesda")), overrides)
+    started = time.monotonic()
+    result = launch.train(run, lake, experiment="photos", name=f"{recipe} on {lake.name}")
+    return result.run_id, time.monotonic() - started
+
+
+def network(
+    recipe: str, lake: Path, pretrain: Path | None, parallel: int, overrides: dict[str, Any]
+) -> dict[str, Any]:
     """A cross-validation of the recipe: its test predictions, and how long it took."""
     from trainer import catalog
     from trainer.crossval import crossval
@@ -87,9 +104,10 @@ def network(recipe: str, lake: Path, parallel: int, overrides: dict[str, Any]) -
     from trainer.overrides import with_overrides
 
     run = with_overrides(catalog.recipe(recipe), overrides)
+    init, before = pretrained(recipe, pretrain, overrides) if pretrain else (None, 0.0)
     started = time.monotonic()
-    result = crossval(run, lake, FOLDS, parallel=parallel, experiment="photos")
-    seconds = time.monotonic() - started
+    result = crossval(run, lake, FOLDS, parallel=parallel, experiment="photos", init=init)
+    seconds = before + time.monotonic() - started
     print(f"{recipe}: {seconds:.0f} s", json.dumps(result.as_json())[:400], flush=True)
     parts = [read_predictions(fold.directory / "predictions.npz") for fold in result.folds]
     return {
@@ -124,6 +142,14 @@ def measured(values: dict[str, np.ndarray], peer: np.ndarray | None) -> dict[str
     return card
 
 
+def lake_of(path: Path) -> dict[str, Any]:
+    """What names a lake."""
+    from data_service.lake import Lake
+
+    manifest = Lake.open(path).manifest
+    return {"corpus": manifest.corpus, "faces": manifest.count, "hash": manifest.hash}
+
+
 def environment() -> dict[str, Any]:
     """The machine and the code that were measured."""
     import torch
@@ -144,6 +170,7 @@ def main() -> None:
     """Measure what is asked for; what the file holds already is kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lake", type=Path)
+    parser.add_argument("--pretrain", type=Path, metavar="LAKE")
     parser.add_argument("--recipes", nargs="*", default=["fersnet.small"])
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], metavar="PATH=VALUE")
@@ -152,7 +179,7 @@ def main() -> None:
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     overrides = dict(text.split("=", 1) for text in arguments.set)
     trained = {
-        recipe: network(recipe, arguments.lake, arguments.parallel, overrides)
+        recipe: network(recipe, arguments.lake, arguments.pretrain, arguments.parallel, overrides)
         for recipe in arguments.recipes
     }
     hogs = {crop: hog_predictions(arguments.lake, crop) for crop in (48, 56)}
@@ -162,6 +189,9 @@ def main() -> None:
     for recipe, values in trained.items():
         card = measured(values, confusions(hogs[best]))
         card |= {"seconds": values["seconds"], "images_per_second": values["images_per_second"]}
+        if arguments.pretrain:
+            card["pretrained_on"] = lake_of(arguments.pretrain)
+            recipe = f"{recipe} (pre-trained)"
         results[recipe] = card | {"overrides": overrides}
         print(recipe, card["macro_recall"], card["macro_recall_minus_hog"], flush=True)
     results["peer"] = f"hog_{best}px"

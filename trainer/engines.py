@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.schedules import value_at
 from trainer.system import OptimizerConfig, Player
 from trainer.world import World
 
@@ -74,7 +73,7 @@ def _groups(
     for name, parameter in parameters.items():
         scales = (s for p, s in config.lr_scale.items() if fnmatch.fnmatch(name, p))
         by_scale.setdefault(next(scales, 1.0), []).append(parameter)
-    rate = value_at(config.learning_rate, 0.0)
+    rate = config.rate(0.0)
     return [
         {"params": members, "lr": rate * scale, "lr_scale": scale}
         for scale, members in by_scale.items()
@@ -92,7 +91,7 @@ def _optimizer(
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, config: OptimizerConfig, fraction: float) -> None:
-    rate = value_at(config.learning_rate, fraction)
+    rate = config.rate(fraction)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 

@@ -16,11 +16,12 @@ PHOTO_CLASSES = (
 """The classes of which collections of photographs have enough."""
 
 
-def annealed(rate: float) -> OptimizerConfig:
+def annealed(rate: float, *, weight_decay: float = 0.02, warmup: float = 0.0) -> OptimizerConfig:
     """AdamW whose rate falls to zero along half a cosine: what short trainings do well with."""
     return OptimizerConfig(
         name="adamw",
         learning_rate=Ramp(start=rate, end=0.0, shape="cosine"),
         betas=(0.9, 0.99),
-        weight_decay=0.02,
+        weight_decay=weight_decay,
+        warmup=warmup,
     )

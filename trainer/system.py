@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data_service.needs import DataNeeds
 from data_service.schema import DatasetInfo, FaceBatch, Prediction
 from trainer.noise import keyed_noise
-from trainer.schedules import Schedule
+from trainer.schedules import Schedule, value_at
 
 if TYPE_CHECKING:
     from trainer.config import RunConfig
@@ -48,17 +48,24 @@ Sums = Mapping[str, Tensor]
 class OptimizerConfig:
     """How one player's parameters move.
 
-    `learning_rate` may be a ramp over each stage. `lr_scale` maps a parameter-name pattern
+    `learning_rate` may be a ramp over each stage; over the first `warmup` of the stage (a fraction)
+    it also rises from 0. `lr_scale` maps a parameter-name pattern
     (fnmatch) to a factor; the first match counts. `clip_norm` 0 means no clipping.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Schedule = 2e-4
+    warmup: float = 0.0
     betas: tuple[float, float] = (0.5, 0.999)
     momentum: float = 0.9
     weight_decay: float = 0.0
     clip_norm: float = 0.0
     lr_scale: Mapping[str, float] = field(default_factory=dict)
+
+    def rate(self, fraction: float) -> float:
+        """The learning rate at `fraction` of a stage, in [0, 1]."""
+        risen = min(fraction / self.warmup, 1.0) if self.warmup else 1.0
+        return value_at(self.learning_rate, fraction) * risen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

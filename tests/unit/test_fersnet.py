@@ -28,7 +28,13 @@ NARROW = {
 
 
 def info(channels: int = 1, image_size: int = 48) -> DatasetInfo:
-    return DatasetInfo(classes=CLASSES, image_size=image_size, channels=channels, subjects=4)
+    return DatasetInfo(
+        classes=CLASSES,
+        image_size=image_size,
+        channels=channels,
+        subjects=4,
+        class_images=(7,) * len(CLASSES),
+    )
 
 
 def batch(num: int = 4, channels: int = 1, image_size: int = 48) -> FaceBatch:

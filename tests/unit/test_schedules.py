@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.schedules import Ramp, ever_positive, parse, value_at
+from trainer.system import OptimizerConfig
 
 fractions = st.floats(0, 1)
 values = st.floats(-5, 5)
@@ -55,3 +56,10 @@ def test_a_term_is_wanted_when_its_weight_is_ever_above_zero() -> None:
     assert ever_positive(Ramp(start=0, end=1)) and ever_positive(Ramp(start=1, end=0))
     assert ever_positive(0.1) and not ever_positive(0.0) and not ever_positive(Ramp(start=0, end=0))
     assert value_at(2, 0.7) == 2.0
+
+
+def test_warmup_rises_to_the_rate_of_the_schedule() -> None:
+    ramp = Ramp(start=1.0, end=0.0)
+    config = OptimizerConfig(learning_rate=ramp, warmup=0.2)
+    assert [config.rate(at) for at in (0.0, 0.1, 0.2, 0.6)] == pytest.approx([0, 0.45, 0.8, 0.4])
+    assert OptimizerConfig(learning_rate=ramp).rate(0.0) == 1.0

@@ -95,6 +95,9 @@ class FersnetConfig:
         0.3, bounds=(0.0, 0.9), doc="synthetic faces among those of FES-DA's stage"
     )
     balance: bool = knob(False, doc="draw every class equally often")
+    class_power: float = knob(
+        0.0, bounds=(0.0, 1.0), doc="classes weigh (their faces)^-power; 1 weighs them alike (ours)"
+    )
     label_smoothing: float = knob(0.0, bounds=(0.0, 0.5), doc="of the classification term")
     pixel_in_colour: bool = knob(False, doc="compare colours in pixel and smooth; release: grey")
     vary_views: bool = knob(

@@ -76,22 +76,23 @@ _FEW_IMAGES = Weights(
 def small() -> RunConfig:
     """Real photographs on two CPU cores: 48 px, grey, five classes, ConvFLU at all scales.
 
-    The recognition branch is the wide one; every fourth face is edited. No identity network is
-    needed: with one, set `system.identity_network` and `system.weights.identity=0.05`.
+    The recognition branch is the wide one; every fourth face is edited. Rare classes weigh by the
+    root of their number. No identity network is needed: with one, set `system.identity_network` and
+    `system.weights.identity=0.05`. With few faces, start from a run on drawn ones (`--init`).
     """
     system = FersnetConfig(
-        network=_NARROW,
+        network=replace(_NARROW, place_classifier=True, dropout=0.3),
         weights=_after(0.2, replace(_FEW_IMAGES, identity=0.0)),
-        optimizer=annealed(2e-3),
+        optimizer=annealed(4e-3, weight_decay=0.05, warmup=0.2),
         critic_optimizer=OptimizerConfig(learning_rate=5e-4, betas=(0.5, 0.99)),
         ema_halflife_images=4000,
-        images=20_480,
+        images=26_880,
+        class_power=0.5,
         label_smoothing=0.1,
         vary_views=True,
         edit_every=4,
         critic_turns=1,
         critic_every=4,
-        balance=True,
     )
     augment = AugmentConfig(
         crop_shift_pixels=4,
@@ -103,7 +104,7 @@ def small() -> RunConfig:
     )
     data = DataConfig(
         image_size=48,
-        global_batch_images=16,
+        global_batch_images=32,
         classes=PHOTO_CLASSES,
         grey=True,
         augment=augment,

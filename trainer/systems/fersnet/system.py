@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from trainer.config import wanted
 from trainer.losses.adversarial import least_squares
-from trainer.losses.classification import classification
+from trainer.losses.classification import class_weights, classification
 from trainer.losses.reconstruction import absolute_error
 from trainer.nets.blocks import PatchCritic
 from trainer.nets.convflu import gates_of, recorded_openings
@@ -61,6 +61,7 @@ class Fersnet(System):
                 "system.sharing is single, which has no synthesis branch; these weights must be 0: "
                 + ", ".join(f"system.weights.{name}" for name in edits)
             )
+        self.class_weight_K = class_weights(info, config.class_power)
         self.network: Network = (
             ReleaseNetwork(config, info)
             if config.form == "release"
@@ -190,6 +191,7 @@ class Fersnet(System):
                 self.network.classify(encoded, context.noise),
                 context.batch.expression_B,
                 self.config.label_smoothing,
+                class_weight_K=self.class_weight_K,
             )
         if edits:
             thin = self._thinned(context)
