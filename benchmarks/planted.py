@@ -2,14 +2,14 @@
 
     python -m benchmarks.planted [--seeds 10] [--trials 30]
 
-The planted problem has the settings of a real system: four weights, two of which have an optimum,
-one that is harmful (the less the better) and one without effect, and two gates, one of which must
-be open. Its recall follows from them by a formula; a fold adds what is hard about it, which all
-settings share, and noise of its own, as small test sets have. The searched ranges are the ready
-ones of two decades (the harmful term's reaches to 0). The search is the project's own: proposals,
-generations of two, pruning by curve and by fold; nothing is replaced but the training.
+The planted problem has the settings of a real system: a weight with an optimum, a weight that is
+harmful (the less the better), one without effect, and a gate that must be open. Its recall follows
+from them by a formula; a fold adds what is hard about it, which all settings share, and noise of
+its own, as small test sets have. The searched ranges are the ready ones of two decades (the harmful
+term's reaches to 0). The search is the project's own: proposals, generations of two, pruning by
+curve and by fold; nothing is replaced but the training.
 
-Found: the best setting's true recall (without noise) is within one point of the best there is.
+Found: the best setting's true recall (without noise) is within half a point of the best there is.
 Random search is Optuna's, with the same number of trials, each trained on all folds. Reported
 besides: the true recall of what each ends with, by seed, and the trainings that were spent.
 """
@@ -40,35 +40,31 @@ from tuning.study import Study
 from tuning.trial import Setup, work
 
 FOLDS = 5
-NEAR = 0.01
+NEAR = 0.005
 BEST = 0.70
 RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
 SEARCH = (
     "system.weights.pixel",
-    "system.weights.identity",
     "system.weights.harmful=0:2",
     "system.weights.idle",
     "system.gates.open",
-    "system.gates.bias",
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """Two that matter, one that harms, one without effect."""
+    """One that matters, one that harms, one without effect."""
 
     pixel: float = weight(1.0, paper="lambda_1")
-    identity: float = weight(1.0, paper="lambda_2")
-    harmful: float = weight(1.0, paper="lambda_3")
-    idle: float = weight(1.0, paper="lambda_4")
+    harmful: float = weight(1.0, paper="lambda_2")
+    idle: float = weight(1.0, paper="lambda_3")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gates:
-    """One that must be open, and a bias with an optimum."""
+    """One that must be open."""
 
     open: bool = knob(False)
-    bias: float = knob(0.0, bounds=(-4.0, 4.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,12 +79,10 @@ OWN = RunConfig(system_name="planted", recipe="own", system=Planted())
 
 
 def recall(run: RunConfig) -> float:
-    """The true recall of a setting: best at pixel 3, identity 0.3, harmful 0, open, bias 1."""
-    weights, gates = run.system.weights, run.system.gates
+    """The true recall of a setting: best at pixel 3, harmful 0, the gate open."""
+    weights = run.system.weights
     loss = 0.10 * min(math.log10(weights.pixel / 3) ** 2, 1)
-    loss += 0.10 * min(math.log10(weights.identity / 0.3) ** 2, 1)
-    loss += 0.03 * weights.harmful + (0.0 if gates.open else 0.03)
-    return BEST - loss - 0.002 * (gates.bias - 1) ** 2
+    return BEST - loss - 0.03 * weights.harmful - (0.0 if run.system.gates.open else 0.03)
 
 
 def fake_training(seed: int) -> Any:
@@ -202,7 +196,7 @@ def main() -> None:
         "folds": FOLDS,
         "best": BEST,
         "own": round(recall(OWN), 4),
-        "within_one_point": found,
+        "within_half_a_point": found,
         "search_better": sum(row["search"]["recall"] > row["random"]["recall"] for row in rows),
         "median_recall": {
             name: round(float(np.median([row[name]["recall"] for row in rows])), 4)

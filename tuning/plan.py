@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 
@@ -20,7 +20,9 @@ class Plan:
     results of the generations before; a study keeps the size that it began with. `asynchronous`
     gives generations up: each setting is proposed from all that has ended by then, which depends on
     the clock. `about` names the run, the lake and what else a resumed search must share with the
-    first. `conditions` is described at `tuning.space.SearchSpace`.
+    first. `sampler` models what was found: a Gaussian process, or trees (TPE), which also serve
+    where there are several objectives or conditions; `conditions` is described at
+    `tuning.space.SearchSpace`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Plan:
     about: Mapping[str, str]
     conditions: Conditions = field(default_factory=dict)
     asynchronous: bool = False
+    sampler: Literal["gp", "tpe"] = "gp"
 
     def identity(self) -> dict[str, str]:
         """What must be equal for a search to go on, by the name that an error gives it."""
@@ -45,6 +48,7 @@ class Plan:
             "objectives": ", ".join(item.name for item in self.objectives),
             "folds": str(self.num_folds),
             "seed": str(self.seed),
+            "sampler": self.sampler,
             **({"order": "asynchronous"} if self.asynchronous else {}),
             **{f"condition of {path}": f"{a}={b}" for path, (a, b) in self.conditions.items()},
             **space,

@@ -19,7 +19,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from tuning.objectives import Objective
@@ -27,41 +27,72 @@ from tuning.plan import Plan
 from tuning.pruning import by_fold
 from tuning.results import TrialRecord
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 STARTUP_TRIALS = 8
 """Settings drawn at random before the sampler models what was found."""
 
 
 def propose(plan: Plan, earlier: Sequence[TrialRecord], *, first: int) -> list[dict[str, Any]]:
-    """The settings of a generation, whose first trial has the number `first` (TPE).
+    """The settings of a generation, whose first trial has the number `first`.
 
-    One setting where the plan is asynchronous. With several objectives TPE cannot order pruned
-    trials and does not hear of them. Those of one generation keep their distance: each
+    One setting where the plan is asynchronous. Those of one generation keep their distance: each
     counts as running when the next is drawn.
     """
     generation = first if plan.asynchronous else first // plan.generation_size
     state = np.random.SeedSequence([plan.seed, generation]).generate_state(1)
-    single = len(plan.objectives) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = TPESampler(
-            seed=int(state[0]),
-            n_startup_trials=STARTUP_TRIALS,
-            multivariate=single,
-            group=single and bool(plan.conditions),
-        )
     study = optuna.create_study(
-        directions=[item.direction for item in plan.objectives], sampler=sampler
+        directions=[item.direction for item in plan.objectives],
+        sampler=_sampler(plan, int(state[0])),
     )
-    for trial in earlier:
-        is_told = trial.state == "COMPLETE" or (single and trial.state == "PRUNED")
-        if is_told and set(trial.params) == wanted_paths(plan, trial.params):
-            study.add_trial(_as_told(trial, plan))
+    told = [trial for trial in earlier if set(trial.params) == wanted_paths(plan, trial.params)]
+    study.add_trials(_told(told, plan))
     count = 1 if plan.asynchronous else plan.generation_size
     if not plan.conditions:
         return [dict(study.ask(dict(plan.distributions)).params) for _ in range(count)]
     return [_conditional(study.ask(), plan) for _ in range(count)]
+
+
+def _sampler(plan: Plan, seed: int) -> BaseSampler:
+    """A Gaussian process, or TPE where the plan says so, there are conditions or many aims."""
+    single = len(plan.objectives) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if plan.sampler == "gp" and single and not plan.conditions:
+            return GPSampler(
+                seed=seed, n_startup_trials=STARTUP_TRIALS, deterministic_objective=False
+            )
+        return TPESampler(
+            seed=seed,
+            n_startup_trials=STARTUP_TRIALS,
+            multivariate=single,
+            group=single and bool(plan.conditions),
+        )
+
+
+def _told(trials: Sequence[TrialRecord], plan: Plan) -> list[FrozenTrial]:
+    """What the sampler hears of. One objective: pruned trials too, in the place that they had.
+
+    TPE orders them itself. The Gaussian process takes values alone: that of the finished folds, but
+    none better than the median of the complete trials, or where no fold was finished, the worst.
+    """
+    aim = plan.objectives[0]
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    found = [
+        _as_told(trial, plan, [trial.values[o.name] for o in plan.objectives]) for trial in complete
+    ]
+    pruned = [trial for trial in trials if trial.state == "PRUNED"]
+    if len(plan.objectives) > 1 or not complete:
+        return found
+    if plan.sampler == "tpe" or plan.conditions:
+        return found + [_as_told(trial, plan, None) for trial in pruned]
+    values = sorted((trial.values[aim.name] for trial in complete), reverse=aim.maximizes)
+    worse = min if aim.maximizes else max
+    for trial in pruned:
+        seen = trial.values.get(aim.name)
+        value = values[-1] if seen is None else worse(seen, values[len(values) // 2])
+        found.append(_as_told(trial, plan, [value]))
+    return found
 
 
 def wanted_paths(plan: Plan, params: Mapping[str, Any]) -> set[str]:
@@ -96,11 +127,11 @@ def progress_of(trial: TrialRecord, objective: Objective, num_folds: int) -> dic
     return by_fold(trial, objective)
 
 
-def _as_told(trial: TrialRecord, plan: Plan) -> FrozenTrial:
-    complete = trial.state == "COMPLETE"
+def _as_told(trial: TrialRecord, plan: Plan, values: list[float] | None) -> FrozenTrial:
+    """The trial in the sampler's view: complete with these values, else pruned."""
     return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-        values=[trial.values[item.name] for item in plan.objectives] if complete else None,
+        state=TrialState.COMPLETE if values else TrialState.PRUNED,
+        values=values,
         params=dict(trial.params),
         distributions={path: plan.distributions[path] for path in trial.params},
         intermediate_values=progress_of(trial, plan.objectives[0], plan.num_folds),

@@ -58,6 +58,7 @@ PLAN = Plan(
     generation_size=2,
     seed=3,
     about={"run": "0", "lake": "0"},
+    sampler="tpe",
 )
 
 
@@ -346,6 +347,14 @@ def test_the_best_of_a_study_becomes_a_run(tmp_path: Path, monkeypatch: pytest.M
     study.close()
     run, lake = best_of("study")
     assert run == catalog.recipe("fersnet.tiny") and lake == Path("lakes/drawn")
+
+
+def test_the_gaussian_process_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
+    plan = replace(PLAN, sampler="gp", num_folds=5, generation_size=4)
+    whole = work_on(tmp_path / "whole.db", plan, trials=12)
+    work_on(tmp_path / "parts.db", plan, trials=9)
+    assert essence(work_on(tmp_path / "parts.db", plan, trials=12)) == essence(whole)
+    assert "PRUNED" in {record.state for record in whole}
 
 
 def test_importance_and_cost_of_what_was_tried(tmp_path: Path) -> None:
