@@ -70,6 +70,7 @@ def search(
             raise ValueError(f"{what} is {given}; at least 1 is needed")
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
+    study = study_name(f"{run.system_name}.{run.recipe}", name, resume=resume)
     opened = Lake.open(Path(lake))
     setup = Setup(
         run=trial_run(run),
@@ -87,7 +88,7 @@ def search(
     setup = replace(setup, run=_with_curve(setup.run, opened, fold))
     setup = replace(setup, leaks=_leaks(setup, opened, allow=allow_leaks))
     plan = Plan(
-        name=study_name(f"{run.system_name}.{run.recipe}", name, resume=resume),
+        name=study,
         distributions=space.distributions,
         own=space.own,
         objectives=aims,
