@@ -165,7 +165,7 @@ def source_hash(scan: Scan, recipe: Recipe) -> str:
 def _work_hash(scan: Scan, recipe: Recipe) -> str:
     """Names the rows to come: all that is listed of each face, the files' state, and this code."""
     digest = blake(json.dumps([asdict(recipe), _block_faces(scan.faces)]).encode())
-    for name in ("numpy", "opencv-python-headless", "onnxruntime", "Pillow"):
+    for name in ("numpy", "opencv-python-headless", "onnxruntime", "Pillow", "av", "scipy"):
         digest.update(f"{name} {version(name)}\n".encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
