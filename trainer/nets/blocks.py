@@ -74,7 +74,7 @@ class ConditionalTransform(nn.Module):
     release starts gamma near 0, and with it the path. `residual` takes 1 + gamma instead; there the
     condition starts strong, for else a short training never finds it. With `side` (ours) beta
     differs from place to place of a map of that side: a beta that is the same everywhere is lost in
-    the next instance norm.
+    the next instance norm. `noisy` False: it never takes noise.
     """
 
     def __init__(
@@ -84,10 +84,11 @@ class ConditionalTransform(nn.Module):
         *,
         residual: bool = False,
         side: int | None = None,
+        noisy: bool = True,
     ) -> None:
         super().__init__()
         self.residual = residual
-        self.noise_strength = nn.Parameter(torch.zeros(1))
+        self.noise_strength = nn.Parameter(torch.zeros(1)) if noisy else None
         self.style = nn.Linear(num_conditions, 2 * num_channels)
         nn.init.xavier_normal_(self.style.weight, gain=3.0 if residual else 0.1)
         nn.init.zeros_(self.style.bias)
@@ -96,9 +97,10 @@ class ConditionalTransform(nn.Module):
         if side is not None:
             self.place = ConditionMap(num_conditions, num_channels, side, std=0.5)
 
-    def forward(self, x: Tensor, condition_BK: Tensor, noise_B1HW: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition_BK: Tensor, noise_B1HW: Tensor | None = None) -> Tensor:
         """`x` [B, C, H, W] under the condition; without noise it is deterministic."""
         if noise_B1HW is not None:
+            assert self.noise_strength is not None
             x = x + self.noise_strength * noise_B1HW
         gamma, beta = self.style(condition_BK)[:, :, None, None].chunk(2, dim=1)
         if self.place is not None:

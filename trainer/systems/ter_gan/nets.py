@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         widths = list(config.encoder_channels[::-1])
         side = info.image_size // 2 ** len(widths)
         self.enter = ConditionalTransform(
-            widths[0], config.expression_features, residual=True, side=side
+            widths[0], config.expression_features, residual=True, side=side, noisy=False
         )
         self.convs, self.styles = nn.ModuleList(), nn.ModuleList()
         num_in = widths[0]
@@ -59,7 +59,9 @@ class Decoder(nn.Module):
             side *= 2
             self.convs.append(nn.Conv2d(num_in + beside, num_out, 3, padding=1))
             self.styles.append(
-                ConditionalTransform(num_out, config.expression_features, residual=True, side=side)
+                ConditionalTransform(
+                    num_out, config.expression_features, residual=True, side=side, noisy=False
+                )
             )
             num_in = num_out
         self.draw = nn.Conv2d(num_in, info.channels, 3, padding=1)
@@ -68,12 +70,12 @@ class Decoder(nn.Module):
 
     def forward(self, faces_BCHW: Tensor, maps: Sequence[Tensor], code_BE: Tensor) -> Tensor:
         """The target's faces [B, C, H, W] with the expressions of the codes."""
-        x = functional.leaky_relu(self.enter(maps[-1], code_BE, None), 0.2)
+        x = functional.leaky_relu(self.enter(maps[-1], code_BE), 0.2)
         for level, (conv, style) in enumerate(zip(self.convs, self.styles, strict=True)):
             x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
             if self.skips and level + 1 < len(maps):
                 x = torch.cat([x, maps[-2 - level]], dim=1)
-            x = functional.leaky_relu(style(conv(x), code_BE, None), 0.2)
+            x = functional.leaky_relu(style(conv(x), code_BE), 0.2)
         drawn_BCHW = self.draw(x)
         return faces_BCHW + drawn_BCHW if self.residual else torch.tanh(drawn_BCHW)
 
