@@ -132,7 +132,7 @@ def ingest(
                 image_size=size,
                 channels=1 if grey else 3,
                 workers=workers,
-                options=options,
+                scan=found,
                 progress=progress,
             )
     values = report.as_json()

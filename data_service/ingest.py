@@ -79,18 +79,20 @@ def ingest(
     channels: int = 3,
     workers: int | None = None,
     options: Mapping[str, Any] | None = None,
+    scan: Scan | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Reads the corpus at `source`, places every face and writes the lake.
 
     `workers` counts the actors of the Ray Data job, by default one for each CPU of the cluster; the
-    lake does not depend on it. `options` go to the corpus' `scan`. `progress(done, total)` is
-    called as faces get done. ValueError for an unknown corpus or option, a source that is not that
+    lake does not depend on it. `options` go to the corpus' `scan`, unless that was done before and
+    is given as `scan`. `progress(done, total)` is called as faces get done. ValueError for an
+    unknown corpus or option, a source that is not that
     corpus, a picture size that cannot be, or where not one face is usable.
     """
     started = time.perf_counter()
     _check(image_size, channels, workers)
-    scan = corpora.scan(corpus, source, options or {}, image_size=image_size)
+    scan = scan or corpora.scan(corpus, source, options or {}, image_size=image_size)
     recipe = Recipe(corpus=corpus, image_size=image_size, channels=channels, aligned=scan.aligned)
     if not scan.faces:
         raise ValueError(_nothing_usable(corpus, source, scan.rejected))

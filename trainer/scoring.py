@@ -15,7 +15,14 @@ import torch
 
 from data_service.lake import Lake
 from trainer.attribute_scores import attribute_card
-from trainer.evaluate import evaluating, evaluation_batch, labels_of, predict_rows, scorecard
+from trainer.evaluate import (
+    evaluating,
+    evaluation_batch,
+    labels_of,
+    predict_rows,
+    scorecard,
+    subjects_of,
+)
 from trainer.examinee import Examinee
 from trainer.feed import TrainingData
 from trainer.judge import expression_judge
@@ -120,5 +127,5 @@ def _identification(
             for part in np.array_split(rows_N, max(len(rows_N) // 64, 1))
         ]
     features_ND = torch.cat([part for part in features if part is not None]).float().cpu().numpy()
-    subjects = np.array(lake.table["subject"].take(rows_N).to_pylist(), dtype="U")
-    return {"verification_auc": verification_auc(features_ND, subjects, training.run.seed)}
+    subjects_N = subjects_of(lake, rows_N)
+    return {"verification_auc": verification_auc(features_ND, subjects_N, training.run.seed)}

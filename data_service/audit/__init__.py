@@ -80,7 +80,8 @@ def told(lake: Lake, fold: str | None = None) -> dict[str, Any]:
         "giveaways": [asdict(one) for one in audit.giveaways],
     }
     if fold is not None:
-        torn = leaks_of(lake, named_split(table, fold, tuple(Expression)))
+        classes = tuple(name for name in Expression if lake.manifest.classes.get(name))
+        torn = leaks_of(lake, named_split(table, fold, classes or None))
         values |= {"fold": fold, "leaking_copies": named(torn.copies)}
         values["leaking_subjects"] = list(torn.subjects)
     return values
