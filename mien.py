@@ -236,6 +236,13 @@ def train(
     init_only: InitOnly = "*",
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     allow_leaks: AllowLeaks = False,
+    synthetic: Annotated[
+        Path | None,
+        typer.Option(metavar="POOL", help="By `mien synthesise`.", callback=directory),
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Of what is shown, from the pool: 0 to 0.9.")
+    ] = None,
     from_study: Annotated[
         str | None, typer.Option(metavar="STUDY", help="The best setting that `mien tune` found.")
     ] = None,
@@ -249,12 +256,14 @@ def train(
 
         if resume is not None:
             given = (system, lake, fold, workers, zero, precision, seed, settings, init, from_study)
+            given += (synthetic, share)
             if any(value is not None for value in given):
                 raise ValueError("--resume takes everything from the run; give nothing besides it")
             found = job.load(job.find(resume))
             result = launch.train(found.run, found.lake, resume=resume)
         else:
             chosen, lake = _chosen(system, lake, from_study)
+            settings = [*(settings or ()), *_share(synthetic, share)]
             result = launch.train(
                 _changed(chosen, settings, workers, zero, precision, seed),
                 lake,
@@ -264,11 +273,41 @@ def train(
                 init=init,
                 init_only=init_only,
                 allow_leaks=allow_leaks,
+                synthetic=synthetic,
             )
     show(result.as_json(), tables.result(result.as_json()), as_json)
     if result.status == "stopped":
         terminal.say(f"stopped; to go on: mien train --resume {result.run_id}")
         raise typer.Exit(terminal.FAILED)
+
+
+@app.command(
+    epilog="Example: mien synthesise 3f2a --lake lakes/photos --fold 1/5 --out pools/photos-1"
+)
+def synthesise(
+    run: Run,
+    *,
+    lake: LakeOption,
+    fold: Annotated[
+        str | None, typer.Option(metavar="K/N|official", help="By default the run's own.")
+    ] = None,
+    until: Annotated[
+        str, typer.Option(metavar="equal|COUNT", help="Faces of a class, real and synthetic.")
+    ] = "equal",
+    gate: Annotated[float, typer.Option(help="Least confidence in the expression.")] = 0.7,
+    out: Annotated[Path, typer.Option(metavar="POOL", help="A new folder.", callback=directory)],
+    as_json: AsJson = False,
+) -> None:
+    """Fill the rare classes of a fold's training faces; for `mien train --synthetic POOL`."""
+    if until != "equal" and not until.isdecimal():
+        raise ValueError(f"--until {until}: valid: equal, or a number of faces")
+    with working("synthesise"), terminal.progress("faces") as progress:
+        from trainer.synthesise import synthesise as fill_pool
+        from trainer.synthesise import told
+
+        count = "equal" if until == "equal" else int(until)
+        pool = fill_pool(run, lake, out, fold=fold, until=count, gate=gate, progress=progress)
+    show(told(pool), tables.pool(told(pool)), as_json)
 
 
 @app.command(epilog="Example: mien crossval fersnet.small --lake lakes/photos --folds 5")
@@ -286,6 +325,7 @@ def crossval(
     init: Init = None,
     init_only: InitOnly = "*",
     allow_leaks: AllowLeaks = False,
+    synthetic: Annotated[Path | None, typer.Option("--synthetic", hidden=True)] = None,
     experiment: Experiment = "mien",
     name: Name = None,
     as_json: AsJson = False,
@@ -305,6 +345,7 @@ def crossval(
             init=init,
             init_only=init_only,
             allow_leaks=allow_leaks,
+            synthetic=synthetic,
         ).as_json()
     show(values, tables.result(values), as_json)
 
@@ -771,6 +812,13 @@ def _changed(
     }
     given = {path: value for path, value in options.items() if value is not None}
     return with_overrides(run, {**given, **_pairs(settings, "--set")})
+
+
+def _share(synthetic: Path | None, share: float | None) -> list[str]:
+    """The setting that --share stands for; ValueError for a pool without one."""
+    if synthetic is not None and share is None:
+        raise ValueError("--synthetic needs --share, such as --share 0.3")
+    return [] if share is None else [f"data.synthetic_share={share}"]
 
 
 def _polled(name: str, *values: Any) -> Callable[[], tuple[int, int] | None]:

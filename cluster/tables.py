@@ -133,6 +133,19 @@ def ingested(values: Mapping[str, Any]) -> list[Any]:
     return [table(("lake", values["lake"]), rows), share]
 
 
+def pool(values: Mapping[str, Any]) -> list[Any]:
+    """A pool of synthetic faces by expression: wanted, admitted, attempts, and the rate."""
+    rows = []
+    for name, wanted in values["wanted"].items():
+        rate = values["admission_rates"].get(name)
+        text = "" if rate is None else f"{100 * rate:.1f} %"
+        rows.append([name, wanted, values["admitted"][name], values["attempts"][name], text])
+    made: list[Any] = [table(("expression", "wanted", "admitted", "attempts", "rate"), rows)]
+    if refused := values["refused"]:
+        made.append("refused: " + ", ".join(f"{name} {n}" for name, n in refused.items()))
+    return [*made, f"{values['pool']}: {values['faces']} faces for fold {values['fold']}"]
+
+
 def audit(values: Mapping[str, Any]) -> list[Any]:
     """What an audit found, each kind with its first examples; what leaks in a fold comes last."""
     rows = [[name.replace("_", " "), values[name]] for name in ("faces", "subjects")]

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_service.folds import Fold
+from data_service.lake import Lake
 from data_service.manifest import MANIFEST, blake, write_atomically
 
 FORMAT_VERSION = 1
@@ -41,6 +43,7 @@ class PoolManifest:
     """What a pool holds, and by whose hand. `hash` names its content, `recipe` what determined it.
 
     `admitted`, `attempts` and `wanted` are counts by expression, `refused` by the gate's reasons.
+    `fold` names the division by its hash, `fold_name` as a person does; `run` is the generator's.
     """
 
     recipe: str
@@ -57,6 +60,8 @@ class PoolManifest:
     attempts: Mapping[str, int]
     refused: Mapping[str, int]
     hash: str
+    fold_name: str = ""
+    run: str = ""
     format_version: int = FORMAT_VERSION
 
     @property
@@ -122,6 +127,25 @@ class SealedPool:
         if not len(self):
             return np.empty(shape, np.uint8)
         return np.asarray(np.memmap(self.path / FACES, np.uint8, "r", shape=shape))
+
+    def require(self, lake: Lake, fold: Fold, name: str) -> None:
+        """ValueError unless the pool was made from this very lake's training faces in this fold.
+
+        `name` is what the fold is called. In any other fold, faces of the pool show subjects that
+        are to be tested, or were judged by networks that saw them.
+        """
+        own = self.manifest
+        if own.lake != lake.hash:
+            raise ValueError(
+                f"the pool at {self.path} was made from another lake ({own.lake[:12]}) than "
+                f"{lake.path} ({lake.hash[:12]}); make one for it: mien synthesise"
+            )
+        if own.fold != fold.hash:
+            other = name if name != own.fold_name else f"{name} as these classes divide it"
+            raise ValueError(
+                f"the pool at {self.path} was made for fold {own.fold_name or own.fold[:12]} of "
+                f"{', '.join(own.wanted)}, not for fold {other}, which tests other subjects"
+            )
 
     def verify(self) -> None:
         """ValueError where rows or pixels are not what was written."""

@@ -103,6 +103,8 @@ def seal_pool(
     until: Literal["equal"] | int = "equal",
     seed: int = 0,
     batch: int = 64,
+    fold_name: str = "",
+    run: str = "",
     progress: Progress | None = None,
 ) -> SealedPool:
     """Makes faces until the classes of the fold's training faces are filled, and seals them.
@@ -111,8 +113,9 @@ def seal_pool(
     and synthetic together. Sources are training faces of other classes, each in turn, in an order
     drawn from `seed`; a class that does not fill in twenty attempts per missing face stays short,
     which the manifest tells. The same call again opens the pool that is there, or goes on where it
-    was interrupted. `progress(admitted, wanted)` is called as faces are admitted. ValueError where
-    `path` holds a pool made otherwise.
+    was interrupted. `progress(admitted, wanted)` is called as faces are admitted. `fold_name` and
+    `run` (the generator's) are only told in the manifest. ValueError where `path` holds a pool made
+    otherwise.
     """
     job = _Job(lake, fold, tuple(classes), synthesiser, admission, until, seed, batch)
     if (path / MANIFEST).is_file():
@@ -131,7 +134,7 @@ def seal_pool(
             tally.add(klass, part)
             if progress:
                 progress(tally.admitted.total(), sum(job.wanted))
-    pool = job.seal(path, tally)
+    pool = job.seal(path, tally, fold_name, run)
     parts.remove()
     return pool
 
@@ -249,7 +252,7 @@ class _Job:
         pasted_BHWC[:, middle, middle] = pixels_BCHW.permute(0, 2, 3, 1).numpy()
         return pasted_BHWC
 
-    def seal(self, path: Path, tally: Tally) -> SealedPool:
+    def seal(self, path: Path, tally: Tally, fold_name: str, run: str) -> SealedPool:
         """Writes the pool of all parts."""
         rows = pa.concat_tables([PART_SCHEMA.empty_table(), *(part.rows for part in tally.parts)])
         pixels = b"".join(rows["pixels"].to_pylist())
@@ -271,5 +274,7 @@ class _Job:
             attempts={name: tally.attempts[klass] for klass, name in enumerate(names)},
             refused=dict(sorted(tally.refused.items())),
             hash=content_hash(table, faces_MHWC),
+            fold_name=fold_name,
+            run=run,
         )
         return write_pool(path, manifest, table, faces_MHWC)

@@ -1,10 +1,16 @@
-"""Where a run's first weights come from, and that they have not seen who is to be tested."""
+"""What a run's weights come from, and that it has not seen who is to be tested."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
+from data_service.folds import Fold, named_split, subject_keys
+from data_service.lake import Lake
+from data_service.pool import SealedPool
 from trainer import job as jobs
 from trainer.job import Job
 
@@ -27,6 +33,28 @@ def first_weights(init: str, lake_hash: str, fold: str | None) -> Path:
     return weights
 
 
+def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
+    """ValueError where a run that these weights come from learnt of subjects that are held out.
+
+    Those are whom the division `fold` of the lake, called `name`, validates or tests on. The run is
+    the one that trained the weights, or one that it learnt from, by its first weights, its identity
+    network, or the faces of its pool.
+    """
+    keys = subject_keys(lake.table)
+    held_out = np.concatenate([fold.validation_rows, fold.test_rows])
+    for ancestor in _line(weights):
+        if ancestor.lake_hash != lake.hash:
+            continue
+        classes = jobs.classes_of(ancestor.run, lake.manifest.classes)
+        own = named_split(lake.table, ancestor.fold, classes or None)
+        seen = np.intersect1d(keys[own.train_rows], keys[held_out])
+        if len(seen):
+            raise ValueError(
+                f"run {ancestor.run_id} was trained, in fold {ancestor.fold}, on {len(seen)} of "
+                f"the subjects that fold {name} of {lake.path} validates or tests on"
+            )
+
+
 def _weights(init: str) -> Path:
     if init.endswith(".safetensors"):
         if not Path(init).is_file():
@@ -39,9 +67,25 @@ def _weights(init: str) -> Path:
     return weights
 
 
-def _line(weights: Path | None) -> Iterator[Job]:
-    """The run whose weights these are, the one that it started from, and so on."""
-    while weights is not None and (weights.parent / "run.json").is_file():
+def _line(weights: Path) -> Iterator[Job]:
+    """The run whose weights these are, those that it learnt from, and so on."""
+    if (weights.parent / "run.json").is_file():
         run = jobs.load(weights.parent)
         yield run
-        weights = run.init
+        for teacher in _teachers(run):
+            yield from _line(teacher)
+
+
+def _teachers(run: Job) -> Iterator[Path]:
+    """The weights that the run started from, its identity network's, its pool's generator's.
+
+    What is gone by now tells nothing.
+    """
+    if run.init is not None:
+        yield run.init
+    if named := getattr(run.run.system, "identity_network", ""):
+        with suppress(ValueError):
+            yield _weights(named)
+    if run.pool is not None:
+        with suppress(ValueError):
+            yield _weights(SealedPool.open(run.pool).manifest.run)

@@ -14,6 +14,8 @@ from data_service.transforms import AugmentConfig
 from trainer.schedules import Schedule, ever_positive, value_at
 
 FORMAT_VERSION = 1
+MOST_SYNTHETIC = 0.9
+"""No more of what is shown may be synthetic."""
 
 
 def knob(
@@ -48,6 +50,7 @@ class DataConfig:
 
     `classes` empty means every class of the lake. With `labels` votes a face's class is drawn anew
     from the votes on it each time that it is shown (FER+); validation and test keep the given one.
+    `synthetic_share` of what every stage shows comes from the sealed pool that the run was given.
     `stream` ray runs one Ray Data execution per worker, local a thread; auto takes ray for several
     workers.
     """
@@ -60,6 +63,9 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stream: Literal["auto", "ray", "local"] = "auto"
     prefetch_batches: int = 8
+    synthetic_share: float = knob(
+        0.0, bounds=(0.0, MOST_SYNTHETIC), doc="share of faces from the pool of --synthetic"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,8 +117,8 @@ class LoggingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SynthesisConfig:
-    """FES-DA inside one run: before the stage `stage`, fill the classes with admitted faces.
+class PoolConfig:
+    """What a pool of synthetic faces is to hold.
 
     `until` equal fills every class to the largest one. A face is admitted when a recogniser that
     never saw its source subject gives the target at least `gate` confidence; `identity_gate` is the
@@ -120,11 +126,17 @@ class SynthesisConfig:
     absolute, of [0, 1]) to every admitted face of the same source.
     """
 
-    stage: str
     until: Literal["equal"] | int = "equal"
     gate: float = knob(0.7, bounds=(0.0, 1.0), doc="least confidence in the target expression")
     identity_gate: float = knob(0.3, bounds=(-1.0, 1.0), doc="least identity similarity")
     copy_gate: float = knob(0.01, bounds=(0.0, 1.0), doc="least distance to other admitted faces")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthesisConfig(PoolConfig):
+    """FES-DA inside one run: before the stage `stage`, fill the classes with admitted faces."""
+
+    stage: str
     share: float = knob(0.3, bounds=(0.0, 1.0), doc="share of synthetic faces in a batch")
 
 
@@ -152,6 +164,10 @@ class RunConfig:
             raise ValueError(
                 f"data.global_batch_images is {batch}, which {workers} workers cannot share "
                 f"equally; worker counts that can: {', '.join(map(str, fits))}"
+            )
+        if not 0 <= self.data.synthetic_share <= MOST_SYNTHETIC:
+            raise ValueError(
+                f"data.synthetic_share is {self.data.synthetic_share}; valid: 0 to {MOST_SYNTHETIC}"
             )
         for name, schedule in weights_of(self).items():
             if value_at(schedule, 0.0) < 0 or value_at(schedule, 1.0) < 0:

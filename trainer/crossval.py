@@ -60,13 +60,20 @@ def crossval(
     init: str | None = None,
     init_only: str = "*",
     allow_leaks: bool = False,
+    synthetic: Path | None = None,
 ) -> CrossvalResult:
     """Train and test every fold, `parallel` at a time, each in a process of its own.
 
     `init` names a run of another lake, or a file of weights, that every fold starts from.
+    `synthetic`, a pool, is refused, and so is a share of one: it belongs to one fold.
     ValueError when the folds, the lake or the cluster do not fit, or a fold leaks and that is not
     allowed, before anything starts.
     """
+    if synthetic is not None or run.data.synthetic_share:
+        raise ValueError(
+            "a pool of synthetic faces belongs to one fold, crossval trains all; for each fold: "
+            "mien synthesise RUN --fold K/N, then mien train --fold K/N --synthetic POOL"
+        )
     opened = Lake.open(Path(lake))
     present = opened.manifest.classes
     named = {}

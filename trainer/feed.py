@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_f
 from data_service.lake import Lake
 from data_service.needs import DataNeeds
 from data_service.plan import Plan, StagePlan
+from data_service.pool import SealedPool
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from data_service.source import FaceSource
 from data_service.stream import open_stream
@@ -137,7 +140,9 @@ def spec_of(run: RunConfig) -> SystemSpec:
     return catalog.load(run.system_name)
 
 
-def check_system(run: RunConfig, spec: SystemSpec, data: TrainingData) -> None:
+def check_system(
+    run: RunConfig, spec: SystemSpec, data: TrainingData, lake: Lake, pool: SealedPool | None
+) -> None:
     """Build the system once and let go of it, so that what does not fit is said at once."""
     with torch.random.fork_rng(devices=[]):
         stages = spec.build(run.system, data.info).stages()
@@ -148,7 +153,37 @@ def check_system(run: RunConfig, spec: SystemSpec, data: TrainingData) -> None:
                 f"stage {stage.name} has batches of {batch} images, which {run.engine.workers} "
                 "workers cannot share equally"
             )
+    if pool is not None:
+        plan_of(run, data, lake, stages, pool)
     synthesis_stage(run, stages)
+
+
+def given_pool(
+    run: RunConfig, path: Path | None, lake: Lake, data: TrainingData, fold: str
+) -> SealedPool | None:
+    """The whole and unchanged pool that the run is to be trained with, if it is given one.
+
+    ValueError where it is not this lake's in this fold, where a share needs one and none is given,
+    or where the run makes its own.
+    """
+    if path is None:
+        refuse_share(run, "without a pool; give one: --synthetic POOL, by `mien synthesise`")
+        return None
+    if run.synthesis is not None:
+        raise ValueError(
+            f"{run.system_name}.{run.recipe} makes its own synthetic faces; without --synthetic, "
+            "or another recipe"
+        )
+    pool = SealedPool.open(path)
+    pool.require(lake, data.fold, fold)
+    pool.verify()
+    return pool
+
+
+def refuse_share(run: RunConfig, why: str) -> None:
+    """ValueError, with `why`, where the run asks for faces of a pool."""
+    if run.data.synthetic_share:
+        raise ValueError(f"data.synthetic_share is {run.data.synthetic_share}, {why}")
 
 
 def synthesis_stage(run: RunConfig, stages: tuple[Stage, ...]) -> int | None:
@@ -168,14 +203,14 @@ def plan_of(
     data: TrainingData,
     lake: Lake,
     stages: tuple[Stage, ...],
-    pool: Any | None,
+    pool: SealedPool | None,
 ) -> Plan:
     """The plan over all stages."""
     return Plan(
         lake.table,
         data.fold,
         data.info.classes,
-        [StagePlan(images=stage.images, needs=stage.data or data.needs) for stage in stages],
+        [StagePlan(images=stage.images, needs=_needs(run, data, stage)) for stage in stages],
         run.data.global_batch_images,
         run.seed,
         None if pool is None else pool.table,
@@ -183,11 +218,18 @@ def plan_of(
     )
 
 
+def _needs(run: RunConfig, data: TrainingData, stage: Stage) -> DataNeeds:
+    """What the stage needs, with the run's share of synthetic faces where it has one."""
+    needs = stage.data or data.needs
+    share = run.data.synthetic_share
+    return dataclasses.replace(needs, synthetic_share=share) if share else needs
+
+
 @contextlib.contextmanager
 def open_batches(
     data: TrainingData,
     lake: Lake,
-    pool: Any | None,
+    pool: SealedPool | None,
     training: Training,
     before_stage: int | None,
 ) -> Iterator[Iterator[FaceBatch]]:

@@ -1,4 +1,4 @@
-"""FES-DA: the run's own generator fills the minority classes, through a gate.
+"""FES-DA: a generator fills the minority classes, through a gate, in a run or after it.
 
 As in FERSNet (Zhao et al., ICPR 2020, "FES-DA"). A synthetic face is admitted when a recogniser
 that never saw its source subject reads the target expression with enough confidence, the identity
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 
 from data_service.lake import Lake
 from data_service.pool import SealedPool
-from data_service.synthesis import Attempts, Verdict, seal_pool
-from trainer.config import RunConfig, SynthesisConfig
+from data_service.synthesis import Attempts, Progress, Verdict, seal_pool
+from trainer.config import PoolConfig, RunConfig
 from trainer.evaluate import evaluating
 from trainer.feed import TrainingData
 from trainer.job import Job
@@ -42,27 +43,46 @@ def seal(job: Job, training: Training, data: TrainingData, lake: Lake) -> Sealed
     path = job.directory / "pool"
     if training.world.leads:
         with training.averages.applied():
-            maker = Generator(training.system, job.run)
-            gate = CrossFittedGate.train(training, data, lake, config)
-            seal_pool(
-                lake,
-                data.fold,
-                data.classes,
-                maker,
-                gate,
-                path=path,
-                until=config.until,
-                seed=job.run.seed,
-            )
+            fill(job, training.system, data, lake, config, path)
     training.world.barrier()
     return SealedPool.open(path)
 
 
-def content_hash(modules: Mapping[str, nn.Module]) -> str:
+def fill(
+    job: Job,
+    system: System,
+    data: TrainingData,
+    lake: Lake,
+    config: PoolConfig,
+    path: Path,
+    *,
+    fold: str | None = None,
+    progress: Progress | None = None,
+) -> SealedPool:
+    """A pool for the training faces of `data`, by the system of the run `job` as it stands.
+
+    `fold` is what the division of `data` is called, where it is not the run's.
+    """
+    return seal_pool(
+        lake,
+        data.fold,
+        data.classes,
+        Generator(system, job.run),
+        CrossFittedGate.train(job.run, system, data, lake, config),
+        path=path,
+        until=config.until,
+        seed=job.run.seed,
+        fold_name=fold or job.fold,
+        run=job.run_id,
+        progress=progress,
+    )
+
+
+def content_hash(states: Mapping[str, Mapping[str, Tensor]]) -> str:
     """Names networks by their weights."""
     digest = hashlib.blake2b(digest_size=12)
-    for name in sorted(modules):
-        for key, value in modules[name].state_dict().items():
+    for name in sorted(states):
+        for key, value in states[name].items():
             digest.update(f"{name}/{key}".encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -74,8 +94,10 @@ class Generator:
     def __init__(self, system: System, run: RunConfig) -> None:
         self._system = system
         self.side, self.grey = run.data.image_size, run.data.grey
-        self.hash = content_hash({player.name: player.module for player in system.players()})
-        self._device = next(system.players()[0].module.parameters()).device
+        players = system.players()
+        states = {player.name: player.module.state_dict() for player in players}
+        self.hash = content_hash(states | {"": system.state_dict()})
+        self._device = _device(players[0].module) if players else torch.device("cpu")
 
     def __call__(self, faces_BCHW: Tensor, target_expression_B: Tensor) -> Tensor:
         """The faces with the target expressions, on the CPU, in [-1, 1]."""
@@ -84,6 +106,10 @@ class Generator:
             made = self._system.predict(batch.to(self._device)).images_BCHW
         assert made is not None, "only systems that synthesise make pools"
         return made.float().clamp(-1, 1).cpu()
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
 def _bare(faces_BCHW: Tensor, target_expression_B: Tensor) -> FaceBatch:
@@ -106,7 +132,7 @@ class CrossFittedGate:
     `judges[h]` was trained on the training subjects of the other half than `half_of_row` says.
     """
 
-    config: SynthesisConfig
+    config: PoolConfig
     judges: tuple[Judge, Judge]
     half_of_row: np.ndarray
     identity: nn.Module | None
@@ -114,7 +140,7 @@ class CrossFittedGate:
 
     @classmethod
     def train(
-        cls, training: Training, data: TrainingData, lake: Lake, config: SynthesisConfig
+        cls, run: RunConfig, system: System, data: TrainingData, lake: Lake, config: PoolConfig
     ) -> CrossFittedGate:
         """Two judges, each trained on one half of the training subjects."""
         rows_N = np.asarray(data.fold.train_rows)
@@ -123,24 +149,25 @@ class CrossFittedGate:
             expression_judge(
                 lake,
                 rows_N[half_of_row[rows_N] != half],
-                training.run,
+                run,
                 data.info,
-                seed=training.run.seed + _JUDGE_SEEDS[half],
+                seed=run.seed + _JUDGE_SEEDS[half],
                 images=JUDGE_IMAGES,
             )
             for half in (0, 1)
         )
         judges = (first, second)
-        identity = training.system.frozen().get("identity")
+        identity = system.frozen().get("identity")
         named = {"judge 0": judges[0], "judge 1": judges[1]}
         networks = named | ({"identity": identity} if identity else {})
+        states = {name: network.state_dict() for name, network in networks.items()}
         thresholds = (config.gate, config.identity_gate, config.copy_gate)
         return cls(
             config=config,
             judges=judges,
             half_of_row=half_of_row,
             identity=identity,
-            hash=f"{content_hash(networks)}/{thresholds}",
+            hash=f"{content_hash(states)}/{thresholds}",
         )
 
     @torch.no_grad()
@@ -170,9 +197,10 @@ class CrossFittedGate:
     def _same_subject(self, made_BCHW: Tensor, source_BCHW: Tensor) -> Tensor:
         if self.identity is None:
             return torch.ones(len(made_BCHW), dtype=torch.bool)
-        embed = self.identity.embed  # type: ignore[operator]
-        similarity_B = (embed(made_BCHW) * embed(source_BCHW)).sum(1)  # type: ignore[operator]
-        return similarity_B.cpu() >= self.config.identity_gate
+        embed, device = self.identity.embed, _device(self.identity)
+        made_BD = embed(made_BCHW.to(device))  # type: ignore[operator]
+        source_BD = embed(source_BCHW.to(device))  # type: ignore[operator]
+        return (made_BD * source_BD).sum(1).cpu() >= self.config.identity_gate
 
     def _is_new(self, face_CSS: Tensor, siblings_NCSS: Tensor) -> bool:
         if not len(siblings_NCSS):

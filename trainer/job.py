@@ -23,7 +23,8 @@ class Job:
 
     `face_pixels` is the side of the lake's faces, of which the run sees the middle. `fold` is
     `K/N`, 1-based. `init` is the file of the weights that it starts from, for the
-    parameters that match `init_only`. `validation_only` leaves the test subjects untouched.
+    parameters that match `init_only`. `validation_only` leaves the test subjects untouched. `pool`
+    is the sealed pool that it was given, with the hash of its content.
     """
 
     run_id: str
@@ -39,6 +40,8 @@ class Job:
     init: Path | None = None
     init_only: str = "*"
     validation_only: bool = False
+    pool: Path | None = None
+    pool_hash: str = ""
 
     @property
     def checkpoints(self) -> Path:
@@ -89,6 +92,7 @@ def save(job: Job) -> None:
             "init": str(job.init) if job.init else None,
             "init_only": job.init_only,
             "validation_only": job.validation_only,
+            "pool": {"path": str(job.pool), "hash": job.pool_hash} if job.pool else None,
             "created": time.time(),
         },
     )
@@ -97,6 +101,7 @@ def save(job: Job) -> None:
 def load(directory: Path) -> Job:
     """The run whose run.json lies in `directory`."""
     values = read_json(directory / "run.json")
+    pool = values.get("pool")
     return Job(
         run_id=values["run_id"],
         directory=directory,
@@ -111,6 +116,8 @@ def load(directory: Path) -> Job:
         init=Path(values["init"]) if values["init"] else None,
         init_only=values["init_only"],
         validation_only=values["validation_only"],
+        pool=Path(pool["path"]) if pool else None,
+        pool_hash=pool["hash"] if pool else "",
     )
 
 

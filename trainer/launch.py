@@ -16,6 +16,7 @@ from cluster.interrupt import on_interrupt
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
 from data_service.lake import Lake
+from data_service.pool import SealedPool
 from trainer import catalog, feed
 from trainer import job as jobs
 from trainer.ancestry import first_weights
@@ -79,11 +80,13 @@ def train(
     on_validation: OnValidation | None = None,
     validation_only: bool = False,
     allow_leaks: bool = False,
+    synthetic: Path | None = None,
 ) -> RunResult:
     """Train one run and test it once on the fold's test subjects.
 
     `init` is a finished run, or a file of weights, that it starts from, for the parameters whose
-    names match the pattern `init_only` and whose shapes fit.
+    names match the pattern `init_only` and whose shapes fit. `synthetic` is a sealed pool of this
+    lake and fold, of which `data.synthetic_share` is drawn.
     `resume` names a run to go on with; everything else then comes from it. `on_validation` sees
     (images, metrics) after every validation and ends the run by returning True; it needs one worker
     in this process. ValueError says what of the settings does not fit the lake or the cluster, or
@@ -104,6 +107,7 @@ def train(
             init_only=init_only,
             validation_only=validation_only,
             allow_leaks=allow_leaks,
+            synthetic=synthetic,
         )
     with on_interrupt(job.stop_file.touch):
         if in_process(job.run):
@@ -138,6 +142,7 @@ def _new_job(
     init_only: str,
     validation_only: bool,
     allow_leaks: bool,
+    synthetic: Path | None,
 ) -> Job:
     """Check everything that can be checked before anything starts, then write the run down."""
     if not in_process(run) and (offered := local_capacity()):
@@ -146,7 +151,8 @@ def _new_job(
     spec = catalog.load(run.system_name)
     fold = fold or default_fold(opened)
     data = feed.prepare(run, spec, opened, fold)
-    feed.check_system(run, spec, data)
+    pool = feed.given_pool(run, synthetic, opened, data, fold)
+    feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init, opened.hash, fold) if init else None
     leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks)
     uri = tracking_uri()
@@ -162,6 +168,7 @@ def _new_job(
             "mien.fold": fold,
             "mien.settings": fingerprint(run),
             **({"mien.init": init} if init else {}),
+            **(pool_tags(pool) if pool else {}),
         },
         params=run,
     )
@@ -179,6 +186,8 @@ def _new_job(
         init=weights,
         init_only=init_only,
         validation_only=validation_only,
+        pool=pool.path.absolute() if pool else None,
+        pool_hash=pool.hash if pool else "",
     )
     jobs.save(job)
     jobs.set_status(job.directory, "starting", step=0, images=0)
@@ -188,6 +197,11 @@ def _new_job(
 def lake_tags(lake: Lake) -> dict[str, str]:
     """What MLflow is told of the lake."""
     return {"mien.lake": lake.path.name, "mien.lake_hash": lake.hash}
+
+
+def pool_tags(pool: SealedPool) -> dict[str, str]:
+    """What MLflow is told of the pool that a run is given."""
+    return {"mien.synthetic": pool.path.name, "mien.synthetic_hash": pool.hash}
 
 
 def _on_ray(job: Job) -> None:

@@ -67,9 +67,9 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
     return LoadedSystem(system=system, run=settings, info=info, spec=spec, directory=directory)
 
 
-def load_capable(run: str | Path, capability: str) -> LoadedSystem:
+def load_capable(run: str | Path, capability: str, device: str = "cpu") -> LoadedSystem:
     """As `load_system`; ValueError, with the systems that can, for one without the capability."""
-    loaded = load_system(run)
+    loaded = load_system(run, device)
     if capability not in loaded.spec.capabilities:
         can = [name for name in catalog.names() if capability in catalog.load(name).capabilities]
         raise ValueError(

@@ -147,12 +147,34 @@ def _train(session: Session) -> None:
     session.saved_at = time.monotonic()
     border = feed.synthesis_stage(session.job.run, session.training.stages)
     if border is None:
-        _leg(session, None, None)
+        pool = _given_pool(session)
+        _report_pool(session, pool, 0)
+        _leg(session, pool, None)
         return
     if session.training.progress.stage < border:
         _leg(session, None, border)
     if session.status == "running":
-        _leg(session, seal(session.job, session.training, session.data, session.lake), None)
+        pool = seal(session.job, session.training, session.data, session.lake)
+        _report_pool(session, pool, border)
+        _leg(session, pool, None)
+
+
+def _given_pool(session: Session) -> SealedPool | None:
+    job = session.job
+    pool = feed.given_pool(job.run, job.pool, session.lake, session.data, job.fold)
+    if pool is not None and pool.hash != job.pool_hash:
+        raise ValueError(f"the pool at {pool.path} is not the one that run {job.run_id} began with")
+    return pool
+
+
+def _report_pool(session: Session, pool: SealedPool | None, stage: int) -> None:
+    """How many attempts the gate let pass, when the stage that first shows them begins."""
+    progress = session.training.progress
+    begins = progress.stage == stage and progress.stage_images == 0
+    if pool is not None and session.tracker is not None and begins:
+        rates = pool.manifest.admission_rates
+        named = {f"synthetic/admission_rate/{name}": rate for name, rate in rates.items()}
+        session.tracker.metrics(named | {"synthetic/faces": len(pool)}, progress.images)
 
 
 def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> None:

@@ -68,6 +68,7 @@ def search(
     for given, what in ((trials, "trials"), (folds, "folds"), (parallel, "parallel")):
         if given < 1:
             raise ValueError(f"{what} is {given}; at least 1 is needed")
+    feed.refuse_share(run, "but a study takes no pool of synthetic faces")
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
     study = study_name(f"{run.system_name}.{run.recipe}", name, resume=resume)

@@ -13,6 +13,7 @@ import torch
 from tests.contract import batches as made_of
 from trainer import catalog, checkpoint
 from trainer.config import to_dict, weights_of
+from trainer.fesda import Generator
 from trainer.loop import Training, fit
 from trainer.overrides import from_dict, knobs, with_overrides
 from trainer.system import CAPABILITIES
@@ -229,3 +230,20 @@ def test_prediction_fits_the_capabilities(name: str) -> None:
         assert prediction.attributes_BA.shape == (4, len(info.attributes))
     if "identify" in capabilities:
         assert prediction.features_BD is not None
+
+
+def test_generators_fill_pools(name: str) -> None:
+    """Bare faces and targets are enough for FES-DA: edits in range, each time the same."""
+    run = made_of.tiny(name)
+    if "synthesise" not in catalog.spec_of(run).capabilities:
+        return
+    info = made_of.info_of(run)
+    faces_BCHW = torch.linspace(-1, 1, 2 * info.channels * info.image_size**2).reshape(
+        2, info.channels, info.image_size, info.image_size
+    )
+    generator = Generator(made_of.build(run), run)
+    first, second = (generator(faces_BCHW, torch.tensor([0, 1])) for _ in range(2))
+    assert first.shape == faces_BCHW.shape and first.dtype == torch.float32
+    assert torch.equal(first, second)
+    assert bool((first.abs() <= 1).all())
+    assert generator.hash == Generator(made_of.build(run), run).hash

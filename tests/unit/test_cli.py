@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("corpora", "ingest", "lake", "systems", "train", "crossval", "tune", "evaluate", "compare"),
     *("reproduce", "transfer", "sweep", "export"),
-    "audit",
+    *("audit", "synthesise"),
     *("runs", "stop", "edit", "recognise", "doctor"),
     *("server start", "server stop", "server status"),
     *("cluster check", "cluster up", "cluster status", "cluster down", "cluster wait"),

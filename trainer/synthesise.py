@@ -1,0 +1,84 @@
+"""A sealed pool of synthetic faces by a finished run, for others to be trained with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from data_service.lake import Lake
+from data_service.pool import SealedPool
+from data_service.synthesis import Progress
+from trainer import feed
+from trainer import job as jobs
+from trainer.ancestry import require_unseen
+from trainer.config import PoolConfig
+from trainer.fesda import fill
+from trainer.launch import default_fold
+from trainer.restore import LoadedSystem, load_capable
+
+
+def synthesise(
+    run: str,
+    lake: Path,
+    out: Path,
+    *,
+    fold: str | None = None,
+    until: Literal["equal"] | int = "equal",
+    gate: float = 0.7,
+    progress: Progress | None = None,
+) -> SealedPool:
+    """Fills the classes of the fold's training faces with faces that the run makes of them.
+
+    `until` and `gate` are those of `PoolConfig`; the fold is by default the run's own where it was
+    trained on this very lake, else the one that training takes. The same call goes on where it was
+    interrupted. ValueError where the run does not synthesise, its faces are not this lake's, or it
+    learnt of subjects that the fold holds out.
+    """
+    config = _config(until, gate)
+    loaded = load_capable(run, "synthesise", "cuda" if torch.cuda.is_available() else "cpu")
+    opened, job = Lake.open(Path(lake)), jobs.load(loaded.directory)
+    fold = fold or (job.fold if job.lake_hash == opened.hash else default_fold(opened))
+    data = _data(loaded, opened, fold)
+    require_unseen(loaded.directory / "weights.safetensors", opened, data.fold, fold)
+    return fill(job, loaded.system, data, opened, config, Path(out), fold=fold, progress=progress)
+
+
+def _config(until: Literal["equal"] | int, gate: float) -> PoolConfig:
+    if until != "equal" and until < 1:
+        raise ValueError(f"until is {until}; valid: equal, or faces of every class, at least 1")
+    if not 0 <= gate <= 1:
+        raise ValueError(f"gate is {gate}; valid: 0 to 1, the least confidence of the recogniser")
+    return PoolConfig(until=until, gate=gate)
+
+
+def _data(loaded: LoadedSystem, lake: Lake, fold: str) -> feed.TrainingData:
+    """The fold for the classes that the run knows; its targets are their numbers."""
+    known = replace(loaded.run.data, classes=loaded.info.classes)
+    data = feed.prepare(replace(loaded.run, data=known), loaded.spec, lake, fold)
+    if data.info.channels != loaded.info.channels:
+        raise ValueError(
+            f"run {loaded.directory.name} was trained on faces of {loaded.info.channels} channels, "
+            f"those of {lake.path} have {data.info.channels}"
+        )
+    return data
+
+
+def told(pool: SealedPool) -> dict[str, Any]:
+    """What is printed of a pool: where it is, whose, and its counts and rates by expression."""
+    own = pool.manifest
+    return {
+        "pool": str(pool.path),
+        "hash": pool.hash,
+        "run_id": own.run,
+        "lake_hash": own.lake,
+        "fold": own.fold_name,
+        "faces": len(pool),
+        "wanted": dict(own.wanted),
+        "admitted": dict(own.admitted),
+        "attempts": dict(own.attempts),
+        "admission_rates": own.admission_rates,
+        "refused": dict(own.refused),
+    }
