@@ -18,7 +18,7 @@ from trainer.job import Job
 def first_weights(init: str, lake_hash: str, fold: str | None) -> Path:
     """The weights that `init`, a run or a file of weights, stands for.
 
-    ValueError when there are none, or when that run, or one that it started from in turn, was
+    ValueError when there are none, or when that run, or one that it learnt from in turn, was
     trained on the same lake in another fold than `fold`: its training subjects are tested here.
     A file outside of a run tells nothing of its past; whoever names it answers for it.
     """
