@@ -262,12 +262,13 @@ def train(
             found = job.load(job.find(resume))
             result = launch.train(found.run, found.lake, resume=resume)
         else:
-            chosen, lake = _chosen(system, lake, from_study)
+            chosen, lake, fold, seen_by = _chosen(system, lake, fold, from_study, allow_leaks)
             settings = [*(settings or ()), *_share(synthetic, share)]
             result = launch.train(
                 _changed(chosen, settings, workers, zero, precision, seed),
                 lake,
                 fold=fold,
+                seen_by=seen_by,
                 experiment=experiment,
                 name=name,
                 init=init,
@@ -370,7 +371,9 @@ def tune(
     seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
     outer: Annotated[
         str | None,
-        typer.Option(metavar="K/N", help="Set this fold's test subjects aside; test once, last."),
+        typer.Option(
+            metavar="K/N|official", help="Set this fold's test subjects aside; test once, last."
+        ),
     ] = None,
     asynchronous: Annotated[
         bool, typer.Option("--asynchronous", help="No waiting for others; not repeatable.")
@@ -770,20 +773,22 @@ def doctor(
         raise typer.Exit(terminal.FAILED)
 
 
-def _chosen(system: str | None, lake: Path | None, study: str | None) -> tuple[Any, Path]:
-    """The recipe, or the best setting of a study, and the lake to train it on."""
+def _chosen(
+    system: str | None, lake: Path | None, fold: str | None, study: str | None, allow_leaks: bool
+) -> tuple[Any, Path, str | None, str | None]:
+    """The recipe, or a study's best setting; lake and fold for it; the study that saw the fold."""
     from trainer import catalog
 
     if study is None:
         if system is None or lake is None:
             raise ValueError("SYSTEM and --lake are needed, or --resume RUN, or --from-study STUDY")
-        return catalog.recipe(system), lake
+        return catalog.recipe(system), lake, fold, None
     if system is not None:
         raise ValueError(f"--from-study {study} names its system; leave {system} out")
     from tuning.studies import best_of
 
-    run, own_lake = best_of(study)
-    return run, lake or own_lake
+    best = best_of(study)
+    return best.run, lake or best.lake, *best.fold_on(lake, fold, allow_leaks=allow_leaks)
 
 
 def _run(system: str, *options: Any) -> Any:

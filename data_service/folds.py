@@ -61,13 +61,15 @@ def parse_fold(text: str) -> tuple[int, int]:
 def named_split(table: pa.Table, fold: str, classes: Sequence[Expression] | None) -> Fold:
     """The division of that name: `K/N`, or `official`, the one that the corpus delivers.
 
-    `K/N:k/n` is the nested fold k of n of the subjects that fold K of N does not test.
+    `K/N:k/n` is the nested fold k of n of the subjects that fold K of N does not test, and
+    `official:k/n` of those that the corpus does not.
     """
-    if fold == OFFICIAL:
-        return official_split(table, classes=classes)
     outer, nested, inner = fold.partition(":")
     if nested:
-        return nested_fold(table, parse_fold(outer), parse_fold(inner), classes)
+        around = named_split(table, outer, classes)
+        return nested_fold(table, around, parse_fold(inner), classes)
+    if fold == OFFICIAL:
+        return official_split(table, classes=classes)
     index, num_folds = parse_fold(fold)
     return make_folds(table, num_folds, classes=classes)[index - 1]
 
@@ -125,16 +127,15 @@ def make_folds(
 
 def nested_fold(
     table: pa.Table,
-    outer: tuple[int, int],
+    around: Fold,
     inner: tuple[int, int],
     classes: Sequence[Expression] | None = None,
 ) -> Fold:
-    """Fold `inner` (index from 1, number) of the subjects that fold `outer` does not test.
+    """Fold `inner` (index from 1, number) of the subjects that fold `around` does not test.
 
     Each of these subjects validates in exactly one inner fold; the test rows are the outer fold's,
     in all of them. ValueError where there are too few subjects.
     """
-    around = make_folds(table, outer[1], classes=classes)[outer[0] - 1]
     rows = np.sort(np.concatenate([around.train_rows, around.validation_rows]))
     within = make_folds(table.take(rows), inner[1], classes=classes)[inner[0] - 1]
     trained = np.sort(np.concatenate([within.train_rows, within.validation_rows]))

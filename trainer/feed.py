@@ -52,13 +52,17 @@ class TrainingData:
 
 def check_fold(fold: str) -> None:
     """ValueError where the text names no fold; see `split`."""
-    for part in fold.split(":") if fold != OFFICIAL else ():
-        parse_fold(part)
+    outer, nested, inner = fold.partition(":")
+    if outer != OFFICIAL:
+        parse_fold(outer)
+    if nested:
+        parse_fold(inner)
 
 
 def split(lake: Lake, fold: str, classes: tuple[Expression, ...]) -> Fold:
     """The rows of `K/N`, or of the split that the corpus delivers (`official`); without classes
-    all of them. `K/N:k/n` is fold k of n of the subjects that fold K of N does not test."""
+    all of them. `K/N:k/n` is fold k of n of the subjects that fold K of N does not test,
+    `official:k/n` of those that the corpus does not."""
     return named_split(lake.table, fold, classes or None)
 
 

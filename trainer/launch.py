@@ -81,6 +81,7 @@ def train(
     validation_only: bool = False,
     allow_leaks: bool = False,
     synthetic: Path | None = None,
+    seen_by: str | None = None,
 ) -> RunResult:
     """Train one run and test it once on the fold's test subjects.
 
@@ -91,6 +92,7 @@ def train(
     (images, metrics) after every validation and ends the run by returning True; it needs one worker
     in this process. ValueError says what of the settings does not fit the lake or the cluster, or
     what stands on more than one side of the fold; with `allow_leaks` the run's record says that.
+    `seen_by` is the study, if any, that chose the settings by the fold's test subjects: also said.
     """
     if resume is not None:
         job = jobs.load(jobs.find(resume))
@@ -108,6 +110,7 @@ def train(
             validation_only=validation_only,
             allow_leaks=allow_leaks,
             synthetic=synthetic,
+            seen_by=seen_by,
         )
     with on_interrupt(job.stop_file.touch):
         if in_process(job.run):
@@ -143,6 +146,7 @@ def _new_job(
     validation_only: bool,
     allow_leaks: bool,
     synthetic: Path | None,
+    seen_by: str | None,
 ) -> Job:
     """Check everything that can be checked before anything starts, then write the run down."""
     if not in_process(run) and (offered := local_capacity()):
@@ -154,7 +158,7 @@ def _new_job(
     pool = feed.given_pool(run, synthetic, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init, opened.hash, fold) if init else None
-    leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks)
+    leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks, seen_by=seen_by)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
     run_id = create_run(

@@ -9,8 +9,10 @@ from data_service.folds import Fold
 from data_service.lake import Lake
 
 
-def leak_tags(lake: Lake, splits: Mapping[str, Fold], *, allow: bool) -> dict[str, str]:
-    """The tag that says what leaks in splits, by their names.
+def leak_tags(
+    lake: Lake, splits: Mapping[str, Fold], *, allow: bool, seen_by: str | None = None
+) -> dict[str, str]:
+    """The tag that says what leaks in splits, by their names, and which study saw the test.
 
     ValueError names the first with something on more than one side, where that is not allowed.
     """
@@ -23,6 +25,8 @@ def leak_tags(lake: Lake, splits: Mapping[str, Fold], *, allow: bool) -> dict[st
                 "to train nevertheless: --allow-leaks"
             )
     told = [f"fold {name}: {leaks}" for name, leaks in found.items()]
+    if seen_by is not None:
+        told.append(f"study {seen_by} chose by these test subjects")
     return {"mien.leaks": "; ".join(told) or "none"}
 
 

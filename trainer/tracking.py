@@ -33,6 +33,10 @@ PARAMS_AT_ONCE = 100
 PARAM_LENGTH = 6000
 
 
+class TrackingError(RuntimeError):
+    """MLflow did not take what must be told before work begins."""
+
+
 def create_run(
     uri: str,
     experiment: str,
@@ -46,19 +50,25 @@ def create_run(
 
     Settings given whole are flattened, and what `run_tags` tells of them is added to the tags. The
     tags `mien.lake` and `mien.lake_hash` also make the run's data set. Unlike a `Tracker`, this may
-    wait for the server, and raises where it cannot be reached.
+    wait for the server. TrackingError where it cannot be reached, or refuses.
     """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     if isinstance(params, RunConfig):
         tags = {**_told_by(params, tags, child=parent is not None), **tags}
         params = flat_settings(params)
     own = {"mlflow.user": getpass.getuser(), **tags}
     if parent is not None:
         own["mlflow.parentRunId"] = parent
-    client = ensure_store(uri)
-    run = client.create_run(experiment_id(client, uri, experiment), tags=own, run_name=name)
-    _log_params(client, run.info.run_id, params)
-    if "mien.lake" in own:
-        _log_lake(client, run.info.run_id, own["mien.lake"], own["mien.lake_hash"])
+    try:
+        client = ensure_store(uri)
+        run = client.create_run(experiment_id(client, uri, experiment), tags=own, run_name=name)
+        _log_params(client, run.info.run_id, params)
+        if "mien.lake" in own:
+            _log_lake(client, run.info.run_id, own["mien.lake"], own["mien.lake_hash"])
+    except (MlflowException, SQLAlchemyError) as error:
+        raise TrackingError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from error
     return run.info.run_id
 
 

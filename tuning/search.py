@@ -59,10 +59,11 @@ def search(
     proposed and trained at a time, from the results of those before, so that a search that was
     killed and goes on with `resume` has the same trials, values and states as one left alone. With
     `folds` above 1 a trial's value is the mean over folds by subject. `outer` sets the test
-    subjects of a fold `K/N` aside; at the end the run's own setting and the best one are trained on
-    the others and tested on these, once. `asynchronous` proposes from all that has ended by then:
-    faster where trials differ in length, and not repeatable. `on_trial` hears of each trial that
-    has an end. ValueError: what was asked is wrong; RuntimeError: no trial succeeded.
+    subjects of a fold (`K/N` or official) aside; at the end the run's own setting and the best one
+    are trained on the others and tested on these, once. `asynchronous` proposes from all that has
+    ended by then: faster where trials differ in length, and not repeatable. `on_trial` hears of
+    each trial that has an end. ValueError: what was asked is wrong; RuntimeError: no trial
+    succeeded.
     """
     began = time.monotonic()
     for given, what in ((trials, "trials"), (folds, "folds"), (parallel, "parallel")):
@@ -83,10 +84,12 @@ def search(
         num_folds=folds,
         outer=outer,
     )
+    _check_official(opened, folds, outer)
     if outer is not None:
         feed.prepare(run, catalog.load(run.system_name), opened, outer)
     fold = setup.fold(1) or default_fold(opened)
-    setup = replace(setup, run=_with_curve(setup.run, opened, fold))
+    unseen = outer or (fold if folds == 1 else None)
+    setup = replace(setup, run=_with_curve(setup.run, opened, fold), unseen=unseen)
     setup = replace(setup, leaks=_leaks(setup, opened, allow=allow_leaks))
     plan = Plan(
         name=study,
@@ -109,6 +112,15 @@ def search(
             plan, setup, trials=trials, parallel=parallel, train=train, on_trial=on_trial
         )
     return replace(result, seconds=time.monotonic() - began)
+
+
+def _check_official(lake: Lake, folds: int, outer: str | None) -> None:
+    """ValueError where folds of all subjects would search on the official test faces."""
+    if folds > 1 and outer is None and default_fold(lake) == feed.OFFICIAL:
+        raise ValueError(
+            f"{lake.path} has an official split, and --folds {folds} alone would search on its "
+            "test faces; leave --folds out, or give --outer official (or --outer K/N)"
+        )
 
 
 def _leaks(setup: Setup, lake: Lake, *, allow: bool) -> str:
@@ -152,6 +164,7 @@ def run_study(
             study.keep("run_id", setup.study_run)
             study.keep("origin", to_dict(setup.origin or setup.run))
             study.keep("lake", str(setup.lake))
+            study.keep("unseen", setup.unseen)
             progress = Progress(plan, setup, study.records(), on_trial or (lambda trial: None))
             study.close()
             with progress:

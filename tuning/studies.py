@@ -6,9 +6,11 @@ import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.home import home
+from data_service.lake import Lake
 from trainer.config import RunConfig
 from trainer.overrides import from_dict
 from tuning.results import SearchResult
@@ -56,8 +58,47 @@ def only_one(name: str) -> Iterator[None]:
         yield
 
 
-def best_of(name: str) -> tuple[RunConfig, Path]:
-    """The run that a study was begun with, at the study's best setting, and its lake.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Best:
+    """The run that a study was begun with, at the study's best setting; the lake of its search.
+
+    `unseen` is the fold of that lake whose test subjects the choice never saw; None where folds of
+    all subjects left none.
+    """
+
+    study: str
+    run: RunConfig
+    lake: Path
+    lake_hash: str
+    unseen: str | None
+
+    def fold_on(
+        self, lake: Path | None, fold: str | None, *, allow_leaks: bool
+    ) -> tuple[str | None, str | None]:
+        """The fold to train on `lake` (None: the study's), and the study if its choice saw it.
+
+        ValueError where it did, and that is not allowed. No fold of another lake was seen.
+        """
+        if lake is not None and Lake.open(lake).hash != self.lake_hash:
+            return fold, None
+        fold = fold or self.unseen
+        if fold is not None and fold == self.unseen:
+            return fold, None
+        if allow_leaks:
+            return fold, self.study
+        if self.unseen is None:
+            raise ValueError(
+                f"study '{self.study}' chose by folds of all subjects, and none is left for a "
+                "test; search with --outer K/N, or train nevertheless: --allow-leaks"
+            )
+        raise ValueError(
+            f"study '{self.study}' chose by subjects that fold {fold} tests; leave --fold out for "
+            f"{self.unseen}, which it never saw, or train nevertheless: --allow-leaks"
+        )
+
+
+def best_of(name: str) -> Best:
+    """What `mien train --from-study` trains.
 
     ValueError where there is no such study or none of its trials is complete.
     """
@@ -76,4 +117,10 @@ def best_of(name: str) -> tuple[RunConfig, Path]:
     )
     if result.best is None:
         raise ValueError(f"study '{name}' has no complete trial yet")
-    return with_setting(from_dict(origin), result.best.params), Path(kept["lake"])
+    return Best(
+        study=name,
+        run=with_setting(from_dict(origin), result.best.params),
+        lake=Path(kept["lake"]),
+        lake_hash=kept["identity"].get("lake", ""),
+        unseen=kept.get("unseen"),
+    )

@@ -20,7 +20,7 @@ from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.evaluate import read_predictions
 from trainer.intervals import subject_shares
-from trainer.tracking import Tracker, create_run, run_tags
+from trainer.tracking import Tracker, TrackingError, create_run, run_tags
 from tuning.objectives import Objective, measured
 from tuning.results import FoldRecord, State, TrialRecord
 from tuning.space import with_setting
@@ -54,10 +54,12 @@ class Ledger(Protocol):
 class Setup:
     """What all trials of a search share; `run` is one of `trial_run`.
 
-    `origin` is the run as it was given. `outer` is the fold `K/N` whose test subjects the search
-    never sees. Without a `study_run` nothing is told to MLflow. `threads` are torch's in a slot,
-    `environment` the variables that every process of mien needs, `leaks` what is trained on though
-    it stands on more than one side of a fold.
+    `origin` is the run as it was given. `outer` is the fold whose test subjects are set aside and
+    tested last. `unseen` is that fold, or the one that the search stays within: its test subjects
+    the choice never saw; None where folds of all subjects leave none. Without a `study_run` nothing
+    is told to MLflow. `threads` are torch's in a slot, `environment` the variables that every
+    process of mien needs, `leaks` what is trained on though it stands on more than one side of a
+    fold.
     """
 
     run: RunConfig
@@ -72,6 +74,7 @@ class Setup:
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     leaks: str = "none"
+    unseen: str | None = None
 
     def fold(self, index: int) -> str | None:
         """What fold `index` (from 1) of a trial is called; None: the default."""
@@ -105,8 +108,8 @@ def work(
 def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> TrialRecord | None:
     """Train what is left of a trial and tell the ledger its end; None where it was stopped.
 
-    An error is the trial's own, except that a ValueError of trial 0, the run's own setting, would
-    meet every other: it ends the search.
+    An error is the trial's own, except for what would meet every other: a ValueError of trial 0,
+    the run's own setting, and MLflow out of reach. It ends the search, which can go on with it.
     """
     tracker = None
     try:
@@ -119,6 +122,9 @@ def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> T
         gc.collect()
         torch.cuda.empty_cache()
         done = ledger.ran_out_of_memory(task.number)
+    except TrackingError as error:
+        ledger.give_back(task.number, f"{error}; nothing is lost: --resume goes on")
+        done = None
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if task.number == 0 and isinstance(error, ValueError):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from data_service.folds import (
     make_folds,
+    named_split,
     nested_fold,
     official_split,
     parse_fold,
@@ -130,7 +131,7 @@ def test_only_the_chosen_classes():
 def test_inner_folds_never_see_the_outer_folds_test_subjects():
     lake_table = table([f"p{row // 3}" for row in range(120)], ["fear", "anger", "neutral"] * 40)
     outer = make_folds(lake_table, 4)[1]
-    inner = [nested_fold(lake_table, (2, 4), (index, 5)) for index in range(1, 6)]
+    inner = [nested_fold(lake_table, outer, (index, 5)) for index in range(1, 6)]
     known = sorted(np.concatenate([outer.train_rows, outer.validation_rows]))
     assert sorted(np.concatenate([fold.validation_rows for fold in inner])) == known
     for fold in inner:
@@ -139,6 +140,17 @@ def test_inner_folds_never_see_the_outer_folds_test_subjects():
         parts = (fold.train_rows, fold.validation_rows, fold.test_rows)
         named = [subjects_of(rows, lake_table) for rows in parts]
         assert sum(map(len, named)) == len(set.union(*named)) == 40
+
+
+def test_inner_folds_of_the_official_split_never_see_its_test_faces():
+    splits = ["train"] * 60 + ["test"] * 30 + [None] * 30
+    subjects, classes = [f"p{row // 3}" for row in range(120)], ["fear", "anger", "neutral"] * 40
+    lake_table = table(subjects, classes, splits)
+    inner = [named_split(lake_table, f"official:{index}/5", None) for index in range(1, 6)]
+    assert sorted(np.concatenate([fold.validation_rows for fold in inner])) == list(range(60))
+    for fold in inner:
+        assert list(fold.test_rows) == list(range(60, 90))
+        assert sorted([*fold.train_rows, *fold.validation_rows]) == list(range(60))
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from trainer import catalog
 from trainer.config import RunConfig, knob, to_dict, weight
 from trainer.evaluate import Predictions, write_predictions
+from trainer.tracking import TrackingError
 from tuning.ending import cost_of, importance
 from tuning.objectives import Objective, measured, objectives_of
 from tuning.plan import Plan
 from tuning.results import FoldRecord, SearchResult, TrialRecord
-from tuning.studies import best_of, study_name
+from tuning.search import search
+from tuning.studies import Best, best_of, study_name
 from tuning.study import Study
 from tuning.trial import Setup, work
 
@@ -338,6 +340,7 @@ def test_the_best_of_a_study_becomes_a_run(tmp_path: Path, monkeypatch: pytest.M
     study = Study(path, plan, trials=1)
     study.keep("origin", to_dict(catalog.recipe("fersnet.tiny")))
     study.keep("lake", "lakes/drawn")
+    study.keep("unseen", "1/10")
     with pytest.raises(ValueError, match="no complete trial"):
         best_of("study")
     task = study.pull(0)
@@ -345,8 +348,48 @@ def test_the_best_of_a_study_becomes_a_run(tmp_path: Path, monkeypatch: pytest.M
     study.end_fold(0, 1, FoldRecord(values={"macro_recall": 0.5}))
     study.finish(0, "COMPLETE")
     study.close()
-    run, lake = best_of("study")
-    assert run == catalog.recipe("fersnet.tiny") and lake == Path("lakes/drawn")
+    best = best_of("study")
+    assert best.run == catalog.recipe("fersnet.tiny") and best.lake == Path("lakes/drawn")
+    assert (best.lake_hash, best.unseen) == ("0", "1/10")
+
+
+def test_the_best_of_a_study_is_tested_on_subjects_that_its_choice_never_saw() -> None:
+    best = Best(study="s", run=RUN, lake=Path("lake"), lake_hash="0", unseen="1/10")
+    assert best.fold_on(None, None, allow_leaks=False) == ("1/10", None)
+    assert best.fold_on(None, "1/10", allow_leaks=True) == ("1/10", None)
+    with pytest.raises(ValueError, match="chose by subjects that fold 1/5 tests; leave --fold out"):
+        best.fold_on(None, "1/5", allow_leaks=False)
+    assert best.fold_on(None, "1/5", allow_leaks=True) == ("1/5", "s")
+    none_left = replace(best, unseen=None)
+    with pytest.raises(ValueError, match="none is left for a test; search with --outer K/N"):
+        none_left.fold_on(None, "1/5", allow_leaks=False)
+    assert none_left.fold_on(None, None, allow_leaks=True) == (None, "s")
+
+
+def test_a_search_that_loses_mlflow_stops_and_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    left = [3]
+
+    def loses(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise TrackingError("MLflow at http://head:5000: no answer")
+        return train(run, lake, **rest)
+
+    stopped = work_on(tmp_path / "a.db", trials=6, train=loses)
+    assert [record.state for record in stopped] == ["COMPLETE", "COMPLETE", "WAITING", "WAITING"]
+    alone = work_on(tmp_path / "b.db", trials=6)
+    assert essence(work_on(tmp_path / "a.db", trials=6)) == essence(alone)
+
+
+def test_folds_of_a_lake_with_an_official_split_leave_its_test_faces_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_service.ingest import ingest
+
+    ingest("drawn", None, tmp_path / "lake", image_size=56, options={"subjects": 3})
+    monkeypatch.setattr("tuning.search.default_fold", lambda lake: "official")
+    with pytest.raises(ValueError, match="search on its test faces; leave --folds out, or give"):
+        search(catalog.recipe("baseline.tiny"), tmp_path / "lake", trials=2, folds=5)
 
 
 def test_the_gaussian_process_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:

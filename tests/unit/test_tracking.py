@@ -201,3 +201,11 @@ def test_a_deleted_experiment_is_one_clear_line(store):
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(ValueError, match="'gone' was deleted"):
         tracking.create_run(store, "gone", "a run", tags={}, params={})
+
+
+def test_a_server_out_of_reach_is_one_clear_line():
+    with pytest.raises(
+        tracking.TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: "
+    ) as found:
+        tracking.create_run("http://127.0.0.1:9", "e", "a run", tags={}, params={})
+    assert "\n" not in str(found.value)
