@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 
 def home() -> Path:
@@ -43,7 +43,8 @@ def tracking_uri() -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        if urlsplit(given).password:
+        parts = urlsplit(given)
+        if parts.password or {"password", "sslpassword"} & parse_qs(parts.query).keys():
             raise ValueError(
                 "MLFLOW_TRACKING_URI holds a password; give an HTTP server's in "
                 "MLFLOW_TRACKING_PASSWORD, and PostgreSQL's in ~/.pgpass or ?passfile=FILE"

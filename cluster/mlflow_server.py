@@ -86,11 +86,11 @@ def start(
             f"the MLflow server already runs at {state.address} (process {state.process}); "
             f"`mien server stop` ends it"
         )
+    address = f"http{'s' if tls else ''}://{_called(host, allowed_hosts)}:{port}"
     _check_free(host, port)
     home().mkdir(parents=True, exist_ok=True)
     _ensure_password()
-    address = f"http{'s' if tls else ''}://{_called(host, allowed_hosts)}:{port}"
-    own_postgres = own_postgres or _postgres_folder().exists()
+    own_postgres = own_postgres or postgres.exists(_postgres_folder())
     store = postgres.start(_postgres_folder()) if own_postgres else _given_store()
     try:
         state = _start_over(store, address, host, port, allowed_hosts, tls)
@@ -114,7 +114,11 @@ def _given_store() -> str:
 
 def _called(host: str, allowed_hosts: Sequence[str]) -> str:
     """The name by which clients call a server that listens on `host`."""
-    if host in ("0.0.0.0", "::"):
+    if ":" in host:
+        raise ValueError(
+            f"--host {host}: IPv6 is not supported; 0.0.0.0 listens on every interface"
+        )
+    if host == "0.0.0.0":
         if not allowed_hosts:
             raise ValueError(f"--host {host} listens for other machines; name it for them: --allow")
         return allowed_hosts[0]
@@ -140,7 +144,7 @@ def _start_over(
         began=psutil.Process(process.pid).create_time(),
     )
     _write(_state_path(), json.dumps(asdict(state)))
-    near = f"{address.partition('://')[0]}://{HOST if host in ('0.0.0.0', '::') else host}:{port}"
+    near = f"{address.partition('://')[0]}://{HOST if host == '0.0.0.0' else host}:{port}"
     _wait_until_healthy(process, near)
     return state
 
@@ -150,7 +154,7 @@ def status() -> ServerState:
     own = _postgres_folder()
     idle = ServerState(
         address=f"http://{HOST}:{PORT}",
-        store=postgres.address(own) if own.exists() else tracking_uri(),
+        store=postgres.address(own) if postgres.exists(own) else tracking_uri(),
         log=str(_log_path()),
         password_file=str(password_path()),
     )
@@ -170,7 +174,7 @@ def stop() -> ServerState:
             _signal_group(state.process, signal.SIGKILL)
             _group_ended(state.process, STOP_SECONDS)
     _state_path().unlink(missing_ok=True)
-    if _postgres_folder().exists():
+    if postgres.exists(_postgres_folder()):
         postgres.stop(_postgres_folder())
     return state
 

@@ -58,16 +58,33 @@ def password_path() -> Path:
     return home() / "mlflow-password"
 
 
+_SHOWN: dict[str, str] = {}
+"""What `_show_password` has put into the environment of this process."""
+
+
 def _show_password(uri: str) -> None:
     """To the server of this home, and to no other, unless the environment names another."""
+    given = _own_password(uri)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        if name in os.environ and os.environ[name] != _SHOWN.get(name):
+            continue
+        if name in given:
+            os.environ[name] = _SHOWN[name] = given[name]
+        elif _SHOWN.pop(name, None) is not None:
+            os.environ.pop(name, None)
+
+
+def _own_password(uri: str) -> dict[str, str]:
+    """The variables that open the server of this home; none where the address is another."""
     ours = set()
     with suppress(FileNotFoundError):
         ours.add(tracking_file().read_text().strip())
     with suppress(FileNotFoundError):
         ours.add(json.loads((home() / "mlflow-server.json").read_text())["address"])
-    if uri in ours and password_path().is_file():
-        os.environ.setdefault("MLFLOW_TRACKING_USERNAME", USER)
-        os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", read_password(password_path()))
+    if uri not in ours or not password_path().is_file():
+        return {}
+    password = read_password(password_path())
+    return {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def sqlite_path(uri: str) -> Path | None:

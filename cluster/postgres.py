@@ -10,6 +10,7 @@ import socket
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 USER = "mien"
 DATABASE = "mlflow"
@@ -24,13 +25,18 @@ def start(folder: Path) -> str:
     PostgreSQL is not installed, or must run under an account that cannot enter the folder.
     """
     data = folder / "data"
-    if not (data / "PG_VERSION").exists():
+    if not exists(folder):
         _create(folder)
     if not running(folder):
         _call("pg_ctl", "-D", data, "-l", folder / "log", "-w", "-t", START_SECONDS, "start")
     uri = address(folder)
     _ensure_database(folder)
     return uri
+
+
+def exists(folder: Path) -> bool:
+    """Whether a PostgreSQL was made there, wholly."""
+    return (folder / "data" / "PG_VERSION").exists()
 
 
 def stop(folder: Path) -> bool:
@@ -51,7 +57,7 @@ def running(folder: Path) -> bool:
 def address(folder: Path) -> str:
     """Where it listens, as SQLAlchemy wants it."""
     port = int((folder / "port").read_text())
-    passfile = folder / "pgpass"
+    passfile = quote(str(folder / "pgpass"))
     return f"postgresql+psycopg://{USER}@127.0.0.1:{port}/{DATABASE}?passfile={passfile}"
 
 
