@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,25 +120,16 @@ def examine_nodes() -> Iterator[Check]:
         address: _probe(ray, node["NodeID"]) for address, node in zip(addresses, alive, strict=True)
     }
     yield Check(name="nodes", state="ok", found=f"{len(probes)}: {', '.join(probes)}")
-    looks = _ask(ray, probes, "look")
+    looks = yield from _answers(ray, probes, "look")
     here = Probe().look()
-    for address in addresses:
-        if address not in looks:
-            yield Check(
-                name=f"{address}: answer",
-                state="fail",
-                found=f"none within {ANSWER_SECONDS:.0f} s",
-                mend="look at its load and at Ray's logs there: /tmp/ray/session_latest/logs",
-            )
-            continue
-        yield from _alike(address, looks[address], here)
-        yield _interface(address, looks[address])
-        yield _memory(address, looks[address])
-    answering = {address: probes[address] for address in looks}
-    yield from _clocks(ray, answering)
-    yield from _storage(ray, answering)
-    yield from _reachable(ray, answering)
-    yield from _mlflow(ray, answering)
+    for address, look in looks.items():
+        yield from _alike(address, look, here)
+        yield _interface(address, look)
+        yield _memory(address, look)
+    yield from _clocks(ray, probes)
+    yield from _reachable(ray, probes)
+    yield from _mlflow(ray, probes)
+    yield from _storage(ray, probes)
 
 
 def _probe(ray: Any, node_id: str) -> Any:
@@ -156,6 +147,22 @@ def _ask(ray: Any, probes: Mapping[str, Any], question: str, *arguments: Any) ->
     for address, answer in asked.items():
         with suppress(ray.exceptions.RayError):
             answers[address] = ray.get(answer, timeout=0.1)
+    return answers
+
+
+def _answers(
+    ray: Any, probes: dict[str, Any], question: str, *arguments: Any
+) -> Generator[Check, None, dict[str, Any]]:
+    """Every node's answer; one that gives none in time is told of and leaves `probes`."""
+    answers = _ask(ray, probes, question, *arguments)
+    for address in sorted(probes.keys() - answers.keys()):
+        del probes[address]
+        yield Check(
+            name=f"{address}: {question}",
+            state="fail",
+            found=f"no answer within {ANSWER_SECONDS:.0f} s",
+            mend="look at its load, its mounts, and Ray's logs: /tmp/ray/session_latest/logs",
+        )
     return answers
 
 
@@ -208,12 +215,16 @@ def _interface(address: str, look: Mapping[str, Any]) -> Check:
     )
 
 
-def _clocks(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
-    for address, probe in probes.items():
+def _clocks(ray: Any, probes: dict[str, Any]) -> Iterator[Check]:
+    for address in list(probes):
         before = time.time()
-        there = ray.get(probe.clock.remote())
+        alone = {address: probes[address]}
+        there = yield from _answers(ray, alone, "clock")
         after = time.time()
-        off = max(before - there, there - after, 0.0)
+        if not alone:
+            del probes[address]
+            continue
+        off = max(before - there[address], there[address] - after, 0.0)
         bad = off > MAX_CLOCK_SECONDS
         yield Check(
             name=f"{address}: clock",
@@ -223,13 +234,16 @@ def _clocks(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def _storage(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+def _storage(ray: Any, probes: dict[str, Any]) -> Iterator[Check]:
     """Every node leaves a file below the home, and every node must see all of them."""
     folder = home() / f".doctor-{uuid.uuid4().hex[:8]}"
     refused: dict[str, str] = {}
-    for address, probe in probes.items():
-        refused[address] = ray.get(probe.mark.remote(str(folder), address))
-    seen = _ask(ray, probes, "marks", str(folder))
+    for address in list(probes):
+        alone = {address: probes[address]}
+        refused |= yield from _answers(ray, alone, "mark", str(folder), address)
+        if not alone:
+            del probes[address]
+    seen = yield from _answers(ray, probes, "marks", str(folder))
     for address in probes:
         blind = sorted(set(probes) - set(seen.get(address, ())))
         text = f"cannot write {home()}: {refused[address]}" if refused[address] else ""
@@ -246,11 +260,11 @@ def _storage(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
         folder.rmdir()
 
 
-def _reachable(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+def _reachable(ray: Any, probes: dict[str, Any]) -> Iterator[Check]:
     """Training opens ports as it likes: each node must reach an open port of every other."""
-    ports = _ask(ray, probes, "listen")
-    places = [(address, port) for address, port in ports.items()]
-    for address, lost in _ask(ray, probes, "reach", places).items():
+    ports = yield from _answers(ray, probes, "listen")
+    reached = yield from _answers(ray, probes, "reach", list(ports.items()))
+    for address, lost in reached.items():
         yield Check(
             name=f"{address}: ports",
             state="fail" if lost else "ok",
@@ -259,7 +273,7 @@ def _reachable(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def _mlflow(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
+def _mlflow(ray: Any, probes: dict[str, Any]) -> Iterator[Check]:
     uri = tracking_uri()
     if not uri.startswith("http"):
         if len(probes) > 1:
@@ -270,7 +284,8 @@ def _mlflow(ray: Any, probes: Mapping[str, Any]) -> Iterator[Check]:
                 mend="mien server start --postgres --host ADDRESS on the head",
             )
         return
-    for address, error in _ask(ray, probes, "asks_mlflow", uri).items():
+    answers = yield from _answers(ray, probes, "asks_mlflow", uri)
+    for address, error in answers.items():
         yield Check(
             name=f"{address}: MLflow",
             state="warn" if error else "ok",
