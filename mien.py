@@ -445,6 +445,7 @@ def reproduce(
     images: Annotated[int | None, typer.Option(help="Train on so many only.")] = None,
     settings: Settings = None,
     parallel: Parallel = 1,
+    allow_leaks: AllowLeaks = False,
     experiment: Experiment = "reproduce",
     as_json: AsJson = False,
 ) -> None:
@@ -470,6 +471,7 @@ def reproduce(
             settings=_pairs(settings, "--set"),
             parallel=parallel,
             experiment=experiment,
+            allow_leaks=allow_leaks,
         )
     show(values, tables.reproduced(values), as_json)
 

@@ -19,6 +19,7 @@ from trainer import catalog, feed, launch
 from trainer.config import RunConfig
 from trainer.crossval import crossval
 from trainer.evaluate import pooled, read_predictions, scorecard
+from trainer.leakage import leak_tags
 from trainer.overrides import knobs, with_overrides
 from trainer.peeking import FILE as PEEKING
 
@@ -91,13 +92,15 @@ def reproduce(
     settings: Mapping[str, Any] | None = None,
     parallel: int = 1,
     experiment: str = "reproduce",
+    allow_leaks: bool = False,
 ) -> dict[str, Any]:
     """Run every line of the table that has a system here, and set ours beside the paper's.
 
     `recipe`, `folds` and `images` shorten what the protocol says; any lake may stand in for the
     corpus, and `comparable` then says no. `settings` go to the systems that have them. Plain JSON
-    values: a row for every line and rule. ValueError where lake and table share fewer than two
-    classes, or nothing is left to run; the corpus' terms are named where there is no lake.
+    values: a row for every line and rule; `differs` also says what leaks. ValueError where lake and
+    table share fewer than two classes, where the folds leak unless `allow_leaks`, or where nothing
+    is left to run; the corpus' terms are named where there is no lake.
     """
     table = table_named(name)
     opened = _opened(table, lake)
@@ -108,9 +111,10 @@ def reproduce(
     _check_settings(chosen, recipe, settings or {})
     runs = {entry: _run(entry, recipe, opened, classes, images, settings or {}) for entry in chosen}
     told = folds or table.folds
+    leaks = _leaks(opened, told, classes, allow=allow_leaks)
     rows = [_row(entry) for entry in table.entries if entry not in runs]
     for entry, run in runs.items():
-        rows += _ours(entry, table, run, lake, told, parallel, experiment)
+        rows += _ours(entry, table, run, lake, told, parallel, experiment, allow_leaks)
     return {
         "table": name,
         "title": table.title,
@@ -118,9 +122,20 @@ def reproduce(
         "metric": table.metric,
         "lake": str(lake),
         "lake_hash": opened.hash,
-        "differs": _differs(table, opened, classes, recipe, told, images),
+        "differs": [*_differs(table, opened, classes, recipe, told, images), *leaks],
         "rows": rows,
     }
+
+
+def _leaks(
+    lake: Lake, folds: int | str, classes: Sequence[Expression], *, allow: bool
+) -> list[str]:
+    """What stands on more than one side of the folds; ValueError where it may not."""
+    count = folds if isinstance(folds, int) else 0
+    names = [f"{index + 1}/{count}" for index in range(count)] or [feed.OFFICIAL]
+    splits = {name: feed.split(lake, name, tuple(classes)) for name in names}
+    found = leak_tags(lake, splits, allow=allow)["mien.leaks"]
+    return [] if found == "none" else [f"leaks in {found}"]
 
 
 def _opened(table: Table, lake: Path) -> Lake:
@@ -217,13 +232,19 @@ def _ours(
     folds: int | str,
     parallel: int,
     experiment: str,
+    allow_leaks: bool,
 ) -> Iterator[dict[str, Any]]:
     if folds == feed.OFFICIAL:
-        results = (launch.train(run, lake, fold=feed.OFFICIAL, experiment=experiment),)
+        official = launch.train(
+            run, lake, fold=feed.OFFICIAL, experiment=experiment, allow_leaks=allow_leaks
+        )
+        results = (official,)
         honest, run_id = results[0].scorecard, results[0].run_id
     else:
         assert isinstance(folds, int)
-        found = crossval(run, lake, folds, parallel=parallel, experiment=experiment)
+        found = crossval(
+            run, lake, folds, parallel=parallel, experiment=experiment, allow_leaks=allow_leaks
+        )
         results, honest, run_id = found.folds, found.scorecard, found.run_id
     looks = pooled([read_predictions(result.directory / PEEKING) for result in results])
     peeking = scorecard(looks, [str(one) for one in run.data.classes], seed=run.seed)

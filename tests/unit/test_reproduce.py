@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from data_service import corpora
+from data_service.audit import Leaks
 from data_service.schema import Expression
 from trainer import catalog, launch, reproduce
 from trainer.overrides import with_overrides
@@ -106,6 +107,19 @@ def test_a_lake_without_the_classes_is_refused(lake: Path, monkeypatch) -> None:
 def test_a_lake_without_an_official_split_says_so(lake: Path) -> None:
     with pytest.raises(ValueError, match="no official split"):
         launch.train(catalog.recipe("baseline.tiny"), lake, fold="official")
+
+
+def test_what_leaks_is_refused_or_said(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = reproduce.Lake.open(lake)
+    classes = [Expression(name) for name in opened.manifest.classes]
+    assert reproduce._leaks(opened, 2, classes, allow=False) == []
+    pair = reproduce.feed.split(opened, "1/2", tuple(classes))
+    torn = Leaks(copies=((int(pair.train_rows[0]), int(pair.test_rows[0])),), subjects=())
+    monkeypatch.setattr("trainer.leakage.leaks_of", lambda lake, split: torn)
+    with pytest.raises(ValueError, match="--allow-leaks"):
+        reproduce.reproduce("ckplus8", lake, folds=2)
+    (said,) = reproduce._leaks(opened, 2, classes, allow=True)
+    assert said.startswith("leaks in fold 1/2: ") and "fold 2/2" in said
 
 
 def test_the_corpora_of_the_tables_have_the_names_that_are_said() -> None:
