@@ -19,6 +19,7 @@ from data_service.lake import Lake
 from data_service.pool import SealedPool
 from trainer import catalog, checkpoint, feed
 from trainer import job as jobs
+from trainer.config import RunConfig
 from trainer.evaluate import Predictions, predict_rows, scorecard, write_predictions
 from trainer.examinee import Examinee
 from trainer.fesda import seal
@@ -328,6 +329,10 @@ def _keep_best(session: Session, metrics: dict[str, float], images: int) -> None
         checkpoint.write_weights(session.job.directory / "best.safetensors", session.training)
 
 
+def _shows_samples(run: RunConfig, spec: SystemSpec) -> bool:
+    return run.logging.samples_every_images > 0 and "synthesise" in spec.capabilities
+
+
 def _log_samples(session: Session) -> None:
     if session.tracker is None or "synthesise" not in session.spec.capabilities:
         return
@@ -411,7 +416,7 @@ def _final(session: Session) -> dict[str, Any]:
     )
     if session.world.leads:
         checkpoint.write_weights(session.job.directory / "weights.safetensors", session.training)
-        if "synthesise" in session.spec.capabilities:
+        if _shows_samples(session.job.run, session.spec):
             _draw_samples(session)
     found: dict[str, Any] = {"validation": validation}
     if session.job.validation_only:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from trainer import pictures
+from trainer import catalog, pictures, session
+from trainer.overrides import with_overrides
 
 
 def test_faces_become_pixels():
@@ -43,3 +45,9 @@ def test_a_picture_is_written_whole(tmp_path):
     pictures.write_png(image, tmp_path / "grid.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "grid.png")), image)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+@pytest.mark.parametrize(("every", "shown"), [(0, False), (4096, True)])
+def test_a_run_that_is_to_show_no_samples_shows_none_at_its_end_either(every, shown):
+    run = with_overrides(catalog.recipe("fersnet.tiny"), {"logging.samples_every_images": every})
+    assert session._shows_samples(run, catalog.load("fersnet")) is shown
