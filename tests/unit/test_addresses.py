@@ -21,6 +21,7 @@ def test_the_password_of_this_home_is_taken_back_for_another_server() -> None:
     ours = "http://127.0.0.1:5000"
     home().mkdir(parents=True)
     tracking_file().write_text(ours)
+    mlflow_store.password_path().touch(mode=0o600)
     mlflow_store.password_path().write_text("word")
     mlflow_store._show_password(ours)
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "word"
