@@ -87,8 +87,8 @@ def ingest(
     `workers` counts the actors of the Ray Data job, by default one for each CPU of the cluster; the
     lake does not depend on it. `options` go to the corpus' `scan`, unless that was done before and
     is given as `scan`. `progress(done, total)` is called as faces get done. ValueError for an
-    unknown corpus or option, a source that is not that
-    corpus, a picture size that cannot be, or where not one face is usable.
+    unknown corpus or option, a source that is not that corpus, a picture size that cannot be, or
+    where not one face is usable.
     """
     started = time.perf_counter()
     _check(image_size, channels, workers)

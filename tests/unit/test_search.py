@@ -389,7 +389,13 @@ def test_folds_of_a_lake_with_an_official_split_leave_its_test_faces_alone(
     ingest("drawn", None, tmp_path / "lake", image_size=56, options={"subjects": 3})
     monkeypatch.setattr("tuning.search.default_fold", lambda lake: "official")
     with pytest.raises(ValueError, match="search on its test faces; leave --folds out, or give"):
-        search(catalog.recipe("baseline.tiny"), tmp_path / "lake", trials=2, folds=5)
+        search(
+            catalog.recipe("baseline.tiny"),
+            tmp_path / "lake",
+            trials=2,
+            folds=5,
+            search=["seed=1,2"],
+        )
 
 
 def test_the_gaussian_process_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
