@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,50 +13,12 @@ from data_service.folds import Fold, named_split, subject_keys
 from data_service.lake import Lake
 from data_service.pool import SealedPool
 from trainer import job as jobs
+from trainer.config import NAMES_RUN, RunConfig
 from trainer.job import Job
 
 
-def first_weights(init: str, lake_hash: str, fold: str | None) -> Path:
-    """The weights that `init`, a run or a file of weights, stands for.
-
-    ValueError when there are none, or when that run, or one that it learnt from in turn, was
-    trained on the same lake in another fold than `fold`: its training subjects are tested here.
-    A file outside of a run tells nothing of its past; whoever names it answers for it.
-    """
-    weights = _weights(init)
-    for ancestor in _line(weights):
-        if ancestor.lake_hash == lake_hash and ancestor.fold != fold:
-            raise ValueError(
-                f"run {ancestor.run_id} was trained on this very lake in fold {ancestor.fold}, on "
-                "subjects that are to be tested now; start from a run of another lake"
-                + (f" or of fold {fold}" if fold else "")
-            )
-    return weights
-
-
-def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
-    """ValueError where a run that these weights come from learnt of subjects that are held out.
-
-    Those are whom the division `fold` of the lake, called `name`, validates or tests on. The run is
-    the one that trained the weights, or one that it learnt from, by its first weights, its identity
-    network, or the faces of its pool.
-    """
-    keys = subject_keys(lake.table)
-    held_out = np.concatenate([fold.validation_rows, fold.test_rows])
-    for ancestor in _line(weights):
-        if ancestor.lake_hash != lake.hash:
-            continue
-        classes = jobs.classes_of(ancestor.run, lake.manifest.classes)
-        own = named_split(lake.table, ancestor.fold, classes or None)
-        seen = np.intersect1d(keys[own.train_rows], keys[held_out])
-        if len(seen):
-            raise ValueError(
-                f"run {ancestor.run_id} was trained, in fold {ancestor.fold}, on {len(seen)} of "
-                f"the subjects that fold {name} of {lake.path} validates or tests on"
-            )
-
-
-def _weights(init: str) -> Path:
+def first_weights(init: str) -> Path:
+    """The weights that `init`, a run or a file of weights, stands for; ValueError without any."""
     if init.endswith(".safetensors"):
         if not Path(init).is_file():
             raise ValueError(f"there is no file {init} to start from")
@@ -67,25 +30,100 @@ def _weights(init: str) -> Path:
     return weights
 
 
-def _line(weights: Path) -> Iterator[Job]:
-    """The run whose weights these are, those that it learnt from, and so on."""
-    if (weights.parent / "run.json").is_file():
-        run = jobs.load(weights.parent)
+def check_unseen(
+    run: RunConfig, weights: Path | None, lake: Lake, folds: Mapping[str, Fold]
+) -> None:
+    """ValueError where what `run` uses was trained on subjects that one of `folds` of `lake` tests.
+
+    That is the run whose `weights` it starts from, every run that its settings name, and those that
+    they learnt from in turn. Validation subjects, who chose the weights, count as trained on. A
+    file outside of a run tells nothing of its past; whoever names it answers for it.
+    """
+    used = [*_named(run), *([] if weights is None else [weights])]
+    ancestors = [one for one in _line(used) if one.lake_hash == lake.hash]
+    subject_N = subject_keys(lake.table) if ancestors else np.empty(0)
+    for ancestor in ancestors:
+        own = _fold_of(ancestor, lake)
+        learnt = subject_N[np.concatenate([own.train_rows, own.validation_rows])]
+        for name, fold in folds.items():
+            seen = np.intersect1d(learnt, _only_tested(subject_N, fold))
+            if len(seen):
+                raise ValueError(
+                    f"run {ancestor.run_id} was trained on this very lake in fold {ancestor.fold}, "
+                    f"on {len(seen)} of the subjects that fold {name} tests, such as {seen[0]}; "
+                    "take a run of another lake, or of the same fold and classes"
+                )
+
+
+def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
+    """ValueError where a run that these weights come from learnt of subjects that are held out.
+
+    Those are whom the division `fold` of the lake, called `name`, validates or tests on. The run is
+    the one that trained the weights, or one that it learnt from, by its first weights, its identity
+    network, or the faces of its pool.
+    """
+    keys = subject_keys(lake.table)
+    held_out = np.concatenate([fold.validation_rows, fold.test_rows])
+    for ancestor in _line([weights]):
+        if ancestor.lake_hash != lake.hash:
+            continue
+        seen = np.intersect1d(keys[_fold_of(ancestor, lake).train_rows], keys[held_out])
+        if len(seen):
+            raise ValueError(
+                f"run {ancestor.run_id} was trained, in fold {ancestor.fold}, on {len(seen)} of "
+                f"the subjects that fold {name} of {lake.path} validates or tests on"
+            )
+
+
+def _fold_of(run: Job, lake: Lake) -> Fold:
+    classes = jobs.classes_of(run.run, lake.manifest.classes)
+    return named_split(lake.table, run.fold, classes or None)
+
+
+def _only_tested(subject_N: np.ndarray, fold: Fold) -> np.ndarray:
+    """Whom the fold tests, without those that it trains on too: `leak_tags` tells of them."""
+    own = np.concatenate([fold.train_rows, fold.validation_rows])
+    return np.setdiff1d(subject_N[fold.test_rows], subject_N[own])
+
+
+def _line(weights: list[Path]) -> Iterator[Job]:
+    """The runs whose weights these are, those that they learnt from, and so on, each once."""
+    waiting, known = list(weights), set()
+    while waiting:
+        directory = _run_around(waiting.pop())
+        if directory is None or directory in known:
+            continue
+        known.add(directory)
+        run = jobs.load(directory)
         yield run
-        for teacher in _teachers(run):
-            yield from _line(teacher)
+        waiting += _teachers(run)
+
+
+def _run_around(weights: Path) -> Path | None:
+    """The run in whose directory, or among whose checkpoints, the weights lie."""
+    around = weights.resolve().parents[:3]
+    return next((path for path in around if (path / "run.json").is_file()), None)
 
 
 def _teachers(run: Job) -> Iterator[Path]:
-    """The weights that the run started from, its identity network's, its pool's generator's.
+    """The weights that the run started from, those that its settings name, its pool's generator's.
 
     What is gone by now tells nothing.
     """
     if run.init is not None:
         yield run.init
-    if named := getattr(run.run.system, "identity_network", ""):
-        with suppress(ValueError):
-            yield _weights(named)
+    yield from _named(run.run)
     if run.pool is not None:
         with suppress(ValueError):
-            yield _weights(SealedPool.open(run.pool).manifest.run)
+            yield first_weights(SealedPool.open(run.pool).manifest.run)
+
+
+def _named(run: RunConfig) -> Iterator[Path]:
+    """Weights that the settings of the system name; what is no run is for the system to refuse."""
+    for item in dataclasses.fields(run.system):
+        source = getattr(run.system, item.name) if item.metadata.get(NAMES_RUN) else ""
+        if source and Path(source).is_file():
+            yield Path(source)
+        elif source:
+            with suppress(ValueError):
+                yield first_weights(source)

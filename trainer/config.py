@@ -16,6 +16,8 @@ from trainer.schedules import Schedule, ever_positive, value_at
 FORMAT_VERSION = 1
 MOST_SYNTHETIC = 0.9
 """No more of what is shown may be synthetic."""
+NAMES_RUN = "names_run"
+"""Marks, in a field's metadata, a setting that names a run."""
 
 
 def knob(
@@ -31,6 +33,11 @@ def knob(
     if isinstance(default, (list, dict, set)):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def names_run() -> Any:
+    """A setting that names a run, or a file of weights, that the system uses; empty by default."""
+    return field(default="", metadata={NAMES_RUN: True})
 
 
 def weight(

@@ -15,7 +15,7 @@ from data_service.lake import Lake
 from data_service.schema import Expression
 from trainer import feed, launch
 from trainer import job as jobs
-from trainer.ancestry import first_weights
+from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.evaluate import Predictions, read_predictions, scorecard
 from trainer.leakage import leak_tags
@@ -80,8 +80,7 @@ def crossval(
     for index in range(folds):
         fold = f"{index + 1}/{folds}"
         named[fold] = feed.prepare(run, feed.spec_of(run), opened, fold).fold
-    if init is not None:
-        first_weights(init, opened.hash, None)
+    check_unseen(run, first_weights(init) if init else None, opened, named)
     leaks = leak_tags(opened, named, allow=allow_leaks)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)

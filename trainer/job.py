@@ -125,13 +125,13 @@ def find(run: str) -> Path:
     """The directory of a run given by its id, the start of its id, or its path."""
     if (Path(run) / "run.json").is_file():
         return Path(run)
-    found = [path for path in runs_dir().glob(f"{run}*") if (path / "run.json").is_file()]
+    known = sorted(path.parent for path in runs_dir().glob("*/run.json"))
+    found = [path for path in known if path.name.startswith(run)]
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
         raise ValueError(f"run '{run}' is ambiguous: {', '.join(path.name for path in found)}")
-    known = sorted(path.parent.name for path in runs_dir().glob("*/run.json"))
-    listed = ", ".join(known[-5:]) or "none yet"
+    listed = ", ".join(path.name for path in known[-5:]) or "none yet"
     raise ValueError(f"there is no run '{run}' in {runs_dir()}; runs: {listed}")
 
 

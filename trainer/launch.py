@@ -19,7 +19,7 @@ from data_service.lake import Lake
 from data_service.pool import SealedPool
 from trainer import catalog, feed
 from trainer import job as jobs
-from trainer.ancestry import first_weights
+from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
@@ -157,7 +157,8 @@ def _new_job(
     data = feed.prepare(run, spec, opened, fold)
     pool = feed.given_pool(run, synthetic, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
-    weights = first_weights(init, opened.hash, fold) if init else None
+    weights = first_weights(init) if init else None
+    check_unseen(run, weights, opened, {} if validation_only else {fold: data.fold})
     leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks, seen_by=seen_by)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)

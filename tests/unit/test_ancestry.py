@@ -1,21 +1,46 @@
-"""First weights: which are taken, and which would have seen the subjects that are to be tested."""
+"""What a run uses: which weights are taken, and which have seen the subjects to be tested."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from trainer import catalog, job
-from trainer.ancestry import first_weights
+from data_service.ingest import ingest
+from data_service.lake import Lake
+from trainer import catalog, feed, job, launch
+from trainer.ancestry import check_unseen, first_weights
+from trainer.config import NAMES_RUN, RunConfig
+from trainer.crossval import crossval
+from trainer.overrides import with_overrides
+
+IDENTITY = catalog.recipe("identity.tiny")
 
 
-def finished(home: Path, run_id: str, lake_hash: str, fold: str, init: Path | None = None) -> Path:
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    path = tmp_path_factory.mktemp("lakes") / "drawn"
+    ingest("drawn", None, path, image_size=56, options={"subjects": 12, "faces_per_subject": 8})
+    return Lake.open(path)
+
+
+def finished(
+    home: Path,
+    run_id: str,
+    lake_hash: str,
+    fold: str,
+    init: Path | None = None,
+    run: RunConfig = IDENTITY,
+) -> Path:
     """A run on disk with (empty) weights; the path of those."""
     made = job.Job(
         run_id=run_id,
         directory=home / "runs" / run_id,
-        run=catalog.recipe("identity.tiny"),
+        run=run,
         lake=home / "lake",
         lake_hash=lake_hash,
         face_pixels=64,
@@ -30,40 +55,121 @@ def finished(home: Path, run_id: str, lake_hash: str, fold: str, init: Path | No
     return weights
 
 
-def test_a_run_of_another_lake_or_of_the_same_fold_is_taken(own_home: Path) -> None:
-    weights = finished(own_home, "aaaa", "drawn", "1/5")
-    assert first_weights("aaaa", "photos", "2/5") == weights
-    assert first_weights("aaaa", "drawn", "1/5") == weights
-    assert first_weights(str(weights), "photos", "2/5") == weights
+def check(lake: Lake, init: str | None, *folds: str, run: RunConfig = IDENTITY) -> None:
+    classes = job.classes_of(run, lake.manifest.classes)
+    named = {fold: feed.split(lake, fold, classes) for fold in folds}
+    check_unseen(run, first_weights(init) if init else None, lake, named)
 
 
-@pytest.mark.parametrize("fold", ["2/5", "1/10", None])
-def test_a_run_of_another_fold_of_the_same_lake_is_refused(
-    own_home: Path, fold: str | None
-) -> None:
-    weights = finished(own_home, "aaaa", "photos", "1/5")
-    for init in ("aaaa", str(weights)):
-        with pytest.raises(ValueError, match=r"aaaa was trained on this very lake in fold 1/5"):
-            first_weights(init, "photos", fold)
+def using(recipe: str, **settings: Any) -> RunConfig:
+    return with_overrides(catalog.recipe(recipe), {f"system.{k}": v for k, v in settings.items()})
 
 
-def test_a_file_outside_of_a_run_is_taken(own_home: Path, tmp_path: Path) -> None:
+def test_a_run_of_another_lake_or_of_the_same_fold_is_taken(own_home: Path, lake: Lake) -> None:
+    weights = finished(own_home, "aaaa", lake.hash, "1/5")
+    elsewhere = finished(own_home, "bbbb", "photos", "2/5")
+    assert first_weights("aaaa") == first_weights(str(weights)) == weights
+    for init in ("aaaa", str(weights), "bbbb", str(elsewhere)):
+        check(lake, init, "1/5")
+
+
+@pytest.mark.parametrize("fold", ["2/5", "1/3"])
+def test_whoever_has_seen_a_test_subject_is_refused(own_home: Path, lake: Lake, fold: str) -> None:
+    weights = finished(own_home, "aaaa", lake.hash, "1/5")
+    saved = weights.parent / "checkpoints" / "000000001" / "state.safetensors"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    for init in ("aaaa", str(weights), str(saved)):
+        with pytest.raises(ValueError, match=rf"aaaa was trained .* 1/5, on \d+ .* fold {fold} te"):
+            check(lake, init, fold)
+
+
+def test_the_same_fold_of_other_classes_tests_other_subjects(own_home: Path, lake: Lake) -> None:
+    """Subjects are dealt by their classes: the name of a fold does not say who is in it."""
+    names = lake.table["subject"].to_pylist(), lake.table["expression"].to_pylist()
+    keep = [face != "fear" or subject >= "s0006" for subject, face in zip(*names, strict=True)]
+    uneven: Any = SimpleNamespace(
+        table=lake.table.filter(pa.array(keep)), manifest=lake.manifest, hash=lake.hash
+    )
+    few = with_overrides(IDENTITY, {"data.classes": "fear,anger"})
+    finished(own_home, "aaaa", lake.hash, "1/5", run=few)
+    check(uneven, "aaaa", "1/5", run=few)
+    with pytest.raises(ValueError, match="aaaa was trained on this very lake in fold 1/5"):
+        check(uneven, "aaaa", "1/5")
+
+
+def test_every_fold_of_a_crossvalidation_counts(own_home: Path, lake: Lake) -> None:
+    finished(own_home, "aaaa", lake.hash, "1/5")
+    with pytest.raises(ValueError, match="fold 2/5 tests"):
+        check(lake, "aaaa", "1/5", "2/5", "3/5")
+    with pytest.raises(ValueError, match="fold 2/5 tests"):
+        crossval(IDENTITY, lake.path, 5, init="aaaa")
+
+
+def test_a_file_outside_of_a_run_is_taken(own_home: Path, tmp_path: Path, lake: Lake) -> None:
     weights = tmp_path / "published.safetensors"
     weights.touch()
-    assert first_weights(str(weights), "photos", "1/5") == weights
+    check(lake, str(weights), "1/5")
 
 
-def test_what_the_first_weights_started_from_counts_as_well(own_home: Path) -> None:
-    oldest = finished(own_home, "aaaa", "photos", "1/5")
+def test_what_the_first_weights_came_from_counts_as_well(own_home: Path, lake: Lake) -> None:
+    oldest = finished(own_home, "aaaa", lake.hash, "1/5")
     middle = finished(own_home, "bbbb", "drawn", "1/5", init=oldest)
     finished(own_home, "cccc", "drawn", "1/5", init=middle)
-    with pytest.raises(ValueError, match="aaaa was trained on this very lake"):
-        first_weights("cccc", "photos", "2/5")
+    finished(own_home, "dddd", "drawn", "1/5", run=using("fersnet.tiny", identity_network="aaaa"))
+    for init in ("cccc", "dddd"):
+        with pytest.raises(ValueError, match="aaaa was trained on this very lake"):
+            check(lake, init, "2/5")
+
+
+NAMING = [
+    ("fersnet.tiny", "identity_network"),
+    ("fn2en.tiny", "identity_network"),
+    ("exprgan.tiny", "identity_network"),
+    ("occlusion_distillation.tiny", "teacher"),
+]
+
+
+@pytest.mark.parametrize(("recipe", "setting"), NAMING)
+def test_runs_that_settings_name_count_as_well(
+    own_home: Path, lake: Lake, recipe: str, setting: str
+) -> None:
+    weights = finished(own_home, "aaaa", lake.hash, "1/5")
+    for source in ("aaaa", str(weights), str(weights.parent)):
+        run = using(recipe, **{setting: source})
+        check(lake, None, "1/5", run=run)
+        with pytest.raises(ValueError, match="aaaa was trained on this very lake"):
+            check(lake, None, "2/5", run=run)
+    for source in ("random", "gone", str(own_home / "none.safetensors"), ""):
+        check(lake, None, "2/5", run=using(recipe, **{setting: source}))
+
+
+def test_every_setting_that_names_a_run_is_known() -> None:
+    found = {
+        (f"{name}.tiny", item.name)
+        for name in catalog.names()
+        for item in dataclasses.fields(catalog.load(name).config)
+        if item.metadata.get(NAMES_RUN) or item.name in ("identity_network", "teacher")
+    }
+    assert found == set(NAMING)
+
+
+def test_training_refuses_before_anything_starts(
+    own_home: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "check_system", lambda *given: None)
+    finished(own_home, "aaaa", lake.hash, "1/5")
+    run = using("fersnet.tiny", identity_network="aaaa")
+    with pytest.raises(ValueError, match="fold 2/5 tests"):
+        launch.train(run, lake.path, fold="2/5")
+    with pytest.raises(ValueError, match="fold 1/3 tests"):
+        crossval(run, lake.path, 3)
+    assert [path.name for path in (own_home / "runs").iterdir()] == ["aaaa"]
 
 
 def test_weights_that_are_not_there_are_named(own_home: Path, tmp_path: Path) -> None:
     finished(own_home, "aaaa", "drawn", "1/5").unlink()
     with pytest.raises(ValueError, match="aaaa has no finished weights"):
-        first_weights("aaaa", "photos", "1/5")
+        first_weights("aaaa")
     with pytest.raises(ValueError, match="there is no file"):
-        first_weights(str(tmp_path / "none.safetensors"), "photos", "1/5")
+        first_weights(str(tmp_path / "none.safetensors"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainer.config import knob, weight
+from trainer.config import knob, names_run, weight
 from trainer.nets.identity_source import Shape
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig
@@ -126,7 +126,7 @@ class ExprganConfig:
     edit_faces: bool = knob(
         False, doc="train on edits to another class too, not only on reconstructions (ours)"
     )
-    identity_network: str = ""
+    identity_network: str = names_run()
     identity_shape: Shape = knob(
         "vggface", doc="shape of a random identity network or of one from a file"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainer.config import knob, weight
+from trainer.config import knob, names_run, weight
 from trainer.nets.convflu import GateConfig
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig
@@ -106,7 +106,7 @@ class FersnetConfig:
     edit_every: int = knob(1, bounds=(1, 64), doc="edit each n-th face of a batch; 1: all")
     critic_turns: int = knob(3, bounds=(1, 8), doc="the critic's turns per step that it plays")
     critic_every: int = knob(1, bounds=(1, 64), doc="the critic plays in each n-th step; 1: in all")
-    identity_network: str = ""
+    identity_network: str = names_run()
     identity_shape: Literal["lightcnn9", "lightcnn29v2", "vggface"] = knob(
         "lightcnn9", doc="shape of a random identity network or of one from a file"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trainer.config import knob, weight
+from trainer.config import knob, names_run, weight
 from trainer.nets.identity_source import Shape
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig
@@ -65,7 +65,7 @@ class Fn2enConfig:
     class_power: float = knob(
         0.0, bounds=(0.0, 1.0), doc="classes weigh (their faces)^-power (ours)"
     )
-    identity_network: str = ""
+    identity_network: str = names_run()
     identity_shape: Shape = knob(
         "vggface", doc="shape of a random face network or of one from a file"
     )
