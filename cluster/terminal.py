@@ -231,7 +231,7 @@ def report(error: BaseException) -> int:
         _complain(f"{error.format_message()}{_usage(error)}")
         return WRONG_INPUT
     if isinstance(error, KeyboardInterrupt):
-        _complain("interrupted")
+        _complain(str(error) or "interrupted")
         return FAILED
     cause = _root(error)
     if _is_wrong_input(cause):

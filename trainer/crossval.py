@@ -17,7 +17,7 @@ from trainer import feed, launch
 from trainer import job as jobs
 from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
-from trainer.evaluate import Predictions, read_predictions, scorecard
+from trainer.evaluate import pooled, read_predictions, scorecard
 from trainer.leakage import leak_tags
 from trainer.report import report_scorecard
 from trainer.tracking import Tracker, create_run
@@ -67,7 +67,7 @@ def crossval(
     `init` names a run of another lake, or a file of weights, that every fold starts from.
     `synthetic`, a pool, is refused, and so is a share of one: it belongs to one fold.
     ValueError when the folds, the lake or the cluster do not fit, or a fold leaks and that is not
-    allowed, before anything starts.
+    allowed, before anything starts. KeyboardInterrupt where a fold is stopped: none follows it.
     """
     if synthetic is not None or run.data.synthetic_share:
         raise ValueError(
@@ -109,14 +109,14 @@ def crossval(
     }
     try:
         results = tuple(_train_all(run, Path(lake), folds, parallel, shared))
-    except BaseException:
-        tracker.close("FAILED")
+    except BaseException as error:
+        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     result = CrossvalResult(
         run_id=run_id,
         directory=directory,
         folds=results,
-        scorecard=_pooled(results, jobs.classes_of(run, present), run.seed),
+        scorecard=_scorecard(results, jobs.classes_of(run, present), run.seed),
     )
     jobs.write_json(directory / "result.json", result.as_json())
     if result.scorecard is not None:
@@ -132,7 +132,7 @@ def _train_all(
     names = [f"{index + 1}/{folds}" for index in range(folds)]
     if parallel == 1 or not launch.in_process(run):
         for fold in names:
-            yield launch.train(run, lake, fold=fold, **shared)
+            yield launch.unstopped(launch.train(run, lake, fold=fold, **shared))
         return
     from cluster.session import connect
 
@@ -164,7 +164,7 @@ def _in_processes(
             reference = task.remote(run, lake, fold, shared)
             running[reference] = fold
         (ready,), _ = ray.wait(list(running), num_returns=1)
-        done[running.pop(ready)] = ray.get(ready)
+        done[running.pop(ready)] = launch.unstopped(ray.get(ready))
     yield from (done[fold] for fold in folds)
 
 
@@ -174,17 +174,11 @@ def _train_fold(
     return launch.train(run, lake, fold=fold, **shared)
 
 
-def _pooled(
+def _scorecard(
     results: tuple[launch.RunResult, ...], classes: tuple[Expression, ...], seed: int
 ) -> dict[str, Any] | None:
     """The scorecard over the test faces of all folds; None where nothing was recognised."""
     if any(result.scorecard is None for result in results):
         return None
     parts = [read_predictions(result.directory / "predictions.npz") for result in results]
-    pooled = Predictions(
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("rows", "labels", "logits", "subjects")
-        }
-    )
-    return scorecard(pooled, classes, seed=seed)
+    return scorecard(pooled(parts), classes, seed=seed)

@@ -52,9 +52,17 @@ class RunResult:
 
     @classmethod
     def read(cls, directory: Path) -> RunResult:
-        """The result that a finished run left in its directory."""
+        """The result that a run left in its directory."""
         values = jobs.read_json(directory / "result.json")
         return cls(directory=directory, **values)
+
+    @classmethod
+    def finished(cls, directory: Path) -> RunResult | None:
+        """The result of the run in the directory; None where it has not finished."""
+        if not (directory / "result.json").is_file():
+            return None
+        result = cls.read(directory)
+        return result if result.status == "finished" else None
 
     def as_json(self) -> dict[str, Any]:
         """The result as plain values, the scorecard's entries at the top level."""
@@ -88,7 +96,8 @@ def train(
     `init` is a finished run, or a file of weights, that it starts from, for the parameters whose
     names match the pattern `init_only` and whose shapes fit. `synthetic` is a sealed pool of this
     lake and fold, of which `data.synthetic_share` is drawn.
-    `resume` names a run to go on with; everything else then comes from it. `on_validation` sees
+    `resume` names a run to go on with; everything else then comes from it. One that has finished is
+    returned as it is: its test subjects are touched once. `on_validation` sees
     (images, metrics) after every validation and ends the run by returning True; it needs one worker
     in this process. ValueError says what of the settings does not fit the lake or the cluster, or
     what stands on more than one side of the fold; with `allow_leaks` the run's record says that.
@@ -96,6 +105,8 @@ def train(
     """
     if resume is not None:
         job = jobs.load(jobs.find(resume))
+        if done := RunResult.finished(job.directory):
+            return done
         job.stop_file.unlink(missing_ok=True)
     else:
         job = _new_job(
@@ -120,6 +131,16 @@ def train(
         else:
             _on_ray(job)
     return RunResult.read(job.directory)
+
+
+def unstopped(result: RunResult) -> RunResult:
+    """The result, for whoever trains one run after another; KeyboardInterrupt if it was stopped."""
+    if result.status == "stopped":
+        raise KeyboardInterrupt(
+            f"run {result.run_id} was stopped; to go on with it: mien train --resume "
+            f"{result.run_id}"
+        )
+    return result
 
 
 def default_fold(lake: Lake) -> str:

@@ -238,7 +238,7 @@ def _ours(
         official = launch.train(
             run, lake, fold=feed.OFFICIAL, experiment=experiment, allow_leaks=allow_leaks
         )
-        results = (official,)
+        results = (launch.unstopped(official),)
         honest, run_id = results[0].scorecard, results[0].run_id
     else:
         assert isinstance(folds, int)

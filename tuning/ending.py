@@ -13,7 +13,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from cluster.home import runs_dir
-from trainer.launch import RunResult
+from trainer.launch import RunResult, unstopped
 from tuning.objectives import Objective
 from tuning.results import SearchResult, TrialRecord
 from tuning.space import with_setting
@@ -102,13 +102,13 @@ def outer_test(
     """Train the best setting and the run's own on the outer fold, and test each once.
 
     `known` holds the runs of an earlier attempt by name, `keep` remembers one: what is finished is
-    read and not tested again.
+    read and not tested again. KeyboardInterrupt where one is stopped.
     """
     best = result.best
     assert best is not None and setup.outer is not None
     found = {}
     for name, params in (("own", {}), ("best", best.params)):
-        done = _trained(known.get(name))
+        done = RunResult.finished(runs_dir() / known[name]) if known.get(name) else None
         if done is None:
             done = train(
                 with_setting(setup.run, params),
@@ -119,13 +119,6 @@ def outer_test(
                 parent=setup.study_run,
                 allow_leaks=setup.leaks != "none",
             )
-            keep(name, done.run_id)
+            keep(name, unstopped(done).run_id)
         found[name] = done.as_json()
     return found
-
-
-def _trained(run_id: str | None) -> RunResult | None:
-    if run_id is None or not (runs_dir() / run_id / "result.json").is_file():
-        return None
-    done = RunResult.read(runs_dir() / run_id)
-    return done if done.status == "finished" else None

@@ -1,0 +1,141 @@
+"""A run that was stopped ends what it is a part of; one that has finished is not done again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trainer import catalog, crossval, job, launch, reproduce
+from trainer.launch import RunResult
+from tuning.ending import outer_test
+
+RUN = catalog.recipe("baseline.tiny")
+LAKE = Path("lake")
+
+
+def result(directory: Path, status: str) -> RunResult:
+    return RunResult(
+        run_id=directory.name,
+        directory=directory,
+        status=status,
+        steps=1,
+        images=32,
+        images_per_second=7.0,
+        first_step_seconds=1.0,
+        validation={},
+        scorecard=None,
+    )
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every training is stopped at once; the folds that were begun."""
+    begun: list[str] = []
+
+    def train(run: Any, lake: Path, *, fold: str, **_: Any) -> RunResult:
+        begun.append(fold)
+        return result(Path("aaaa"), "stopped")
+
+    monkeypatch.setattr(launch, "train", train)
+    return begun
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuple(crossval._train_all(RUN, LAKE, 3, 1, {}))
+
+
+def as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = SimpleNamespace(
+        remote=lambda **_: lambda task: SimpleNamespace(remote=task),
+        wait=lambda found, num_returns: (found[:1], found[1:]),
+        get=lambda reference: reference,
+    )
+    fold_of = crossval._train_fold
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(crossval, "_train_fold", lambda *given: Reference(fold_of(*given)))
+    tuple(crossval._in_processes(RUN, LAKE, ["1/3", "2/3", "3/3"], 1, {}, {"CPU": 1.0}))
+
+
+class Reference:
+    """What stands for a task's result, by its identity."""
+
+    def __init__(self, found: RunResult) -> None:
+        self.status, self.run_id = found.status, found.run_id
+
+
+def official(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = reproduce.table_named("rafdb")
+    tuple(reproduce._ours(table.entries[0], table, RUN, LAKE, "official", 1, "test", False))
+
+
+@pytest.mark.parametrize("loop", [one_by_one, as_tasks, official])
+def test_nothing_follows_a_stopped_run(
+    loop: Callable[[pytest.MonkeyPatch], None],
+    stopping: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(KeyboardInterrupt, match="mien train --resume aaaa"):
+        loop(monkeypatch)
+    assert len(stopping) == 1
+
+
+def test_a_stopped_run_of_the_outer_test_is_not_kept(own_home: Path) -> None:
+    kept: dict[str, str] = {}
+    setup: Any = SimpleNamespace(
+        run=RUN, lake=LAKE, outer="1/3", experiment="test", study_run=None, leaks="none"
+    )
+    study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={}))
+    ends = iter(("finished", "stopped"))
+    directory = own_home / "runs" / "aaaa"
+
+    def train(*_: Any, **__: Any) -> RunResult:
+        return result(directory, next(ends))
+
+    with pytest.raises(KeyboardInterrupt):
+        outer_test(setup, study, train, {}, kept.__setitem__)
+    assert kept == {"own": "aaaa"}
+
+
+def written(directory: Path, status: str) -> RunResult:
+    directory.mkdir(parents=True)
+    found = result(directory, status)
+    values = {name: getattr(found, name) for name in RunResult.__slots__ if name != "directory"}
+    job.write_json(directory / "result.json", values)
+    return found
+
+
+def test_only_what_finished_has_a_result_that_is_taken_over(tmp_path: Path) -> None:
+    done = written(tmp_path / "aaaa", "finished")
+    assert RunResult.finished(done.directory) == done
+    for status in ("stopped", "pruned"):
+        assert RunResult.finished(written(tmp_path / status, status).directory) is None
+    assert RunResult.finished(tmp_path / "none") is None
+
+
+def test_to_go_on_with_a_finished_run_returns_it(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = own_home / "runs" / "aaaa"
+    done = written(directory, "finished")
+    made = job.Job(
+        run_id="aaaa",
+        directory=directory,
+        run=RUN,
+        lake=LAKE,
+        lake_hash="0",
+        face_pixels=64,
+        fold="1/3",
+        tracking_uri="sqlite:///none.db",
+        experiment="test",
+    )
+    job.save(made)
+    before = (directory / "result.json").read_bytes()
+    monkeypatch.setattr(launch, "work", lambda *_: pytest.fail("it trains or tests again"))
+    assert launch.train(replace(RUN, seed=9), LAKE, resume="aaaa") == done
+    assert (directory / "result.json").read_bytes() == before
