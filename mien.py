@@ -256,8 +256,9 @@ def train(
 
         if resume is not None:
             given = (system, lake, fold, workers, zero, precision, seed, settings, init, from_study)
-            given += (synthetic, share)
-            if any(value is not None for value in given):
+            given += (synthetic, share, name)
+            changed = allow_leaks or (experiment, init_only) != ("mien", "*")
+            if changed or any(value is not None for value in given):
                 raise ValueError("--resume takes everything from the run; give nothing besides it")
             found = job.load(job.find(resume))
             result = launch.train(found.run, found.lake, resume=resume)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,13 @@ def find(run: str) -> Path:
         raise ValueError(f"run '{run}' is ambiguous: {', '.join(path.name for path in found)}")
     listed = ", ".join(path.name for path in known[-5:]) or "none yet"
     raise ValueError(f"there is no run '{run}' in {runs_dir()}; runs: {listed}")
+
+
+def records() -> Iterator[dict[str, Any]]:
+    """What the run.json of every run says, with its `directory`; an unreadable one is no run."""
+    for path in sorted(runs_dir().glob("*/run.json")):
+        with contextlib.suppress(ValueError):
+            yield {**read_json(path), "directory": str(path.parent)}
 
 
 def write_info(directory: Path, info: DatasetInfo) -> None:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.home import runs_dir
 from trainer import job as jobs
 
 LIVE = ("starting", "running")
@@ -15,15 +14,21 @@ LOST_AFTER_SECONDS = 300.0
 
 
 def rows() -> list[dict[str, Any]]:
-    """All runs as plain values, the oldest first. A run whose process is gone is `lost`."""
-    found = [row(path.parent) for path in runs_dir().glob("*/run.json")]
+    """All runs as plain values, the oldest first. One without a process or a status is `lost`."""
+    found = [_row(settings, Path(settings["directory"])) for settings in jobs.records()]
     return sorted(found, key=lambda values: values["created"])
 
 
 def row(directory: Path) -> dict[str, Any]:
     """How one run stands."""
-    settings = jobs.read_json(directory / "run.json")
-    status = jobs.read_json(directory / "status.json")
+    return _row(jobs.read_json(directory / "run.json"), directory)
+
+
+def _row(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
+    try:
+        status = jobs.read_json(directory / "status.json")
+    except ValueError:
+        status = {"state": "lost", "updated": settings["created"]}
     return {
         "run_id": settings["run_id"],
         "system": f"{settings['run']['system_name']}.{settings['run']['recipe']}",

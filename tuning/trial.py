@@ -204,10 +204,10 @@ def _unfinished(task: TrialRecord, fold: int, setup: Setup) -> str | None:
     """
     if task.run_id is None or any(item.name == "images_per_second" for item in setup.objectives):
         return None
-    for path in sorted(runs_dir().glob("*/run.json")):
-        job = jobs.load(path.parent)
-        if job.parent == task.run_id and (setup.num_folds == 1 or job.fold == setup.fold(fold)):
-            return job.run_id
+    for run in jobs.records():
+        same_fold = setup.num_folds == 1 or run["fold"] == setup.fold(fold)
+        if run["parent"] == task.run_id and same_fold:
+            return run["run_id"]
     return None
 
 

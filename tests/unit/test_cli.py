@@ -192,6 +192,10 @@ WRONG = [
     ),
     (("train", "--resume", "nosuch"), "there is no run 'nosuch'"),
     (("train", "identity.tiny", "--resume", "x"), "give nothing besides it"),
+    (("train", "--resume", "x", "--name", "y"), "give nothing besides it"),
+    (("train", "--resume", "x", "--experiment", "y"), "give nothing besides it"),
+    (("train", "--resume", "x", "--init-only", "y"), "give nothing besides it"),
+    (("train", "--resume", "x", "--allow-leaks"), "give nothing besides it"),
     (("crossval", "identity.tiny", "--lake", "{lake}", "--folds", "9"), "9 folds need at least"),
     (
         ("tune", "identity.tiny", "--lake", "{lake}", "--trials", "2", "--search", "nose=0:1"),

@@ -303,6 +303,16 @@ def test_runs_tells_what_ran_and_what_was_lost(call, run: Path) -> None:
     assert call("runs")[1]["runs"][0]["state"] == "lost"
 
 
+def test_a_run_without_a_status_is_lost_and_what_is_no_run_is_passed_over(call, run: Path) -> None:
+    (run / "status.json").unlink()
+    torn = run.with_name("torn")
+    torn.mkdir()
+    (torn / "run.json").write_text("{")
+    (found,) = call("runs")[1]["runs"]
+    assert (found["run_id"], found["state"], found["images"]) == (RUN_ID, "lost", 0)
+    assert [values["run_id"] for values in job.records()] == [RUN_ID]
+
+
 def test_only_what_runs_can_be_stopped(call, run: Path) -> None:
     code, _, err = call("stop", RUN_ID)
     assert code == terminal.WRONG_INPUT
