@@ -116,9 +116,12 @@ def _sync(path: Path) -> None:
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write the checkpoint below `folder`, whole or not at all; OSError when the disk refuses."""
+    """Write the checkpoint below `folder`, whole or not at all; OSError when the disk refuses.
+
+    One of the same step that lies there stays, unless it is damaged.
+    """
     final = folder / f"{checkpoint.progress.step:09d}"
-    if final.exists():
+    if final.exists() and _is_whole(final):
         return final
     draft = folder / f".{final.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -135,6 +138,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         (draft / "meta.json").write_text(json.dumps(meta))
         for name in ("state.safetensors", "meta.json"):
             _sync(draft / name)
+        shutil.rmtree(final, ignore_errors=True)
         os.rename(draft, final)
         _sync(folder)
     except (OSError, SafetensorError) as error:

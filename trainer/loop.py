@@ -20,7 +20,7 @@ from trainer.config import RunConfig, weights_of
 from trainer.engines import DeepSpeedEngine, PlayerEngine, TorchEngine
 from trainer.ledger import entry
 from trainer.nets.norm import BatchNorm, batch_norms, set_statistics_updates
-from trainer.schedules import Schedule, value_at
+from trainer.schedules import value_at
 from trainer.system import FaceBatch, Mean, Player, Progress, Stage, StepContext, System, Turn
 from trainer.world import World
 
@@ -351,8 +351,3 @@ def _advance(
         weights=weights,
         signals=signals,
     )
-
-
-def scheduled(run: RunConfig, stage: Stage) -> dict[str, Schedule]:
-    """The weights that hold in a stage."""
-    return {**weights_of(run), **stage.weights}

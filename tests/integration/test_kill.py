@@ -13,8 +13,11 @@ import pytest
 from safetensors.torch import load_file
 
 from data_service.ingest import ingest
-from trainer import catalog, job
+from data_service.lake import Lake
+from trainer import catalog, feed, job
+from trainer.config import RunConfig
 from trainer.launch import RunResult, train
+from trainer.ledger import of_plan
 from trainer.overrides import with_overrides
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.timeout(900)]
@@ -28,7 +31,7 @@ def lake(tmp_path: Path) -> Path:
     return path
 
 
-def run_it(lake: Path) -> RunResult:
+def settings() -> RunConfig:
     values = {
         "engine.workers": 2,
         "system.images": 2560,
@@ -36,8 +39,20 @@ def run_it(lake: Path) -> RunResult:
         "data.global_batch_images": 16,
         "logging.samples_every_images": 0,
     }
-    run = with_overrides(catalog.recipe("identity.tiny"), values)
-    return train(run, lake, fold="1/4", experiment="kill")
+    return with_overrides(catalog.recipe("identity.tiny"), values)
+
+
+def run_it(lake: Path) -> RunResult:
+    return train(settings(), lake, fold="1/4", experiment="kill")
+
+
+def planned(lake: Path) -> int:
+    """The ledger of a run whose every step was applied once."""
+    run, opened = settings(), Lake.open(lake)
+    spec = feed.spec_of(run)
+    data = feed.prepare(run, spec, opened, "1/4")
+    stages = spec.build(run.system, data.info).stages()
+    return of_plan(feed.plan_of(run, data, opened, stages, None))
 
 
 def workers_of(directory: Path) -> list[int]:
@@ -75,6 +90,7 @@ def test_a_killed_worker_changes_nothing(lake: Path, ray_session) -> None:
     killer.join()
     assert killed, "the run ended before a worker could be killed"
     assert hurt.status == "finished" and hurt.steps == whole.steps
+    assert hurt.ledger == whole.ledger == planned(lake)
     left = load_file(whole.directory / "weights.safetensors")
     right = load_file(hurt.directory / "weights.safetensors")
     assert left.keys() == right.keys()

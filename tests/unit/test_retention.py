@@ -40,6 +40,17 @@ def left(folder: Path, made: list[Path], rules: CheckpointConfig) -> list[int]:
     return [number for number, path in enumerate(made) if path not in gone]
 
 
+def test_a_damaged_one_is_written_anew(tmp_path: Path) -> None:
+    (path,) = fill(tmp_path, [1], torn={0})
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.read(path)
+    assert fill(tmp_path, [1]) == [path]
+    assert checkpoint.read(path).tensors["player/net/w"].tolist() == [0.0] * 4
+    written = (path / "meta.json").read_bytes()
+    fill(tmp_path, [1])
+    assert (path / "meta.json").read_bytes() == written, "a whole one stays"
+
+
 def test_the_newest_stay(tmp_path: Path) -> None:
     made = fill(tmp_path, [4, 3, 2, 1])
     assert left(tmp_path, made, CheckpointConfig(keep=2)) == [2, 3]
