@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -101,21 +104,23 @@ def test_mlflow_wants_to_be_called_by_its_name(mlflow: str, password: str) -> No
     assert status_of(mlflow, "GET", path, {**shown, "Host": "evil.example"}) == 403
 
 
-def listening(pids: set[int]) -> dict[int, str]:
-    """Port -> address that these processes listen on."""
-    return {
-        item.laddr.port: item.laddr.ip
-        for item in psutil.net_connections("tcp")
-        if item.status == psutil.CONN_LISTEN and item.pid in pids
-    }
+PORTS = """
+import json, os, psutil
+from cluster.session import connect
+with connect():
+    own = {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
+    found = [item for item in psutil.net_connections("tcp") if item.status == psutil.CONN_LISTEN]
+    print(json.dumps({item.laddr.port: item.laddr.ip for item in found if item.pid in own}))
+"""
 
 
-def ray_processes() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
-
-
-def test_a_local_ray_listens_on_loopback_alone(ray_session: Session) -> None:
-    ports = listening(ray_processes())
+def test_a_local_ray_listens_on_loopback_alone(tmp_path: Path) -> None:
+    """In a process that starts nothing else."""
+    environment = {**os.environ, "MIEN_HOME": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", PORTS], env=environment, capture_output=True, text=True, check=True
+    )
+    ports = json.loads(said.stdout.splitlines()[-1])
     assert len(ports) > 5, "the walk has lost Ray's processes"
     assert {port: ip for port, ip in ports.items() if ip not in LOOPBACK} == {}
 

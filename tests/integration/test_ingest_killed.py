@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 
 from data_service import rows
@@ -111,6 +112,7 @@ def test_killed_at_ten_random_moments(source, alone, tmp_path):
 
 
 def test_finished_work_is_not_done_again(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     made: list[str] = []
     whole = rows.RowMaker.rows
 
@@ -138,6 +140,7 @@ def test_finished_work_is_not_done_again(source, tmp_path, monkeypatch):
 
 
 def test_a_changed_file_or_option_starts_anew(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     seen: list[int] = []
 
     def interrupted(done: int, total: int) -> None:

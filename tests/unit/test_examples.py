@@ -61,7 +61,8 @@ def test_kuberay_files_have_what_the_operator_and_mien_need(name: str) -> None:
 STUBS = {
     "scontrol": "printf 'n1\\nn2\\nn3\\n'",
     "srun": 'echo "$@" >> "$SAID"\n'
-    'case "$*" in *hostname*) echo 10.0.0.1 ;; *--block*) exec sleep 60 ;; esac',
+    'case "$*" in *hostname*) echo 10.0.0.1 ;; *--block*) exec sleep 60 ;; '
+    '*health-check*) grep -q -e --head "$SAID" ;; esac',
 }
 
 
