@@ -62,7 +62,8 @@ STUBS = {
     "scontrol": "printf 'n1\\nn2\\nn3\\n'",
     "srun": 'echo "$@" >> "$SAID"\n'
     'case "$*" in *hostname*) echo 10.0.0.1 ;; *--block*) exec sleep 60 ;; '
-    '*health-check*) grep -q -e --head "$SAID" ;; esac',
+    '*health-check*) grep -q -e --head "$SAID" ;; '
+    '*"cluster wait"*) until [ "$(grep -c -e --block "$SAID")" = 3 ]; do sleep 0.01; done ;; esac',
 }
 
 
@@ -92,9 +93,10 @@ def test_the_slurm_script_starts_the_head_first_and_leaves_nothing(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     lines = said.read_text().splitlines()
-    starts = [line for line in lines if "ray start" in line]
-    assert ["--head" in line for line in starts] == [True, False, False]
-    assert all(f"--nodelist n{n} " in line for n, line in enumerate(starts, 1))
+    head, *workers = (line for line in lines if "ray start" in line)
+    assert "--head" in head and "--nodelist n1 " in head
+    for host, line in zip(("n2", "n3"), sorted(workers), strict=True):
+        assert f"--nodelist {host} " in line and "--head" not in line
     assert lines[-1].endswith("mien --address 10.0.0.1:20077 train identity.tiny")
-    assert lines[-2].endswith("cluster wait --nodes 3")
+    assert any(line.endswith("cluster wait --nodes 3") for line in lines)
     assert list(home.iterdir()) == [], "the token is gone with the job"
