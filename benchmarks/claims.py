@@ -3,8 +3,8 @@
 Method. Five folds by subject of a lake; every subject is tested once. Both sides train on the same
 folds, by the recipes that the claim names, with the recipes' own numbers of images, and are chosen
 and tuned on none of what is tested. Each condition is a change that is done to the test faces
-alone. Figures are over all test faces of all folds; intervals and differences by paired bootstrap
-over subjects, p by the paired swap test. A claim that does not hold is written down like one that
+alone. Figures are over all test faces of all folds; intervals by the delete-one-subject jackknife,
+p by the paired swap test. A claim that does not hold is written down like one that
 does.
 
     python -m benchmarks.claims oadn LAKE
@@ -173,7 +173,8 @@ def finished(run: Any, lake: Path, fold: str) -> Path | None:
 
 def tested(claim: Claim, lake: Path, seed: int, settings: Mapping[str, str]) -> dict[str, Any]:
     """Both sides over all folds: figures under every condition, and the paired difference."""
-    from trainer.statistics import METRICS, macro_recall, paired_bootstrap, subject_bootstrap
+    from trainer.intervals import paired_difference, subject_intervals
+    from trainer.statistics import METRICS, macro_recall
 
     runs, seconds = {}, {}
     for side, recipe in (("ours", claim.ours), ("peer", claim.peer)):
@@ -194,13 +195,13 @@ def tested(claim: Claim, lake: Path, seed: int, settings: Mapping[str, str]) -> 
         card: dict[str, Any] = {
             side: {
                 metric: vars_of(interval)
-                for metric, interval in subject_bootstrap(counts).items()
+                for metric, interval in subject_intervals(counts).items()
                 if metric != "macro_f1"
             }
             for side, counts in parts.items()
         }
         for metric in (METRICS["accuracy"], macro_recall):
-            gap = paired_bootstrap(parts["ours"], parts["peer"], metric)
+            gap = paired_difference(parts["ours"], parts["peer"], metric)
             card[f"{metric.__name__}_difference"] = vars_of(gap)
         found[name] = card
         print(name, card["accuracy_difference"], card["macro_recall_difference"], flush=True)

@@ -8,7 +8,7 @@ within them, for the 48 px crop and for the whole face; the better of the two is
 train by `mien crossval RECIPE`. With `--pretrain LAKE` every fold starts from one run of the same
 recipe on that lake of drawn faces, which no person took part in; a recipe with FES-DA starts from
 the run of the recipe that it builds on. Seconds include that run. Figures are over all test faces;
-intervals and differences by paired subject bootstrap.
+intervals and paired differences by the delete-one-subject jackknife, p by the paired swap test.
 
     mien ingest drawn --lake DRAWN --size 56 --grey --option subjects=300 \\
         --option faces_per_subject=16

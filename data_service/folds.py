@@ -74,11 +74,6 @@ def named_split(table: pa.Table, fold: str, classes: Sequence[Expression] | None
     return make_folds(table, num_folds, classes=classes)[index - 1]
 
 
-def select_classes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:
-    """The rows (sorted int64) whose expression is one of `classes`."""
-    return np.flatnonzero(class_codes(table, classes) >= 0)
-
-
 def class_codes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:
     """The index of each row's expression in `classes`; -1 where it is none of them. Int64."""
     code = {str(expression): index for index, expression in enumerate(classes)}

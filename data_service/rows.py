@@ -195,8 +195,7 @@ def perceptual_hash(grey_SS1: np.ndarray) -> int:
     """Sixty-four bits that stay nearly the same when a picture is re-encoded or scaled (pHash).
 
     A bit says whether one of the lowest frequencies of the cosine transform, without the mean, is
-    above their median. Aligned faces resemble each other: two photographs of one size and framing
-    differ in at least 10 bits, a re-encoded copy in 2 (99 % in at most 8).
+    above their median.
     """
     small = cv2.resize(grey_SS1, (HASH_PIXELS, HASH_PIXELS), interpolation=cv2.INTER_AREA)
     frequencies_64 = (COSINES @ small @ COSINES.T).ravel()[1:65]

@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer import statistics
 from trainer.evaluate import evaluating, evaluation_batch, labels_of
 from trainer.examinee import Examinee
+from trainer.intervals import paired_difference, subject_intervals
 from trainer.judge import JUDGE_IMAGES, Judge, train_judge
 from trainer.synthesis_scores import aimed
 
@@ -43,13 +44,11 @@ def gain_card(examinee: Examinee, *, images: int = JUDGE_IMAGES) -> dict[str, An
     )
     found = {
         name: asdict(
-            statistics.paired_bootstrap(
-                with_edits_SKK, real_alone_SKK, metric, seed=examinee.run.seed
-            )
+            paired_difference(with_edits_SKK, real_alone_SKK, metric, seed=examinee.run.seed)
         )
         for name, metric in statistics.METRICS.items()
     }
-    without = statistics.subject_bootstrap(real_alone_SKK, seed=examinee.run.seed)
+    without = subject_intervals(real_alone_SKK)
     return {
         **found,
         "without": {name: asdict(one) for name, one in without.items()},

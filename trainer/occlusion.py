@@ -6,14 +6,13 @@ height), so that the crop a system sees is covered where the face is. Shapes: B 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_service import seeds
 from data_service.schema import FaceBatch
+from trainer.nets.cover import covered
 
 COVER = 0.0
 """Mid-grey of faces in [-1, 1]."""
@@ -47,11 +46,7 @@ def occluded(batch: FaceBatch, kind: str, face_pixels: int) -> FaceBatch:
         rows_S, columns_S = _within(place_S, top, bottom), _within(place_S, left, right)
         mask_BSS = np.broadcast_to(rows_S[:, None] & columns_S, (len(batch), side, side))
     mask_BSS = torch.from_numpy(np.ascontiguousarray(mask_BSS)).to(batch.faces_BCHW.device)
-    covered_BCHW = batch.faces_BCHW.masked_fill(mask_BSS.unsqueeze(1), COVER)
-    landmarks_BL3 = batch.landmarks_BL3
-    if landmarks_BL3 is not None:
-        landmarks_BL3 = _unseen(landmarks_BL3, mask_BSS)
-    return replace(batch, faces_BCHW=covered_BCHW, landmarks_BL3=landmarks_BL3)
+    return covered(batch, mask_BSS, COVER)
 
 
 def _within(place_S: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -73,12 +68,3 @@ def _blocks(key_B: Tensor, side: int) -> np.ndarray:
             inside.append((place_S >= start_B1) & (place_S < start_B1 + length))
         mask_BSS |= inside[0][:, :, None] & inside[1][:, None, :]
     return mask_BSS
-
-
-def _unseen(landmarks_BL3: Tensor, mask_BSS: Tensor) -> Tensor:
-    side = mask_BSS.shape[-1]
-    x_BL, y_BL = landmarks_BL3[..., :2].nan_to_num().round().long().clamp(0, side - 1).unbind(-1)
-    hidden_BL = mask_BSS[torch.arange(len(mask_BSS), device=mask_BSS.device)[:, None], y_BL, x_BL]
-    hidden = landmarks_BL3.clone()
-    hidden[..., 2] = torch.where(hidden_BL, 0.0, hidden[..., 2])
-    return hidden

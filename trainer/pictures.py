@@ -6,7 +6,7 @@ Shapes: R rows, M columns, B faces, C channels, H height, W width, K classes. Pi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,27 +118,6 @@ def confusion_picture(
         text = f"{share:.0%}\n{counts_KK[row, column]:.0f}" if counts_KK[row, column] else "·"
         ink = "white" if share > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    return _pixels(figure)
-
-
-def curves_picture(
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    *,
-    title: str = "",
-    ylabel: str = "",
-    xlabel: str = "images",
-) -> np.ndarray:
-    """Curves by name over the images seen."""
-    figure = _figure(7.0, 4.0)
-    axes = figure.add_subplot()
-    for name, (steps, values) in curves.items():
-        axes.plot(steps, values, label=name, linewidth=1.5)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=8)
     return _pixels(figure)
 
 

@@ -15,6 +15,7 @@ from data_service import columns
 from trainer import statistics
 from trainer.evaluate import Predictions, predict_rows
 from trainer.examinee import Examinee
+from trainer.intervals import paired_difference, subject_intervals
 from trainer.occlusion import OCCLUSIONS, occluded
 from trainer.world import World
 
@@ -41,10 +42,10 @@ def occlusion_card(examinee: Examinee, clear: Predictions) -> dict[str, Any]:
                 batch, kind, examinee.lake.manifest.image_size
             ),
         )
-        lost = statistics.paired_bootstrap(
+        lost = paired_difference(
             clear.confusions(), covered.confusions(), statistics.accuracy, seed=examinee.run.seed
         )
-        found[kind] = {**_figures(covered, examinee.run.seed), "lost": asdict(lost)}
+        found[kind] = {**_figures(covered), "lost": asdict(lost)}
     return found
 
 
@@ -62,10 +63,10 @@ def pose_card(examinee: Examinee, predictions: Predictions) -> dict[str, Any] | 
                 logits=predictions.logits[own_N],
                 subjects=predictions.subjects[own_N],
             )
-            found[f"yaw {low:g} to {high:g}"] = _figures(part, examinee.run.seed)
+            found[f"yaw {low:g} to {high:g}"] = _figures(part)
     return found or None
 
 
-def _figures(predictions: Predictions, seed: int) -> dict[str, Any]:
-    found = statistics.subject_bootstrap(predictions.confusions(), _FIGURES, seed=seed)
+def _figures(predictions: Predictions) -> dict[str, Any]:
+    found = subject_intervals(predictions.confusions(), _FIGURES)
     return {**{name: asdict(one) for name, one in found.items()}, "num_faces": len(predictions)}

@@ -119,8 +119,8 @@ def _chunks(num_resamples: int, num_subjects: int) -> Iterator[int]:
 
 
 def subject_bootstrap(
-    counts_SKK: np.ndarray,
-    metrics: Mapping[str, Metric] = METRICS,
+    sums_S: np.ndarray,
+    metrics: Mapping[str, Metric],
     *,
     num_resamples: int = 2000,
     seed: int = 0,
@@ -128,15 +128,16 @@ def subject_bootstrap(
 ) -> dict[str, Interval]:
     """Each metric with its interval by the subject bootstrap, expanded percentiles.
 
-    `counts_SKK` may be any sums by subject (S, ...) that the metrics are made for. Subjects are
-    resampled with replacement; a resample that lacks a class averages over the classes that it has.
+    `sums_S` are any sums by subject (S, ...) that the metrics are made for; accuracy and recall
+    have better intervals in `trainer.intervals`. Subjects are resampled with replacement; a
+    resample that lacks a class averages over the classes that it has.
     Where every resample agrees (a perfect score, one subject) the interval is a point.
     """
-    resampled_RKK = resampled_sums(counts_SKK, num_resamples=num_resamples, seed=seed)
-    pooled_KK = counts_SKK.sum(axis=0)
+    resampled_RKK = resampled_sums(sums_S, num_resamples=num_resamples, seed=seed)
+    pooled_KK = sums_S.sum(axis=0)
     found = {}
     for name, metric in metrics.items():
-        low, high = expanded_percentiles(metric(resampled_RKK), len(counts_SKK), level)
+        low, high = expanded_percentiles(metric(resampled_RKK), len(sums_S), level)
         found[name] = Interval(value=float(metric(pooled_KK)), low=low, high=high)
     return found
 
@@ -155,30 +156,6 @@ def expanded_percentiles(
     tail = norm.cdf(-quantile)
     low, high = np.quantile(resampled_R, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def paired_bootstrap(
-    first_SKK: np.ndarray,
-    second_SKK: np.ndarray,
-    metric: Metric,
-    *,
-    num_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Difference:
-    """The metric of the first minus that of the second, over the same resamples of the subjects.
-
-    Both sets must be of the same faces. `p` is that of `swap_test`, which is exact under its null:
-    within a subject it does not matter which of the two made which predictions.
-    """
-    same_faces(first_SKK, second_SKK)
-    both = (first_SKK, second_SKK)
-    resampled = [resampled_sums(x, num_resamples=num_resamples, seed=seed) for x in both]
-    resampled_R = metric(resampled[0]) - metric(resampled[1])
-    value = float(metric(first_SKK.sum(axis=0)) - metric(second_SKK.sum(axis=0)))
-    low, high = expanded_percentiles(resampled_R, len(first_SKK), level)
-    p = swap_test(first_SKK, second_SKK, metric, num_swaps=num_resamples, seed=seed)
-    return Difference(value=value, low=low, high=high, p=p)
 
 
 def swap_test(

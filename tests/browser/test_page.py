@@ -17,7 +17,9 @@ from tuning.page import page
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium (install_system_packages.sh)")
+pytestmark = pytest.mark.skipif(
+    BROWSER is None, reason="no chromium (cluster/install_system_packages.sh)"
+)
 
 PROBE = """
 <script>

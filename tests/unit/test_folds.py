@@ -12,7 +12,6 @@ from data_service.folds import (
     nested_fold,
     official_split,
     parse_fold,
-    select_classes,
 )
 from data_service.schema import Expression
 
@@ -121,8 +120,7 @@ def test_the_seed_and_the_hash():
 def test_only_the_chosen_classes():
     lake_table = many(60)
     classes = (Expression.FEAR, Expression.ANGER)
-    rows = select_classes(lake_table, classes)
-    assert set(np.array(lake_table["expression"].to_pylist())[rows]) == {"fear", "anger"}
+    rows = np.flatnonzero(np.isin(lake_table["expression"].to_pylist(), ["fear", "anger"]))
     for fold in make_folds(lake_table, 3, classes=classes):
         parts = (fold.train_rows, fold.validation_rows, fold.test_rows)
         assert np.array_equal(np.sort(np.concatenate(parts)), rows)

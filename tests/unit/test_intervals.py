@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -81,13 +79,3 @@ def test_a_set_does_not_differ_from_itself():
     both = counts(*simulated(np.random.default_rng(6), 10))
     difference = intervals.paired_difference(both, both, statistics.macro_recall)
     assert (difference.value, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
-
-
-def test_intervals_are_quick():
-    many = counts(*simulated(np.random.default_rng(9), 700, faces=3))
-    seconds = []
-    for _ in range(3):
-        began = time.process_time()
-        intervals.subject_intervals(many)
-        seconds.append(time.process_time() - began)
-    assert min(seconds) < 0.05
