@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, RunConfig
-from trainer.presets import PHOTO_CLASSES, annealed
+from trainer.presets import PHOTO_DATA, annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.baseline.config import BaselineConfig, NetworkConfig
@@ -60,17 +60,7 @@ def small() -> RunConfig:
     system = BaselineConfig(
         network=network, optimizer=annealed(2e-3), class_power=0.5, images=27_008
     )
-    augment = AugmentConfig(
-        crop_shift_pixels=4, rotation_degrees=10.0, scale=0.1, brightness=0.2, contrast=0.2
-    )
-    data = DataConfig(
-        image_size=48,
-        global_batch_images=32,
-        classes=PHOTO_CLASSES,
-        grey=True,
-        augment=augment,
-    )
-    return RunConfig(system_name="baseline", recipe="small", system=system, data=data)
+    return RunConfig(system_name="baseline", recipe="small", system=system, data=PHOTO_DATA)
 
 
 def small_resnet18() -> RunConfig:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, RunConfig
-from trainer.presets import PHOTO_CLASSES, annealed
+from trainer.presets import PHOTO_DATA, annealed
 from trainer.systems.cascade_gabor.config import CascadeGaborConfig, GaborConfig
 
 
@@ -32,17 +32,7 @@ def small() -> RunConfig:
         optimizer=annealed(2e-3),
         images=10_240,
     )
-    augment = AugmentConfig(
-        crop_shift_pixels=4, rotation_degrees=10.0, scale=0.1, brightness=0.2, contrast=0.2
-    )
-    data = DataConfig(
-        image_size=48,
-        global_batch_images=32,
-        classes=PHOTO_CLASSES,
-        grey=True,
-        augment=augment,
-    )
-    return RunConfig(system_name="cascade_gabor", recipe="small", system=system, data=data)
+    return RunConfig(system_name="cascade_gabor", recipe="small", system=system, data=PHOTO_DATA)
 
 
 def small_plain() -> RunConfig:

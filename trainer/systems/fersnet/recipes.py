@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, EvaluationConfig, RunConfig, SynthesisConfig
 from trainer.nets.convflu import GateConfig
-from trainer.presets import PHOTO_CLASSES, annealed
+from trainer.presets import PHOTO_DATA, annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.fersnet.config import FersnetConfig, NetworkConfig, Weights
@@ -94,21 +94,7 @@ def small() -> RunConfig:
         critic_turns=1,
         critic_every=4,
     )
-    augment = AugmentConfig(
-        crop_shift_pixels=4,
-        rotation_degrees=10.0,
-        scale=0.1,
-        brightness=0.2,
-        contrast=0.3,
-        erase=0.3,
-    )
-    data = DataConfig(
-        image_size=48,
-        global_batch_images=32,
-        classes=PHOTO_CLASSES,
-        grey=True,
-        augment=augment,
-    )
+    data = replace(PHOTO_DATA, augment=replace(PHOTO_DATA.augment, contrast=0.3, erase=0.3))
     return RunConfig(system_name="fersnet", recipe="small", system=system, data=data)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, RunConfig
-from trainer.presets import PHOTO_CLASSES, annealed
+from trainer.presets import PHOTO_DATA, annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.fn2en.config import Fn2enConfig, NetworkConfig
@@ -55,17 +55,7 @@ def small() -> RunConfig:
         identity_shape="lightcnn9",
         identity_width=0.25,
     )
-    augment = AugmentConfig(
-        crop_shift_pixels=4, rotation_degrees=10.0, scale=0.1, brightness=0.2, contrast=0.2
-    )
-    data = DataConfig(
-        image_size=48,
-        global_batch_images=32,
-        classes=PHOTO_CLASSES,
-        grey=True,
-        augment=augment,
-    )
-    return RunConfig(system_name="fn2en", recipe="small", system=system, data=data)
+    return RunConfig(system_name="fn2en", recipe="small", system=system, data=PHOTO_DATA)
 
 
 def small_scratch() -> RunConfig:

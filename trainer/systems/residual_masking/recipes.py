@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, EvaluationConfig, RunConfig
-from trainer.presets import PHOTO_CLASSES, annealed
+from trainer.presets import PHOTO_DATA, annealed
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.residual_masking.config import (
@@ -43,17 +43,7 @@ def small() -> RunConfig:
         class_power=0.5,
         images=27_008,
     )
-    augment = AugmentConfig(
-        crop_shift_pixels=4, rotation_degrees=10.0, scale=0.1, brightness=0.2, contrast=0.2
-    )
-    data = DataConfig(
-        image_size=48,
-        global_batch_images=32,
-        classes=PHOTO_CLASSES,
-        grey=True,
-        augment=augment,
-    )
-    return RunConfig(system_name="residual_masking", recipe="small", system=system, data=data)
+    return RunConfig(system_name="residual_masking", recipe="small", system=system, data=PHOTO_DATA)
 
 
 def small_unmasked() -> RunConfig:
