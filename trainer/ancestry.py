@@ -37,21 +37,21 @@ def check_unseen(
 
     That is the run whose `weights` it starts from, every run that its settings name, and those that
     they learnt from in turn. Validation subjects, who chose the weights, count as trained on. A
-    file outside of a run tells nothing of its past; whoever names it answers for it.
+    subject is known by the files of its faces, so that the same photographs in another lake, at
+    another size or under other names, count too. A file of weights outside of a run tells nothing
+    of its past; whoever names it answers for it.
     """
     used = [*_named(run), *([] if weights is None else [weights])]
-    ancestors = [one for one in _line(used) if one.lake_hash == lake.hash]
-    subject_N = subject_keys(lake.table) if ancestors else np.empty(0)
-    for ancestor in ancestors:
-        own = _fold_of(ancestor, lake)
-        learnt = subject_N[np.concatenate([own.train_rows, own.validation_rows])]
+    subject_N = subject_keys(lake.table) if used else np.empty(0)
+    for ancestor in _line(used):
+        learnt = subject_N[_learnt_rows(ancestor, lake)]
         for name, fold in folds.items():
             seen = np.intersect1d(learnt, _only_tested(subject_N, fold))
             if len(seen):
                 raise ValueError(
-                    f"run {ancestor.run_id} was trained on this very lake in fold {ancestor.fold}, "
-                    f"on {len(seen)} of the subjects that fold {name} tests, such as {seen[0]}; "
-                    "take a run of another lake, or of the same fold and classes"
+                    f"run {ancestor.run_id} was trained on {_same(ancestor, lake)} in fold "
+                    f"{ancestor.fold}, on {len(seen)} of the subjects that fold {name} tests, "
+                    f"such as {seen[0]}; take a run of other people, or of the same fold"
                 )
 
 
@@ -65,9 +65,7 @@ def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
     keys = subject_keys(lake.table)
     held_out = np.concatenate([fold.validation_rows, fold.test_rows])
     for ancestor in _line([weights]):
-        if ancestor.lake_hash != lake.hash:
-            continue
-        seen = np.intersect1d(keys[_fold_of(ancestor, lake).train_rows], keys[held_out])
+        seen = np.intersect1d(keys[_learnt_rows(ancestor, lake, chosen=False)], keys[held_out])
         if len(seen):
             raise ValueError(
                 f"run {ancestor.run_id} was trained, in fold {ancestor.fold}, on {len(seen)} of "
@@ -75,9 +73,40 @@ def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
             )
 
 
-def _fold_of(run: Job, lake: Lake) -> Fold:
-    classes = jobs.classes_of(run.run, lake.manifest.classes)
-    return named_split(lake.table, run.fold, classes or None)
+def unseen_rows(weights: Path, lake: Lake, rows_N: np.ndarray) -> np.ndarray:
+    """Those of the rows whose subjects no run in the line of these weights has learnt from."""
+    keys = subject_keys(lake.table)
+    seen = [keys[_learnt_rows(ancestor, lake)] for ancestor in _line([weights])]
+    return rows_N[~np.isin(keys[rows_N], np.concatenate([np.empty(0, keys.dtype), *seen]))]
+
+
+def _learnt_rows(run: Job, lake: Lake, *, chosen: bool = True) -> np.ndarray:
+    """The rows of `lake` that the run was trained on, and those that chose its weights (`chosen`).
+
+    Rows of another lake are the same where file and name are, which make a `sample_id`. A lake that
+    is gone tells nothing.
+    """
+    own = lake
+    if run.lake_hash != lake.hash:
+        try:
+            own = Lake.open(run.lake)
+        except (OSError, ValueError):
+            return np.empty(0, np.int64)
+        if own.hash != run.lake_hash:
+            return np.empty(0, np.int64)
+    classes = jobs.classes_of(run.run, own.manifest.classes)
+    fold = named_split(own.table, run.fold, classes or None)
+    rows = np.concatenate([fold.train_rows, fold.validation_rows]) if chosen else fold.train_rows
+    if own is lake:
+        return np.asarray(rows)
+    known = set(own.table["sample_id"].take(rows).to_pylist())
+    return np.flatnonzero([one in known for one in lake.table["sample_id"].to_pylist()])
+
+
+def _same(run: Job, lake: Lake) -> str:
+    if run.lake_hash == lake.hash:
+        return "this very lake"
+    return f"the same photographs, in {run.lake},"
 
 
 def _only_tested(subject_N: np.ndarray, fold: Fold) -> np.ndarray:

@@ -13,6 +13,7 @@ from data_service.folds import Fold
 from data_service.lake import Lake
 from trainer import feed
 from trainer import job as jobs
+from trainer.ancestry import unseen_rows
 from trainer.evaluate import Predictions, predict_rows, scorecard
 from trainer.examinee import Examinee
 from trainer.galleries import gallery
@@ -30,8 +31,9 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
     `full` adds occlusions, the gain by synthetic faces, and more edits. Pictures are written below
     the run's directory; figures and pictures also go into the run's record in MLflow, under the
     lake's name. ValueError where the lake has none of the
-    run's classes, or faces that are smaller than what the run saw, or where the run makes faces and
-    the lake that it was trained on, which its judges need, is gone.
+    run's classes, or nobody whom the run has not learnt from, or faces that are smaller than what
+    the run saw, or where the run makes faces and the lake that it was trained on, which its judges
+    need, is gone.
     """
     began = time.monotonic()
     loaded = load_system(run)
@@ -98,15 +100,20 @@ def _predicted(examinee: Examinee, began: float) -> tuple[Predictions, dict[str,
 
 
 def _rows(loaded: LoadedSystem, fold: Fold | None, lake: Lake) -> np.ndarray:
-    """Rows that may be tested: no subject it trained on, no class it does not know; every face of
-    another lake for a run without classes."""
+    """Rows that may be tested: no subject it learnt from, no class it does not know; every other
+    face of another lake for a run without classes."""
     if fold is not None:
         return np.asarray(fold.test_rows)
-    if not loaded.info.classes:
-        return np.arange(len(lake))
+    rows_N = np.arange(len(lake))
     classes = [str(name) for name in loaded.info.classes]
-    expressions = lake.table["expression"].to_pylist()
-    rows_N = np.flatnonzero([name in classes for name in expressions])
+    if classes:
+        rows_N = rows_N[np.isin(np.asarray(lake.table["expression"].to_pylist(), str), classes)]
     if not len(rows_N):
         raise ValueError(f"{lake.path} has no face of {', '.join(classes)}, the run's classes")
+    rows_N = unseen_rows(loaded.directory / "weights.safetensors", lake, rows_N)
+    if not len(rows_N):
+        raise ValueError(
+            f"run {loaded.directory.name} has learnt from everybody in {lake.path}; "
+            "evaluate it on the lake that it was trained on, or on other people"
+        )
     return rows_N

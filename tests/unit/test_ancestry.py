@@ -7,13 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from data_service.ingest import ingest
 from data_service.lake import Lake
 from trainer import catalog, feed, job, launch
-from trainer.ancestry import check_unseen, first_weights
+from trainer.ancestry import check_unseen, first_weights, unseen_rows
 from trainer.config import NAMES_RUN, RunConfig
 from trainer.crossval import crossval
 from trainer.overrides import with_overrides
@@ -35,13 +36,14 @@ def finished(
     fold: str,
     init: Path | None = None,
     run: RunConfig = IDENTITY,
+    lake: Path | None = None,
 ) -> Path:
     """A run on disk with (empty) weights; the path of those."""
     made = job.Job(
         run_id=run_id,
         directory=home / "runs" / run_id,
         run=run,
-        lake=home / "lake",
+        lake=lake or home / "lake",
         lake_hash=lake_hash,
         face_pixels=64,
         fold=fold,
@@ -96,6 +98,21 @@ def test_the_same_fold_of_other_classes_tests_other_subjects(own_home: Path, lak
     check(uneven, "aaaa", "1/5", run=few)
     with pytest.raises(ValueError, match="aaaa was trained on this very lake in fold 1/5"):
         check(uneven, "aaaa", "1/5")
+
+
+def test_the_same_photographs_in_another_lake_count(own_home: Path, lake: Lake) -> None:
+    """A sample is known by its file: another size, another selection changes nothing."""
+    other: Any = SimpleNamespace(
+        path=lake.path, table=lake.table.slice(3), manifest=lake.manifest, hash="other"
+    )
+    weights = finished(own_home, "aaaa", lake.hash, "1/5", lake=lake.path)
+    with pytest.raises(ValueError, match=r"aaaa .* on the same photographs, in .*drawn"):
+        check(other, "aaaa", "2/5")
+    free = unseen_rows(weights, other, np.arange(len(other.table)))
+    tested = {lake.table["subject"][row].as_py() for row in feed.split(lake, "1/5", ()).test_rows}
+    assert {other.table["subject"][row].as_py() for row in free} == tested
+    gone = finished(own_home, "bbbb", lake.hash, "1/5")
+    assert len(unseen_rows(gone, other, np.arange(5))) == 5
 
 
 def test_every_fold_of_a_crossvalidation_counts(own_home: Path, lake: Lake) -> None:
