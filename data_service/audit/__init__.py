@@ -1,7 +1,8 @@
 """What could make results on a lake untrue: copies across a split, contradictions, giveaways.
 
-An audit depends on the lake alone and lies beside it in `audit.json`, so that a training only reads
-it. What it says of a split follows from the split's rows.
+An audit depends on the lake alone and lies beside it in `audit.json`, or in this node's cache where
+the lake may only be read, so that a training only reads it. What it says of a split follows from
+the split's rows.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from data_service.audit.findings import Audit, Leaks, leaks, one_class_subjects
 from data_service.folds import Fold, named_split
 from data_service.lake import Lake
 from data_service.schema import Expression
+from data_service.unpacked import cache_dir
 
 __all__ = ["Audit", "Leaks", "audited", "leaks_of", "told"]
 
 
 def audited(lake: Lake) -> Audit:
     """The lake's audit: read where it is there, else found, and kept where that is allowed."""
-    if (known := Audit.read(lake.path, lake.hash)) is not None:
-        return known
+    cache = cache_dir() / lake.hash
+    for folder in (lake.path, cache):
+        if (known := Audit.read(folder, lake.hash)) is not None:
+            return known
     # these take a second to import, and most trainings never need them
     from data_service.audit.copies import find_copies
     from data_service.audit.giveaways import find_giveaways
@@ -35,8 +39,12 @@ def audited(lake: Lake) -> Audit:
         pairs=find_copies(pictures, lake.table, lake.manifest.image_size),
         giveaways=find_giveaways(lake.table, pictures.colours_NF),
     )
-    with contextlib.suppress(OSError):  # a lake that may only be read, a full disk
+    try:
         found.write(lake.path)
+    except OSError:  # a lake that may only be read
+        with contextlib.suppress(OSError):  # a full disk
+            cache.mkdir(parents=True, exist_ok=True)
+            found.write(cache)
     return found
 
 

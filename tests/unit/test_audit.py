@@ -201,7 +201,27 @@ def test_a_lake_of_before_thumbnails_is_audited_by_its_faces(planted, monkeypatc
     assert len(found) >= len(names) - 2
 
 
-def test_a_read_only_lake_is_audited_too(planted, monkeypatch):
+def test_the_audit_of_a_read_only_lake_is_kept_in_the_cache(planted, monkeypatch):
+    lake, _ = planted
+    expected = audited(lake)
+    (lake.path / "audit.json").unlink()
+    write = Audit.write
+
+    def refuse(self: Audit, folder: Path) -> None:
+        if folder == lake.path:
+            raise PermissionError
+        write(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Audit, "write", refuse)
+        assert audited(lake) == expected
+        patch.setattr("data_service.audit.copies.find_copies", None)
+        assert audited(lake) == expected
+    assert not (lake.path / "audit.json").exists()
+    expected.write(lake.path)
+
+
+def test_an_audit_that_can_be_kept_nowhere_is_told_all_the_same(planted, monkeypatch):
     lake, _ = planted
     expected = audited(lake)
     (lake.path / "audit.json").unlink()
@@ -212,5 +232,4 @@ def test_a_read_only_lake_is_audited_too(planted, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Audit, "write", refuse)
         assert audited(lake) == expected
-    assert not (lake.path / "audit.json").exists()
-    audited(lake)
+    expected.write(lake.path)
