@@ -23,8 +23,9 @@ from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
-from trainer.session import OnValidation, work
+from trainer.session import OnValidation
 from trainer.tracking import create_run
+from trainer.work import work
 from trainer.world import World
 
 DEFAULT_FOLD = "1/10"

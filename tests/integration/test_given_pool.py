@@ -9,10 +9,11 @@ import pytest
 from cluster.mlflow_store import ensure_store
 from data_service.ingest import ingest
 from data_service.lake import Lake
-from trainer import catalog, feed, launch, session
+from trainer import catalog, feed, launch, work
 from trainer import job as jobs
 from trainer.ledger import of_plan
 from trainer.overrides import with_overrides
+from trainer.session import Session
 from trainer.synthesise import synthesise
 
 IMAGES, BATCH = 320, 32
@@ -45,9 +46,9 @@ def test_killed_and_resumed_with_a_pool_equals_left_alone(
 
 def _killed_after(steps: int, monkeypatch, learner, lake: Path, pool: Path) -> str:
     """The id of a run that died in that step, some steps after its last checkpoint."""
-    after_step = session._after_step
+    after_step = work.after_step
 
-    def dies(state: session.Session, result) -> None:
+    def dies(state: Session, result) -> None:
         after_step(state, result)
         if state.training.progress.step == steps + 1:
             assert state.writer is not None
@@ -56,7 +57,7 @@ def _killed_after(steps: int, monkeypatch, learner, lake: Path, pool: Path) -> s
 
     before = set(jobs.runs_dir().iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(session, "_after_step", dies)
+        patch.setattr(work, "after_step", dies)
         with pytest.raises(KeyboardInterrupt):
             launch.train(learner, lake, fold="1/3", synthetic=pool)
     (killed,) = set(jobs.runs_dir().iterdir()) - before

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import catalog, pictures, session
+from trainer import between, catalog, pictures
 from trainer.overrides import with_overrides
 
 
@@ -34,12 +34,6 @@ def test_a_confusion_matrix_darkens_its_diagonal():
     assert picture.std() > 10
 
 
-def test_curves_are_drawn_in_their_own_colours():
-    line = ([0, 100, 200], [1.0, 0.5, 0.2])
-    picture = pictures.curves_picture({"identity": line, "cycle": line}, ylabel="loss")
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
-
-
 def test_a_picture_is_written_whole(tmp_path):
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     pictures.write_png(image, tmp_path / "grid.png")
@@ -50,4 +44,4 @@ def test_a_picture_is_written_whole(tmp_path):
 @pytest.mark.parametrize(("every", "shown"), [(0, False), (4096, True)])
 def test_a_run_that_is_to_show_no_samples_shows_none_at_its_end_either(every, shown):
     run = with_overrides(catalog.recipe("fersnet.tiny"), {"logging.samples_every_images": every})
-    assert session._shows_samples(run, catalog.load("fersnet")) is shown
+    assert between.shows_samples(run, catalog.load("fersnet")) is shown

@@ -1,0 +1,101 @@
+"""One worker's run, from the lake to the result."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from cluster.interrupt import on_interrupt
+from cluster.memory import keep_freed_blocks
+from data_service.pool import SealedPool
+from trainer import feed
+from trainer.between import after_step
+from trainer.conclude import conclude
+from trainer.fesda import seal
+from trainer.job import Job
+from trainer.loop import fit
+from trainer.session import OnValidation, Session, close, open_session
+from trainer.world import World
+
+
+def work(job: Job, world: World, on_validation: OnValidation | None = None) -> dict[str, Any]:
+    """Train, choose by validation, test once; the result, as also written to `result.json`.
+
+    Goes on from the newest whole checkpoint of the run's directory, where there is one.
+    """
+    started = time.monotonic()
+    keep_freed_blocks()
+    _set_threads(job, world)
+    session = open_session(job, world, started, on_validation)
+    try:
+        with on_interrupt(session.asked_to_stop.set):
+            _train(session)
+            return conclude(session)
+    except BaseException:
+        close(session, "failed")
+        raise
+
+
+def _set_threads(job: Job, world: World) -> None:
+    if job.run.engine.threads:
+        torch.set_num_threads(job.run.engine.threads)
+
+
+def _train(session: Session) -> None:
+    session.saved_at = time.monotonic()
+    border = feed.synthesis_stage(session.job.run, session.training.stages)
+    if border is None:
+        pool = _given_pool(session)
+        _report_pool(session, pool, 0)
+        _leg(session, pool, None)
+        return
+    if session.training.progress.stage < border:
+        _leg(session, None, border)
+    if session.status == "running":
+        pool = seal(session.job, session.training, session.data, session.lake)
+        _report_pool(session, pool, border)
+        _leg(session, pool, None)
+
+
+def _given_pool(session: Session) -> SealedPool | None:
+    job = session.job
+    pool = feed.given_pool(job.run, job.pool, session.lake, session.data, job.fold)
+    if pool is not None and pool.hash != job.pool_hash:
+        raise ValueError(f"the pool at {pool.path} is not the one that run {job.run_id} began with")
+    return pool
+
+
+def _report_pool(session: Session, pool: SealedPool | None, stage: int) -> None:
+    """How many attempts the gate let pass, when the stage that first shows them begins."""
+    progress = session.training.progress
+    begins = progress.stage == stage and progress.stage_images == 0
+    if pool is not None and session.tracker is not None and begins:
+        rates = pool.manifest.admission_rates
+        named = {f"synthetic/admission_rate/{name}": rate for name, rate in rates.items()}
+        session.tracker.metrics(named | {"synthetic/faces": len(pool)}, progress.images)
+
+
+def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> None:
+    """Train with one stream: the whole run, or its part before or after the synthesis."""
+    training = session.training
+    with feed.open_batches(session.data, session.lake, pool, training, before_stage) as batches:
+        steps = fit(training, batches, signals=lambda: _signals(session), before_stage=before_stage)
+        for result in steps:
+            after_step(session, result)
+            if session.status != "running":
+                return
+
+
+def _signals(session: Session) -> tuple[bool, ...]:
+    """What this rank wishes: to stop, and (rank 0 by its clock) to save."""
+    leads = session.world.leads
+    stop = session.asked_to_stop.is_set() or (leads and session.job.stop_file.exists())
+    config = session.job.run.checkpoint
+    due = time.monotonic() - session.saved_at >= config.every_seconds
+    if config.every_steps:
+        done = session.training.progress.step + 1
+        due = done % config.every_steps == 0
+    busy = session.writer.busy if session.writer else False
+    return stop, leads and due and not busy
