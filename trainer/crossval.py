@@ -16,9 +16,10 @@ from data_service.schema import Expression
 from trainer import feed, launch
 from trainer import job as jobs
 from trainer.ancestry import check_unseen, first_weights
-from trainer.config import RunConfig, fingerprint
+from trainer.config import RunConfig, fingerprint, to_dict
 from trainer.evaluate import pooled, read_predictions, scorecard
 from trainer.leakage import leak_tags
+from trainer.overrides import from_dict
 from trainer.report import report_scorecard
 from trainer.tracking import Tracker, create_run
 
@@ -49,6 +50,57 @@ class CrossvalResult:
         }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CrossvalJob:
+    """A cross-validation as `crossval.json` in its directory tells of it, to go on with."""
+
+    run_id: str
+    directory: Path
+    run: RunConfig
+    lake: Path
+    lake_hash: str
+    folds: int
+    tracking_uri: str
+    experiment: str
+    init: str | None = None
+    init_only: str = "*"
+    allow_leaks: bool = False
+
+    def save(self) -> None:
+        """Write `crossval.json`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        rest = {name: getattr(self, name) for name in _PLAIN}
+        values = {"run": to_dict(self.run), "lake": str(self.lake), **rest}
+        jobs.write_json(self.directory / RECORD, values)
+
+    @classmethod
+    def find(cls, run_id: str) -> CrossvalJob:
+        """The one of that id, or of the start of its id; ValueError where it is not one."""
+        found = [
+            path for path in runs_dir().glob(f"*/{RECORD}") if path.parent.name.startswith(run_id)
+        ]
+        if len(found) != 1:
+            names = ", ".join(path.parent.name for path in found) or "none"
+            raise ValueError(f"'{run_id}' must name one cross-validation of {runs_dir()}: {names}")
+        values = jobs.read_json(found[0])
+        rest = {name: values[name] for name in _PLAIN}
+        run, lake = from_dict(values["run"]), Path(values["lake"])
+        return cls(directory=found[0].parent, run=run, lake=lake, **rest)
+
+
+RECORD = "crossval.json"
+_PLAIN = (
+    "run_id",
+    "lake_hash",
+    "folds",
+    "tracking_uri",
+    "experiment",
+    "init",
+    "init_only",
+    "allow_leaks",
+)
+
+
 def crossval(
     run: RunConfig,
     lake: Path,
@@ -67,7 +119,8 @@ def crossval(
     `init` names a run of another lake, or a file of weights, that every fold starts from.
     `synthetic`, a pool, is refused, and so is a share of one: it belongs to one fold.
     ValueError when the folds, the lake or the cluster do not fit, or a fold leaks and that is not
-    allowed, before anything starts. KeyboardInterrupt where a fold is stopped: none follows it.
+    allowed, before anything starts. KeyboardInterrupt where a fold is stopped: none follows it, and
+    `resume` goes on.
     """
     if synthetic is not None or run.data.synthetic_share:
         raise ValueError(
@@ -75,10 +128,8 @@ def crossval(
             "mien synthesise RUN --fold K/N, then mien train --fold K/N --synthetic POOL"
         )
     opened = Lake.open(Path(lake))
-    present = opened.manifest.classes
     named = {}
-    for index in range(folds):
-        fold = f"{index + 1}/{folds}"
+    for fold in _names(folds):
         named[fold] = feed.prepare(run, feed.spec_of(run), opened, fold).fold
     check_unseen(run, first_weights(init) if init else None, opened, named)
     leaks = leak_tags(opened, named, allow=allow_leaks)
@@ -97,59 +148,87 @@ def crossval(
         },
         params=run,
     )
-    directory = runs_dir() / run_id
-    directory.mkdir(parents=True, exist_ok=True)
-    tracker = Tracker(uri, run_id, directory / "journal.jsonl")
-    shared = {
-        "experiment": experiment,
-        "parent": run_id,
-        "init": init,
-        "init_only": init_only,
-        "allow_leaks": allow_leaks,
-    }
-    try:
-        results = tuple(_train_all(run, Path(lake), folds, parallel, shared))
-    except BaseException as error:
-        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    result = CrossvalResult(
+    job = CrossvalJob(
         run_id=run_id,
-        directory=directory,
-        folds=results,
-        scorecard=_scorecard(results, jobs.classes_of(run, present), run.seed),
+        directory=runs_dir() / run_id,
+        run=run,
+        lake=Path(lake).absolute(),
+        lake_hash=opened.hash,
+        folds=folds,
+        tracking_uri=uri,
+        experiment=experiment,
+        init=init,
+        init_only=init_only,
+        allow_leaks=allow_leaks,
     )
-    jobs.write_json(directory / "result.json", result.as_json())
-    if result.scorecard is not None:
+    job.save()
+    return _go_on(job, opened, parallel)
+
+
+def resume(run_id: str, *, parallel: int = 1) -> CrossvalResult:
+    """Go on with a cross-validation that was stopped or killed: what has finished is kept, a fold
+    that was under way goes on from its checkpoint. ValueError where its lake has changed since."""
+    job = CrossvalJob.find(run_id)
+    lake = Lake.open(job.lake)
+    if lake.hash != job.lake_hash:
+        raise ValueError(f"{job.lake} is no longer the lake that {job.run_id} began with")
+    return _go_on(job, lake, parallel)
+
+
+def _go_on(job: CrossvalJob, lake: Lake, parallel: int) -> CrossvalResult:
+    tracker = Tracker(job.tracking_uri, job.run_id, job.directory / "journal.jsonl")
+    try:
+        results = tuple(_train_all(job, parallel))
+    except KeyboardInterrupt:
+        tracker.close("KILLED")
+        raise KeyboardInterrupt(f"stopped; to go on: mien crossval --resume {job.run_id}") from None
+    except BaseException:
+        tracker.close("FAILED")
+        raise
+    classes = jobs.classes_of(job.run, lake.manifest.classes)
+    result = CrossvalResult(
+        run_id=job.run_id,
+        directory=job.directory,
+        folds=results,
+        scorecard=_scorecard(results, classes, job.run.seed),
+    )
+    told = (job.directory / "result.json").is_file()
+    jobs.write_json(job.directory / "result.json", result.as_json())
+    if result.scorecard is not None and not told:
         report_scorecard(tracker, result.scorecard, 0)
     tracker.commit(0)
     tracker.close("FINISHED")
     return result
 
 
-def _train_all(
-    run: RunConfig, lake: Path, folds: int, parallel: int, shared: Mapping[str, Any]
-) -> Iterator[launch.RunResult]:
-    names = [f"{index + 1}/{folds}" for index in range(folds)]
-    if parallel == 1 or not launch.in_process(run):
-        for fold in names:
-            yield launch.unstopped(launch.train(run, lake, fold=fold, **shared))
+def _names(folds: int) -> list[str]:
+    return [f"{index + 1}/{folds}" for index in range(folds)]
+
+
+def _begun(job: CrossvalJob) -> dict[str, str]:
+    """The run of every fold that has one, by the name of the fold."""
+    own = [one for one in jobs.records() if one["parent"] == job.run_id]
+    return {one["fold"]: one["run_id"] for one in sorted(own, key=lambda one: one["created"])}
+
+
+def _train_all(job: CrossvalJob, parallel: int) -> Iterator[launch.RunResult]:
+    begun = _begun(job)
+    if parallel == 1 or not launch.in_process(job.run):
+        for fold in _names(job.folds):
+            yield launch.unstopped(_train_fold(job, fold, begun.get(fold)))
         return
     from cluster.session import connect
 
     with connect() as session:
         capacity = Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes)
         portion = share(1, capacity, parallel=parallel)
-        threaded = replace(run, engine=replace(run.engine, threads=portion.threads))
-        yield from _in_processes(threaded, lake, names, parallel, shared, portion.per_worker)
+        threaded = replace(job.run, engine=replace(job.run.engine, threads=portion.threads))
+        own = replace(job, run=threaded)
+        yield from _in_processes(own, begun, parallel, portion.per_worker)
 
 
 def _in_processes(
-    run: RunConfig,
-    lake: Path,
-    folds: list[str],
-    parallel: int,
-    shared: Mapping[str, Any],
-    resources: Mapping[str, float],
+    job: CrossvalJob, begun: Mapping[str, str], parallel: int, resources: Mapping[str, float]
 ) -> Iterator[launch.RunResult]:
     """At most `parallel` folds at once, as Ray tasks; results in the order of the folds."""
     import ray
@@ -157,21 +236,29 @@ def _in_processes(
     task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1)(
         _train_fold
     )
-    waiting, running, done = list(folds), {}, {}
+    folds, running, done = _names(job.folds), {}, {}
+    waiting = list(folds)
     while waiting or running:
         while waiting and len(running) < parallel:
             fold = waiting.pop(0)
-            reference = task.remote(run, lake, fold, shared)
-            running[reference] = fold
+            running[task.remote(job, fold, begun.get(fold))] = fold
         (ready,), _ = ray.wait(list(running), num_returns=1)
         done[running.pop(ready)] = launch.unstopped(ray.get(ready))
     yield from (done[fold] for fold in folds)
 
 
-def _train_fold(
-    run: RunConfig, lake: Path, fold: str, shared: Mapping[str, Any]
-) -> launch.RunResult:
-    return launch.train(run, lake, fold=fold, **shared)
+def _train_fold(job: CrossvalJob, fold: str, begun: str | None) -> launch.RunResult:
+    return launch.train(
+        job.run,
+        job.lake,
+        fold=fold,
+        experiment=job.experiment,
+        parent=job.run_id,
+        init=job.init,
+        init_only=job.init_only,
+        allow_leaks=job.allow_leaks,
+        resume=begun,
+    )
 
 
 def _scorecard(

@@ -1,0 +1,188 @@
+"""Commands about systems and their runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster import tables, terminal
+from cluster.home import directory
+from cluster.options import (
+    AllowLeaks,
+    AsJson,
+    Experiment,
+    LakeOption,
+    Parallel,
+    Run,
+    Settings,
+    pairs,
+)
+from cluster.terminal import show, table, working
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: mien systems fersnet.small --knobs")
+def systems(
+    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    knobs: Annotated[bool, typer.Option("--knobs", help="Every λ, gate and setting.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Systems and recipes; with --knobs every setting with default, bounds and paper symbol."""
+    from trainer import catalog
+    from trainer.config import plain
+    from trainer.overrides import knobs as settings_of
+
+    if knobs:
+        if system is None:
+            raise ValueError(f"--knobs needs a SYSTEM; valid: {', '.join(catalog.names())}")
+        found = settings_of(catalog.recipe(system))
+        rows = {one.path: plain(one) for one in found}
+        show({"system": system, "knobs": rows}, [tables.knobs(found)], as_json)
+        return
+    names = [system.partition(".")[0]] if system else catalog.names()
+    specs = [catalog.load(name) for name in names]
+    values = {
+        spec.name: {
+            "title": spec.title,
+            "recipes": list(spec.recipes),
+            "capabilities": sorted(spec.capabilities),
+        }
+        for spec in specs
+    }
+    lines = [
+        (name, one["title"], ", ".join(one["recipes"]), ", ".join(one["capabilities"]))
+        for name, one in values.items()
+    ]
+    columns = ("system", "paper", "recipes", "can")
+    show({"systems": values}, [table(columns, lines)], as_json)
+
+
+@app.command(
+    epilog="Example: mien synthesise 3f2a --lake lakes/photos --fold 1/5 --out pools/photos-1"
+)
+def synthesise(
+    run: Run,
+    *,
+    lake: LakeOption,
+    fold: Annotated[
+        str | None, typer.Option(metavar="K/N|official", help="By default the run's own.")
+    ] = None,
+    until: Annotated[
+        str, typer.Option(metavar="equal|COUNT", help="Faces of a class, real and synthetic.")
+    ] = "equal",
+    gate: Annotated[float, typer.Option(help="Least confidence in the expression.")] = 0.7,
+    out: Annotated[Path, typer.Option(metavar="POOL", help="A new folder.", callback=directory)],
+    as_json: AsJson = False,
+) -> None:
+    """Fill the rare classes of a fold's training faces; for `mien train --synthetic POOL`."""
+    if until != "equal" and not until.isdecimal():
+        raise ValueError(f"--until {until}: valid: equal, or a number of faces")
+    with working("synthesise"), terminal.progress("faces") as progress:
+        from trainer.synthesise import synthesise as fill_pool
+        from trainer.synthesise import told
+
+        count = "equal" if until == "equal" else int(until)
+        pool = fill_pool(run, lake, out, fold=fold, until=count, gate=gate, progress=progress)
+    show(told(pool), tables.pool(told(pool)), as_json)
+
+
+@app.command(epilog="Example: mien evaluate 3f2a --lake lakes/london --full")
+def evaluate(
+    run: Run,
+    *,
+    lake: LakeOption,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also occlusions, gain by synthetic faces, more edits.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """A trained run on another lake; on its own lake, on its test subjects alone."""
+    with working("evaluate"), terminal.progress("evaluating"):
+        from trainer.retest import retest
+
+        values = retest(run, lake, full=full)
+    show(values, tables.result(values), as_json)
+
+
+@app.command(epilog="Example: mien reproduce ckplus7 --lake lakes/ckplus --system fersnet")
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(metavar="TABLE", help="Without one: all tables.")
+    ] = None,
+    *,
+    lake: Annotated[Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.")] = None,
+    system: Annotated[
+        list[str] | None, typer.Option(metavar="SYSTEM", help="By default all of the table.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="Shorter than the paper's: small, tiny.")] = "paper",
+    folds: Annotated[int | None, typer.Option(help="Fewer than the protocol's.")] = None,
+    images: Annotated[int | None, typer.Option(help="Train on so many only.")] = None,
+    settings: Settings = None,
+    parallel: Parallel = 1,
+    allow_leaks: AllowLeaks = False,
+    experiment: Experiment = "reproduce",
+    as_json: AsJson = False,
+) -> None:
+    """A published table under its own protocol, the paper's figures beside ours."""
+    from trainer import reproduce as published
+
+    if name is None:
+        known = {key: one.as_json() for key, one in published.tables().items()}
+        show({"tables": known}, [tables.published(known)], as_json)
+        return
+    if lake is None:
+        found = published.table_named(name).as_json()
+        show(found, tables.protocol(found), as_json)
+        return
+    with working("reproduce"), terminal.progress("reproducing"):
+        values = published.reproduce(
+            name,
+            lake,
+            recipe=recipe,
+            systems=system or (),
+            folds=folds,
+            images=images,
+            settings=pairs(settings, "--set"),
+            parallel=parallel,
+            experiment=experiment,
+            allow_leaks=allow_leaks,
+        )
+    show(values, tables.reproduced(values), as_json)
+
+
+@app.command(epilog="Example: mien runs")
+def runs(as_json: AsJson = False) -> None:
+    """What is running and what ran."""
+    from trainer import runs as known
+
+    rows = known.rows()
+    show({"runs": rows}, [tables.runs(rows)], as_json)
+
+
+@app.command(epilog="Example: mien stop 3f2a")
+def stop(run: Run, as_json: AsJson = False) -> None:
+    """Stop a run; it saves a checkpoint first."""
+    from trainer import runs as known
+
+    with terminal.progress("saving"):
+        values = known.stop(run)
+    show(values, [f"run {values['run_id']}: {values['state']}"], as_json)
+
+
+@app.command(epilog="Example: mien export 3f2a --out models/smile")
+def export(
+    run: Run,
+    *,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run as ONNX and torch.export, checked against the original."""
+    with working("export"), terminal.progress("exporting"):
+        from trainer.export import export as export_run
+
+        done = export_run(run, out)
+    rows = [(name, f"{value:.1e}") for name, value in done.differences.items()]
+    shown = table(("file", "differs by"), rows)
+    said = f"{done.out}: {', '.join(done.inputs)} in, {', '.join(done.outputs)} out"
+    show(done.as_json(), [shown, said], as_json)
