@@ -15,12 +15,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.home import home, tracking_uri
+from cluster.joining import listens_on_loopback_alone
 from cluster.resources import Capacity
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -166,15 +167,16 @@ def _join(ray: Any, address: str, log_file: Path) -> Iterator[None]:
     """A running cluster; its workers get mien's modules and environment with the job."""
     _use_tokens(os.environ.get("RAY_AUTH_MODE", "token"))
     try:
-        _initialise(
-            ray,
-            log_file,
-            address=address,
-            runtime_env={
-                "env_vars": worker_environment(),
-                "py_modules": [str(PROJECT / package) for package in PACKAGES],
-            },
-        )
+        with _loopback_alone(ray) if listens_on_loopback_alone(address) else nullcontext():
+            _initialise(
+                ray,
+                log_file,
+                address=address,
+                runtime_env={
+                    "env_vars": worker_environment(),
+                    "py_modules": [str(PROJECT / package) for package in PACKAGES],
+                },
+            )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

@@ -30,6 +30,9 @@ from data_service.rows import BLOCK, Recipe, RowActor, RowMaker, listed_table, u
 from data_service.schema import Rejection, Scan, SourceFace
 
 CHUNK_FACES = 16
+"""Of a block: what is kept at once, and so what a killed ingest does again."""
+TASK_BLOCKS = 8
+"""Blocks that an actor makes before it asks Ray for more, at the cost of ten faces."""
 MAX_BLOCKS = 4096
 FOUND = ("detector", "corpus", "none")
 MAX_IMAGE_SIZE = 1024
@@ -257,6 +260,11 @@ def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]
     listed = [
         listed_table(faces).append_column(BLOCK, pa.array([number] * len(faces), pa.int64()))
         for number, faces in blocks.items()
+    ]
+    at_once = max(1, min(TASK_BLOCKS, len(listed) // (4 * workers)))
+    listed = [
+        pa.concat_tables(listed[first : first + at_once])
+        for first in range(0, len(listed), at_once)
     ]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False

@@ -6,7 +6,9 @@ Shapes: N faces, S side of a thumbnail, C channels.
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -21,6 +23,11 @@ from data_service.schema import THUMBNAIL_PIXELS
 
 FACE_PIXELS = 48
 _ROWS_AT_ONCE = 512
+_READERS = 2
+"""Threads: hashing and resizing leave the interpreter's lock."""
+
+Batch = tuple[int, np.ndarray, list[bytes | None]]
+"""The first row, faces, and whole pictures as they are stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,12 +57,20 @@ class Pictures:
             digests=np.zeros(count, "V16"),
             colours_NF=np.zeros((count, 2 * channels), np.float32),
         )
-        row = 0
-        for faces_BHWC, thumbnails in _batches(lake):
-            for face_HWC, source in zip(faces_BHWC, thumbnails, strict=True):
-                made._set(row, face_HWC, source)
-                row += 1
+        with ThreadPoolExecutor(_READERS) as readers:
+            waiting: deque[Future[None]] = deque()
+            for batch in _batches(lake):
+                waiting.append(readers.submit(made._set_all, batch))
+                if len(waiting) > _READERS:
+                    waiting.popleft().result()
+            for last in waiting:
+                last.result()
         return made
+
+    def _set_all(self, batch: Batch) -> None:
+        first, faces_BHWC, thumbnails = batch
+        for row, (face_HWC, source) in enumerate(zip(faces_BHWC, thumbnails, strict=True), first):
+            self._set(row, face_HWC, source)
 
     def _set(self, row: int, face_HWC: np.ndarray, source: bytes | None) -> None:
         colour_HW3 = face_HWC if face_HWC.shape[2] == 3 else np.repeat(face_HWC, 3, axis=2)
@@ -73,8 +88,9 @@ def _small(grey_HW: np.ndarray) -> np.ndarray:
     return cv2.resize(grey_HW, (FACE_PIXELS, FACE_PIXELS), interpolation=way)
 
 
-def _batches(lake: Lake) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
+def _batches(lake: Lake) -> Iterator[Batch]:
     side, channels = lake.manifest.image_size, lake.manifest.channels
+    first = 0
     for file in lake.manifest.files:
         parquet = pq.ParquetFile(lake.path / file.name)
         names = [name for name in (IMAGE, THUMBNAIL) if name in parquet.schema_arrow.names]
@@ -82,4 +98,5 @@ def _batches(lake: Lake) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
             faces = b"".join(batch[IMAGE].to_pylist())
             faces_BHWC = np.frombuffer(faces, np.uint8).reshape(-1, side, side, channels)
             column = batch[THUMBNAIL] if THUMBNAIL in names else pa.nulls(len(batch))
-            yield faces_BHWC, column.to_pylist()
+            yield first, faces_BHWC, column.to_pylist()
+            first += len(batch)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+import ray
 
 from cluster.session import Session, connect
 
@@ -50,3 +54,25 @@ def test_ray_asks_for_its_token_and_leaves_sigterm_alone(ray_session: Session) -
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_another_process_joins_a_local_ray(ray_session: Session) -> None:
+    script = (
+        "import sys, ray\n"
+        "from cluster.session import connect\n"
+        "with connect(sys.argv[1]):\n"
+        "    print(ray.get(ray.remote(lambda: 6 * 7).remote()))\n"
+    )
+    address = ray.get_runtime_context().gcs_address
+    done = subprocess.run(
+        [sys.executable, "-c", script, address], capture_output=True, text=True, timeout=90
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "42"), done.stderr
+
+
+def test_where_nothing_listens_is_told_at_once(own_home: Path) -> None:
+    script = "from cluster.session import connect\nwith connect('127.0.0.1:9'): pass"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert "no Ray that lets this process in at '127.0.0.1:9': nothing listens" in done.stderr
