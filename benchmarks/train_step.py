@@ -1,10 +1,11 @@
 """What the house costs: a step of a recipe under `mien train`, and in a bare torch loop.
 
 Method. Both train the same network from the same weights with the same number of threads in one
-process. The house: stream, plan, augmentation, checks, averages, logging of a run of its own. The
-bare loop: batches that lie in memory, the system's loss functions, torch optimisers, nothing else.
-Blocks of steps alternate, the order of each pair alternates too; the figure is the median over the
-blocks of house time over bare time. Weights that rise in training have their last value.
+process, whose allocator is set as `mien train` sets it. The house: stream, plan, augmentation,
+checks, averages, logging of a run of its own. The bare loop: batches that lie in memory, the
+system's loss functions, torch optimisers, nothing else. Blocks of steps alternate, the order of
+each pair alternates too; the figure is the median over the blocks of house time over bare time.
+Weights that rise in training have their last value.
 
     python -m benchmarks.train_step LAKE --recipe fersnet.small
 """
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.photos import environment
+from cluster.memory import keep_freed_blocks
 from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig, weights_of
@@ -98,6 +100,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/train_step.json"))
     arguments = parser.parse_args()
+    keep_freed_blocks()
     lake = Lake.open(arguments.lake)
     run = catalog.recipe(arguments.recipe)
     ends = {

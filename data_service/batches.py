@@ -33,8 +33,15 @@ def to_batch(
     device = torch.device(device)
     tensors, key_B = _to_device(packed, device), packed.arrays()["key"]
     views = [name.removeprefix("view/") for name in tensors if name.startswith("view/")]
-    shown = {view: _view(tensors[f"view/{view}"], view, key_B, augment, grey) for view in views}
-    first = None if views[0] == _PLAIN else Augmentation(augment, view_key(key_B, views[0]), device)
+    changes = {
+        view: None if view == _PLAIN else Augmentation(augment, view_key(key_B, view), device)
+        for view in views
+    }
+    shown = {
+        view: _view(change, to_float(tensors[f"view/{view}"], grey=grey))
+        for view, change in changes.items()
+    }
+    first = changes[views[0]]
     partners = _by_rule(tensors, "faces")
     landmarks_BL3 = tensors.get("landmarks")
     if landmarks_BL3 is not None and first is not None:
@@ -80,14 +87,8 @@ _TYPES: Mapping[np.dtype, torch.dtype] = {
 }
 
 
-def _view(
-    faces_BSSC: Tensor, view: str, key_B: np.ndarray, augment: AugmentConfig, grey: bool
-) -> Tensor:
-    faces_BCSS = to_float(faces_BSSC, grey=grey)
-    if view == _PLAIN:
-        return faces_BCSS
-    augmentation = Augmentation(augment, view_key(key_B, view), faces_BSSC.device)
-    return augmentation.cover(augmentation.place_and_light(faces_BCSS))
+def _view(change: Augmentation | None, faces_BCSS: Tensor) -> Tensor:
+    return faces_BCSS if change is None else change.cover(change.place_and_light(faces_BCSS))
 
 
 def _like(first: Augmentation | None, faces_BCSS: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ Shapes: B faces, C channels, H height, W width, S side of the crop, L landmarks.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,22 +54,21 @@ class Augmentation:
 
     def __init__(self, config: AugmentConfig, key_B: np.ndarray, device: torch.device) -> None:
         self._config, self._key_B, self._device = config, key_B, device
+        self._grids: dict[int, Tensor] = {}
 
     def place_and_light(self, faces_BCHW: Tensor) -> Tensor:
         """Rotation, scale, contrast, brightness: to be done alike to a sample and its partners."""
         config = self._config
         if config.rotation_degrees or config.scale:
-            affine_B23 = functional.pad(self._device_tensor(self._to_source()), (0, 1))
-            shape = list(faces_BCHW.shape)
-            grid_BHW2 = functional.affine_grid(affine_B23, shape, align_corners=False)
             faces_BCHW = functional.grid_sample(
-                faces_BCHW, grid_BHW2, padding_mode="border", align_corners=False
+                faces_BCHW,
+                self._grid(faces_BCHW.shape[-1]),
+                padding_mode="border",
+                align_corners=False,
             )
         if config.contrast or config.brightness:
-            gain_B111 = self._device_tensor(1 + self._spread("contrast", config.contrast))
-            offset_B111 = self._device_tensor(self._spread("brightness", config.brightness))
+            gain_B111, offset_B111 = self._light
             mean_B111 = faces_BCHW.mean(dim=(1, 2, 3), keepdim=True)
-            gain_B111, offset_B111 = gain_B111.view(-1, 1, 1, 1), offset_B111.view(-1, 1, 1, 1)
             lit_BCHW = (faces_BCHW - mean_B111) * gain_B111 + mean_B111 + offset_B111
             faces_BCHW = lit_BCHW.clamp(-1, 1)
         return faces_BCHW
@@ -95,6 +96,24 @@ class Augmentation:
         middle = (side - 1) / 2
         points_BL2 = (landmarks_BL3[..., :2] - middle) @ to_target_B22.transpose(1, 2) + middle
         return torch.cat((points_BL2, landmarks_BL3[..., 2:]), dim=2)
+
+    def _grid(self, side: int) -> Tensor:
+        """Where each pixel is taken from, [B, S, S, 2], in [-1, 1] across the face; drawn once for
+        a sample and its partners."""
+        if side not in self._grids:
+            place_S = (2 * torch.arange(side, device=self._device) + 1) / side - 1
+            across_B2, down_B2 = self._device_tensor(self._to_source()).unbind(-1)
+            by_column_B1S2 = across_B2[:, None, None] * place_S[:, None]
+            by_row_BS12 = down_B2[:, None, None] * place_S[:, None, None]
+            self._grids[side] = by_column_B1S2 + by_row_BS12
+        return self._grids[side]
+
+    @cached_property
+    def _light(self) -> tuple[Tensor, Tensor]:
+        """Gain and offset, [B, 1, 1, 1]."""
+        gain_B = self._device_tensor(1 + self._spread("contrast", self._config.contrast))
+        offset_B = self._device_tensor(self._spread("brightness", self._config.brightness))
+        return gain_B.view(-1, 1, 1, 1), offset_B.view(-1, 1, 1, 1)
 
     def _to_source(self) -> np.ndarray:
         """Where a place of the new face is found in the old one, both from the centre."""
