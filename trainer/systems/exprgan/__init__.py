@@ -10,7 +10,7 @@ SPEC = SystemSpec(
     title="ExprGAN: expression editing with controllable intensity (AAAI 2018)",
     config=ExprganConfig,
     build=build,
-    recipes={name: getattr(recipes, name) for name in ("paper", "small", "tiny")},
+    recipes={name: getattr(recipes, name) for name in ("paper", "small", "tiny", "tiny_joint")},
     data=data_needs,
     capabilities=frozenset({"synthesise", "intensity", "transfer"}),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from data_service.crops import AugmentConfig
-from trainer.config import DataConfig, RunConfig
+from trainer.config import DataConfig, RunConfig, weights_of
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig
 from trainer.systems.exprgan.config import (
@@ -42,6 +44,25 @@ def tiny() -> RunConfig:
     system = _paired(network, controller_images=8_192, refinement_images=12_288)
     data = DataConfig(image_size=48, global_batch_images=16, augment=_AUGMENT)
     return RunConfig(system_name="exprgan", recipe="tiny", system=system, data=data)
+
+
+def tiny_joint() -> RunConfig:
+    """`tiny` without its curriculum: all players and the full objective from the first step on.
+
+    It sees as many images, in one stage.
+    """
+    run = tiny()
+    system = run.system
+    ends = {
+        name: weight.end for name, weight in weights_of(run).items() if isinstance(weight, Ramp)
+    }
+    system = replace(
+        system,
+        weights=replace(system.weights, **ends),
+        controller_images=0,
+        refinement_images=system.controller_images + system.refinement_images,
+    )
+    return replace(run, recipe="tiny_joint", system=system)
 
 
 _AUGMENT = AugmentConfig(crop_shift_pixels=1)
