@@ -27,6 +27,8 @@ from pathlib import Path
 from benchmarks.photos import environment
 
 RECIPE, IMAGES = "fersnet.small", 64
+_AT_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Off, a loopback address is taken as it is, and not for the machine's own."""
 _BARE = """
 import glob, sys, time
 def step(config):
@@ -100,7 +102,8 @@ def bare_seconds(lake: Path, workers: int, folder: Path, address: str | None) ->
     started = time.time()
     subprocess.run(
         [sys.executable, str(script), str(lake), str(told), str(workers), str(side)],
-        env=os.environ | ({"RAY_ADDRESS": address} if address else {}),
+        env=os.environ | ({"RAY_ADDRESS": address, _AT_LOOPBACK: "0"} if address else {}),
+        timeout=120,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         check=True,
