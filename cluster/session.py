@@ -26,8 +26,8 @@ from cluster.resources import Capacity
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cluster", "data_service", "trainer", "tuning")
-OBJECT_STORE_BYTES = 400_000_000
-"""Batches in flight and little else: the faces themselves are memory-mapped from the lake."""
+OBJECT_STORE_BYTES, STORE_BYTES_PER_CPU = 400_000_000, 100_000_000
+"""At least, and for each CPU: batches in flight and little else, as faces are memory-mapped."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -128,14 +128,15 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
     _use_tokens("token")
     # Short: the paths of Ray's sockets below it must stay under 107 bytes.
     folder = tempfile.mkdtemp(prefix="mien-", dir="/tmp")
+    cpus = num_cpus or os.cpu_count() or 1
     with _loopback_alone(ray):
         _initialise(
             ray,
             log_file,
             address="local",
-            num_cpus=num_cpus or os.cpu_count(),
+            num_cpus=cpus,
             num_gpus=torch.cuda.device_count(),
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=max(OBJECT_STORE_BYTES, STORE_BYTES_PER_CPU * cpus),
             include_dashboard=True,  # Ray Train's cleaner of placement groups asks it
             dashboard_host="127.0.0.1",
             _node_ip_address="127.0.0.1",

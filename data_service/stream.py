@@ -30,7 +30,7 @@ STEPS_PER_TASK = 256
 
 MAX_TASKS = 512
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 24 << 20
 """Batches are joined to blocks of at most this size, for Ray spends milliseconds on each."""
 
 
