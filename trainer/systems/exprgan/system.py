@@ -12,7 +12,6 @@ from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from data_service.schema import Expression
 from trainer.config import wanted
@@ -35,11 +34,10 @@ from trainer.system import (
 )
 from trainer.systems.exprgan import losses
 from trainer.systems.exprgan.config import ExprganConfig
+from trainer.systems.exprgan.critics import Critics, Terms
 from trainer.systems.exprgan.losses import Draft
 from trainer.systems.exprgan.nets import Critic, Generator, LatentCritic, expression_code
 from trainer.systems.exprgan.views import num_channels, seen
-
-Terms = Mapping[str, Tensor | Mean]
 
 _PAIR = "same_subject"
 
@@ -63,6 +61,13 @@ class Exprgan(System):
             reads=bool(_reading_terms(config)),
         )
         self.latent_critic = LatentCritic(config.network)
+        self.critics = Critics(
+            view=config.view,
+            image=self.critic,
+            latent=self.latent_critic,
+            num_classes=self.num_classes,
+            zero_class=self.zero_class,
+        )
         self.identity = _identity_network(config, info)
 
     def players(self) -> tuple[Player, ...]:
@@ -89,11 +94,11 @@ class Exprgan(System):
         config = self.config
         full = (
             Turn(player="generator", terms=losses.GENERATOR_TERMS, loss=self._generator_loss),
-            Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self._critic_loss),
+            Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self.critics.image_loss),
             Turn(
                 player="latent_critic",
                 terms=losses.LATENT_CRITIC_TERMS,
-                loss=self._latent_critic_loss,
+                loss=self.critics.latent_loss,
             ),
         )
         stages = (
@@ -123,7 +128,7 @@ class Exprgan(System):
             terms=("expression_code", "adversarial_image"),
             loss=self._controller_loss,
         )
-        critic = Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self._critic_loss)
+        critic = Turn(player="critic", terms=losses.CRITIC_TERMS, loss=self.critics.image_loss)
         judges = plays.intersection(("critic", "expression_code_critic", "critic_mismatch"))
         makes = plays.intersection(generator.terms)
         return Stage(
@@ -190,30 +195,17 @@ class Exprgan(System):
         _, maps = self.generator.encoder(nobody_BCHW) if self.generator.decoder.skips else ((), ())
         return self.generator.decoder(latent_BZ, code_BE, nobody_BCHW, maps)
 
-    def _read(self, ctx: StepContext, faces_BCHW: Tensor, class_BK: Tensor, name: str) -> Tensor:
-        """The critic's features of faces, as it sees them in this turn."""
-        config, num_faces = self.config.view, len(faces_BCHW)
-
-        def noise(label: str, shape: tuple[int, ...], *, uniform: bool = False) -> Tensor:
-            assert shape[0] == num_faces
-            return ctx.noise(f"{label}/{name}", shape, uniform=uniform)
-
-        return self.critic.reading(seen(config, faces_BCHW, noise), class_BK)
-
-    def _one_hot(self, class_B: Tensor, like: Tensor) -> Tensor:
-        return functional.one_hot(class_B, self.num_classes).to(like.dtype)
-
     def _controller_loss(self, ctx: StepContext) -> Terms:
         draft: Draft = ctx.shared
         made_BCHW = self._from_prior(draft.latent_BZ, draft.code_BE, ctx.batch.faces_BCHW)
-        return self._judged(ctx, draft, made_BCHW)
+        return self.critics.judged(ctx, draft, made_BCHW)
 
     def _generator_loss(self, ctx: StepContext) -> Terms:
         draft: Draft = ctx.shared
         faces_BCHW = ctx.batch.faces_BCHW
         latent_BZ, maps = self.generator.encoder(faces_BCHW)
         made_BCHW = self.generator.decoder(latent_BZ, draft.code_BE, faces_BCHW, maps)
-        terms = self._judged(ctx, draft, made_BCHW) | self._compared(ctx, made_BCHW)
+        terms = self.critics.judged(ctx, draft, made_BCHW) | self._compared(ctx, made_BCHW)
         if "pixel" in ctx.wanted:
             again_BCHW = made_BCHW
             if self.config.edit_faces:
@@ -255,78 +247,6 @@ class Exprgan(System):
             distance = Mean(sum=distance.sum + share * apart.sum, count=distance.count)
         return distance
 
-    def _judged(
-        self, ctx: StepContext, draft: Draft, made_BCHW: Tensor
-    ) -> dict[str, Tensor | Mean]:
-        """What D_img and Q, which stand still, say of the made faces."""
-        terms: dict[str, Tensor | Mean] = {}
-        if not ctx.wanted.intersection(("expression_code", "adversarial_image", "edit_class")):
-            return terms
-        reading, judging = self.critic.reading, self.critic.judging
-        class_BK = self._one_hot(draft.class_B, made_BCHW)
-        training = reading.training
-        reading.train(
-            training and reading.classes is None
-        )  # to read is to know what faces are like
-        features_BF = self._read(ctx, made_BCHW, class_BK, "made")
-        reading.train(training)
-        if "expression_code" in ctx.wanted:
-            read_BE = judging.code(features_BF)
-            terms["expression_code"] = losses.code_error(read_BE, draft.code_BE, self.num_classes)
-        if "adversarial_image" in ctx.wanted:
-            terms["adversarial_image"] = logistic(judging.scores(features_BF, class_BK), 1.0)
-        if "edit_class" in ctx.wanted:
-            assert reading.classes is not None
-            terms["edit_class"] = losses.class_error(
-                reading.classes(features_BF), draft.class_B, draft.intensity_B, self.zero_class
-            )
-        return terms
-
-    def _critic_loss(self, ctx: StepContext) -> Terms:
-        draft: Draft = ctx.shared
-        batch, terms = ctx.batch, {}
-        reading, judging = self.critic.reading, self.critic.judging
-        own_BK = self._one_hot(batch.expression_B, batch.faces_BCHW)
-        if ctx.wanted.intersection(("critic", "critic_class", "critic_mismatch")):
-            real_BF = self._read(ctx, batch.faces_BCHW, own_BK, "real")
-        if ctx.wanted.intersection(("critic", "expression_code_critic")):
-            made_BK = self._one_hot(draft.class_B, batch.faces_BCHW)
-            made_BF = self._read(ctx, draft.made_BCHW, made_BK, "made")
-        if "critic" in ctx.wanted:
-            terms["critic"] = losses.told_apart(
-                judging.scores(real_BF, own_BK), judging.scores(made_BF, made_BK)
-            )
-        if "expression_code_critic" in ctx.wanted:
-            read_BE = judging.code(made_BF)
-            terms["expression_code_critic"] = losses.code_error(
-                read_BE, draft.code_BE, self.num_classes
-            )
-        if "critic_class" in ctx.wanted:
-            assert reading.classes is not None
-            terms["critic_class"] = masked_mean(
-                functional.cross_entropy(
-                    reading.classes(real_BF), batch.expression_B, reduction="none"
-                )
-            )
-        if "critic_mismatch" in ctx.wanted:
-            terms["critic_mismatch"] = self._mismatch(ctx, real_BF)
-        return terms
-
-    def _mismatch(self, ctx: StepContext, real_BF: Tensor) -> Mean:
-        """Real faces under the plan's target class: fake, where that is not their own."""
-        batch = ctx.batch
-        wrong_BK = self._one_hot(batch.target_expression_B, real_BF)
-        if self.critic.reading.joins:
-            real_BF = self._read(ctx, batch.faces_BCHW, wrong_BK, "wrong")
-        scores_B = self.critic.judging.scores(real_BF, wrong_BK)
-        return logistic(scores_B, 0.0, batch.target_expression_B != batch.expression_B)
-
-    def _latent_critic_loss(self, ctx: StepContext) -> Terms:
-        latent_BZ = ctx.shared.latent_BZ
-        prior_BZ = ctx.noise("prior", tuple(latent_BZ.shape), uniform=True)
-        scores = self.latent_critic(prior_BZ), self.latent_critic(latent_BZ)
-        return {"latent_critic": losses.told_apart(*scores)}
-
     def predict(self, batch: FaceBatch) -> Prediction:
         """The faces with their target expression at their target intensity.
 
@@ -334,7 +254,7 @@ class Exprgan(System):
         """
         dims = self.config.code.dims_per_class
         if "reference" in batch.partners:
-            class_BK = self._one_hot(batch.partner_expression["reference"], batch.faces_BCHW)
+            class_BK = self.critics.one_hot(batch.partner_expression["reference"], batch.faces_BCHW)
             reference_BCHW = seen(self.config.view, batch.partners["reference"], None)
             features_BF = self.critic.reading(reference_BCHW, class_BK)
             code_BE = self.critic.judging.code(features_BF)
