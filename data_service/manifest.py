@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,11 +79,22 @@ class Manifest:
                     f"version reads {FORMAT_VERSION}): ingest again"
                 )
             files = tuple(LakeFile(**file) for file in values.pop("files"))
-            return cls(**values, files=files)
+            manifest = cls(**values, files=files)
+            _check_names(manifest)
+            return manifest
         except _OtherVersionError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"damaged lake: {path} cannot be read: {error}") from None
+
+
+def _check_names(manifest: Manifest) -> None:
+    """What becomes part of a path stays in its folder: lakes come from strangers too."""
+    if not re.fullmatch(r"[0-9a-f]{32}", manifest.hash):
+        raise ValueError(f"'{manifest.hash}' is no hash")
+    for file in manifest.files:
+        if not re.fullmatch(r"faces-[0-9a-f-]+\.parquet", file.name):
+            raise ValueError(f"'{file.name}' is no file of a lake")
 
 
 class _OtherVersionError(ValueError):

@@ -9,7 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_service.manifest import IMAGE, Manifest, read_checked
+from data_service.manifest import IMAGE, LakeFile, Manifest, read_checked
+
+_HEADER_BYTES = 1 << 20
+"""What Parquet may need besides the pixels."""
 
 
 def cache_dir() -> Path:
@@ -47,9 +50,9 @@ def _unpack(path: Path, manifest: Manifest, unpacked: Path) -> None:
     try:
         with draft.open("wb") as sink:
             for file in manifest.files:
-                content = pa.BufferReader(read_checked(path, file))
-                column = pq.read_table(content, columns=[IMAGE])[IMAGE]
-                for chunk in column.chunks:
+                parquet = pq.ParquetFile(pa.BufferReader(read_checked(path, file)))
+                _refuse_bomb(path, file, parquet.metadata, manifest)
+                for chunk in parquet.read(columns=[IMAGE])[IMAGE].chunks:
                     width = chunk.type.byte_width
                     start = chunk.offset * width
                     sink.write(memoryview(chunk.buffers()[1])[start : start + len(chunk) * width])
@@ -58,3 +61,13 @@ def _unpack(path: Path, manifest: Manifest, unpacked: Path) -> None:
         os.replace(draft, unpacked)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _refuse_bomb(path: Path, file: LakeFile, found: pq.FileMetaData, manifest: Manifest) -> None:
+    """ValueError where the file holds more than the manifest tells of it: it is not read at all."""
+    groups = [found.row_group(index) for index in range(found.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    pixels = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == IMAGE)
+    most = 2 * file.rows * manifest.image_size**2 * manifest.channels + _HEADER_BYTES
+    if found.num_rows != file.rows or pixels > most:
+        raise ValueError(f"damaged lake at {path}: {file.name} does not hold {file.rows} faces")

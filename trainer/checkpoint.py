@@ -70,10 +70,13 @@ def capture(training: Training, extra: Mapping[str, Any]) -> Checkpoint | None:
 
 
 def restore(training: Training, checkpoint: Checkpoint) -> None:
-    """Put the training where the checkpoint stands; the engines take their moments when built."""
+    """Put the training where the checkpoint stands; the engines take their moments when built.
+
+    ValueError where it is another system's.
+    """
     tensors = checkpoint.tensors
     for name, player in training.players.items():
-        player.module.load_state_dict(_part(tensors, f"player/{name}/"))
+        _load(player.module, _part(tensors, f"player/{name}/"), name)
     training.averages.load_state_dict(_part(tensors, "average/"))
     training.system.load_state_dict(_part(tensors, "system/"))
     training.sums = (
@@ -84,6 +87,14 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.pending_moments = _part(tensors, "moment/")
     training.ledger.fill_(tensors["ledger"] if training.world.leads and "ledger" in tensors else 0)
     training.progress = checkpoint.progress
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()]
+        raise ValueError(f"the tensors do not fit '{name}': {' '.join(reasons[1:2])}") from None
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -150,25 +161,28 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
 def read(path: Path) -> Checkpoint:
     """The checkpoint in `path`; ValueError says what is wrong with it."""
     meta = _checked(path)
-    return Checkpoint(
-        tensors=load_file(path / "state.safetensors"),
-        progress=Progress(**meta["progress"]),
-        extra=meta["extra"],
-    )
+    tensors = load_weights(path / "state.safetensors")
+    try:
+        return Checkpoint(
+            tensors=tensors, progress=Progress(**meta["progress"]), extra=meta["extra"]
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path / 'meta.json'} is not what mien writes: {error}") from None
 
 
 def _checked(path: Path) -> dict[str, Any]:
     """The meta of a checkpoint whose content fits its hash; ValueError otherwise."""
+    if links := [one.name for one in (path, *path.iterdir()) if one.is_symlink()]:
+        raise ValueError(f"{path} is no checkpoint: {links[0]} is a link")
     try:
         meta = json.loads((path / "meta.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no whole checkpoint: {error}") from None
-    if meta.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format {meta.get('format_version')}; this mien reads {FORMAT_VERSION}"
-        )
+    version = meta.get("format_version") if isinstance(meta, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format {version}; this mien reads {FORMAT_VERSION}")
     state = path / "state.safetensors"
-    if not state.is_file() or _hash(state) != meta["hash"]:
+    if not state.is_file() or _hash(state) != meta.get("hash"):
         raise ValueError(f"{state} is damaged: its content does not fit the hash in meta.json")
     return meta
 
@@ -273,7 +287,7 @@ def read_weights(path: Path, training: Training) -> None:
     """Put what `write_weights` wrote into the training's players."""
     tensors = load_weights(path)
     for name, player in training.players.items():
-        player.module.load_state_dict(_part(tensors, f"player/{name}/"))
+        _load(player.module, _part(tensors, f"player/{name}/"), name)
     training.system.load_state_dict(_part(tensors, "system/"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import time
@@ -16,6 +17,8 @@ from cluster.home import runs_dir
 from data_service.schema import DatasetInfo, Expression
 from trainer.config import RunConfig, plain, to_dict
 from trainer.overrides import from_dict, from_plain
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +53,11 @@ class Job:
         return self.directory / "checkpoints"
 
     @property
+    def journal(self) -> Path:
+        """What the run has to tell MLflow."""
+        return self.directory / "journal.jsonl"
+
+    @property
     def stop_file(self) -> Path:
         """A file that, when it appears, asks the run to save and stop."""
         return self.directory / "stop"
@@ -66,11 +74,14 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ValueError when it is not there or not whole."""
+    """A JSON object; ValueError when it is not there, not whole, or something else."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is not what mien writes")
+    return values
 
 
 def save(job: Job) -> None:
@@ -100,8 +111,26 @@ def save(job: Job) -> None:
 
 
 def load(directory: Path) -> Job:
-    """The run whose run.json lies in `directory`."""
-    values = read_json(directory / "run.json")
+    """The run whose run.json lies in `directory`.
+
+    ValueError where that cannot be read, or where a link leads out of the directory: what goes on
+    with the run writes there.
+    """
+    _refuse_links(directory)
+    try:
+        return _from_json(directory, read_json(directory / "run.json"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{directory / 'run.json'} is not what mien writes: {error}") from None
+
+
+def _refuse_links(directory: Path) -> None:
+    whole = directory.resolve()
+    for path in directory.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(whole):
+            raise ValueError(f"{path} leads out of the run's directory")
+
+
+def _from_json(directory: Path, values: Mapping[str, Any]) -> Job:
     pool = values.get("pool")
     return Job(
         run_id=values["run_id"],
@@ -154,17 +183,21 @@ def read_info(directory: Path) -> DatasetInfo:
 
 
 def set_status(directory: Path, state: str, **values: Any) -> None:
-    """Say how the run stands: running, finished, stopped, pruned or failed."""
-    write_json(
-        directory / "status.json",
-        {
-            "state": state,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "updated": time.time(),
-            **values,
-        },
-    )
+    """Say how the run stands: running, finished, stopped, pruned or failed.
+
+    It is for onlookers: a disk that refuses it ends no run, and stands in the log.
+    """
+    status = {
+        "state": state,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "updated": time.time(),
+        **values,
+    }
+    try:
+        write_json(directory / "status.json", status)
+    except OSError as error:
+        LOG.warning("%s could not be written: %s", directory / "status.json", error)
 
 
 def classes_of(run: RunConfig, present: Mapping[str, int]) -> tuple[Expression, ...]:

@@ -93,7 +93,7 @@ def open_session(
     _resume(session)
     if world.leads:
         jobs.write_info(job.directory, data.info)
-        session.tracker = Tracker(job.tracking_uri, job.run_id, job.directory / "journal.jsonl")
+        session.tracker = Tracker(job.tracking_uri, job.run_id, job.journal)
         session.tracker.rollback(training.progress.images)
     return session
 

@@ -6,27 +6,23 @@ Shapes: B faces, C channels, H height, W width, N faces, D features.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
-import safetensors
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from data_service.schema import DatasetInfo
 from trainer.nets import lightcnn, vggface
+from trainer.nets.weight_files import SUFFIXES, read_weights
 
 Shape = Literal["lightcnn9", "lightcnn29v2", "vggface"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 PUBLISHED_IMAGE_SIZE = {"lightcnn9": 128, "lightcnn29v2": 128, "vggface": 224}
 _RANDOM_SEED = 20170912
-_SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".tar")
 _NETWORKS = {
     "lightcnn9": lightcnn.LightCNN9,
     "lightcnn29v2": lightcnn.LightCNN29v2,
@@ -108,14 +104,14 @@ def load_identity(source: str, info: DatasetInfo, *, shape: str, width: float) -
         raise ValueError(
             "no identity network is given: train one with `mien train identity --lake DIR` and set "
             "system.identity_network to its run id, or to a file of published weights "
-            f"({', '.join(_SUFFIXES)})"
+            f"({', '.join(SUFFIXES)})"
         )
     if source == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_RANDOM_SEED)
             network = build_identity(shape, image_size=info.image_size, width=width)
         return FrozenIdentity(network, info.image_size)
-    if Path(source).is_file() or Path(source).suffix in _SUFFIXES:
+    if Path(source).is_file() or Path(source).suffix in SUFFIXES:
         return _from_file(Path(source), shape, width)
     return _from_run(source)
 
@@ -153,37 +149,6 @@ def _mismatch(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
         if tensor.shape != state[name].shape:
             return f"{name} is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
     return ""
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, .npz, or a torch file; nothing that needs unpickling.
-
-    A torch file may wrap them as `state_dict`. ValueError when the file is not there or not that.
-    """
-    if not path.is_file():
-        raise ValueError(f"system.identity_network: there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError) as error:
-        raise _unreadable(path, error) from None
-    except (zipfile.BadZipFile, safetensors.SafetensorError) as error:
-        raise _unreadable(path, error) from None
-    except UnpicklingError as error:
-        raise _unreadable(path, error) from None
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
-        raise ValueError(f"{path} holds no tensors by name")
-    return dict(found)
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}")
 
 
 def verification_auc(embeddings_ND: np.ndarray, subjects_N: np.ndarray, seed: int = 0) -> float:
