@@ -24,7 +24,7 @@ from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
 from trainer.session import OnValidation
-from trainer.tracking import create_run
+from trainer.tracking import create_run, deliver
 from trainer.work import work
 from trainer.world import World
 
@@ -98,15 +98,17 @@ def train(
     names match the pattern `init_only` and whose shapes fit. `synthetic` is a sealed pool of this
     lake and fold, of which `data.synthetic_share` is drawn.
     `resume` names a run to go on with; everything else then comes from it. One that has finished is
-    returned as it is: its test subjects are touched once. `on_validation` sees
-    (images, metrics) after every validation and ends the run by returning True; it needs one worker
-    in this process. ValueError says what of the settings does not fit the lake or the cluster, or
-    what stands on more than one side of the fold; with `allow_leaks` the run's record says that.
+    returned as it is (its test subjects are touched once), and MLflow is told what it missed.
+    `on_validation` sees (images, metrics) after every validation and ends the run by returning
+    True; it needs one worker in this process. ValueError says what of the settings does not fit the
+    lake or the cluster, or what stands on more than one side of the fold; with `allow_leaks` the
+    run's record says that.
     `seen_by` is the study, if any, that chose the settings by the fold's test subjects: also said.
     """
     if resume is not None:
         job = jobs.load(jobs.find(resume))
         if done := RunResult.finished(job.directory):
+            deliver(job.tracking_uri, job.run_id, job.journal, "FINISHED")
             return done
         job.stop_file.unlink(missing_ok=True)
     else:
@@ -253,7 +255,11 @@ def _fit_on_ray(job: Job, portion: Share) -> None:
         train_loop_config={"directory": str(job.directory), "threads": portion.threads},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=600),
         scaling_config=ScalingConfig(
-            num_workers=portion.workers, use_gpu=on_gpu, resources_per_worker=portion.per_worker
+            num_workers=portion.workers,
+            use_gpu=on_gpu,
+            resources_per_worker=portion.per_worker,
+            # A worker reserves half of its core: packed, two would share one while others idle.
+            placement_strategy="PACK" if on_gpu else "SPREAD",
         ),
         run_config=RunConfig(
             name=job.run_id,

@@ -7,15 +7,19 @@ again are forgotten.
 
 from __future__ import annotations
 
-import json
-import os
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from trainer.journal import Journal
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,14 +63,13 @@ class Outbox:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.due: deque[Entry] = deque()
         self.lock = threading.RLock()
         self._open: dict[tuple[str, str, int], Point | Picture] = {}
         self._committed: set[tuple[str, str, int]] = set()
+        self._journal = Journal(path)
         self._replay()
-        self._file = path.open("a", encoding="utf-8")
 
     @property
     def pictures_dir(self) -> Path:
@@ -79,16 +82,16 @@ class Outbox:
             for entry in entries:
                 if isinstance(entry, File) or self.is_new(entry):
                     kind = next(name for name, known in KINDS.items() if isinstance(entry, known))
-                    self._write({"kind": kind, **asdict(entry)})
+                    self._journal.add({"kind": kind, **asdict(entry)})
                     self._take(entry)
-            self._file.flush()
+            self._journal.flush()
 
     def commit(self, step: int) -> None:
-        """What was logged up to `step` is certain: make it durable, let it be sent."""
+        """What was logged up to `step` is certain: let it be sent, make it durable."""
         with self.lock:
-            self._write({"kind": "commit", "step": step})
-            self.sync()
+            self._journal.add({"kind": "commit", "step": step})
             self._commit(step)
+            self.sync()
 
     def commit_all(self) -> None:
         """The run has ended: everything that is open is certain."""
@@ -99,30 +102,31 @@ class Outbox:
     def rollback(self, step: int) -> None:
         """Training goes on after `step`: what was logged up to it counts, the rest is forgotten."""
         with self.lock:
-            self._write({"kind": "rollback", "step": step})
-            self.sync()
+            self._journal.add({"kind": "rollback", "step": step})
             self._rollback(step)
+            self.sync()
 
     def mark_sent(self, file: File) -> None:
         """Remember that a file was sent, so that a restart does not send it again."""
         with self.lock:
-            self._write({"kind": "sent", "path": file.path, "folder": file.folder})
-            self._file.flush()
+            self._journal.add({"kind": "sent", "path": file.path, "folder": file.folder})
+            self._journal.flush()
+
+    def mark_all_sent(self) -> None:
+        """Remember that nothing is due any more."""
+        with self.lock:
+            self._journal.add({"kind": "all sent"})
+            self._journal.flush()
 
     def sync(self) -> None:
         """Force the journal to the disk."""
         with self.lock:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._journal.sync()
 
     def close(self) -> None:
         """Close the file; what is due stays in it for the next outbox of this path."""
         with self.lock:
-            self.sync()
-            self._file.close()
-
-    def _write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+            self._journal.close()
 
     def is_new(self, entry: Point | Picture) -> bool:
         """Whether nothing of that kind, key and step is committed yet."""
@@ -149,15 +153,11 @@ class Outbox:
         self._open.clear()
 
     def _replay(self) -> None:
-        """Read the journal again; a line that was cut off by a kill is dropped from the file."""
-        if not self.path.exists():
-            return
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
-        for line in whole.decode().splitlines():
-            self._apply(json.loads(line))
+        for number, record in enumerate(self._journal.lines(), 1):
+            try:
+                self._apply(record)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"line {number} of {self.path} is not mien's: {error}") from None
 
     def _apply(self, record: dict[str, Any]) -> None:
         kind = record.pop("kind")
@@ -165,10 +165,25 @@ class Outbox:
             self._commit(record["step"])
         elif kind == "rollback":
             self._rollback(record["step"])
+        elif kind == "all sent":
+            self.due.clear()
         elif kind == "sent":
-            self.due.remove(File(**record))
+            with suppress(ValueError):
+                self.due.remove(File(**record))
+        elif self._is_own(entry := KINDS[kind](**record)):
+            self._take(entry)
         else:
-            self._take(KINDS[kind](**record))
+            LOG.error("%s names a file that is not the run's: %s", self.path, entry)
+
+    def _is_own(self, entry: Entry) -> bool:
+        """Whether the file that it names, if any, is the run's: a stranger's journal names others.
+
+        What is named is sent, and pictures are then deleted.
+        """
+        if isinstance(entry, Picture):
+            return Path(entry.file).name == entry.file
+        folder = self.path.parent.resolve()
+        return isinstance(entry, Point) or Path(entry.path).resolve().is_relative_to(folder)
 
 
 def _name(entry: Point | Picture) -> tuple[str, str, int]:

@@ -154,7 +154,7 @@ class Tracker:
 
     Steps count images. What is logged for a step is sent once `commit` says that a checkpoint holds
     it; after a resume call `rollback` with the checkpoint's step before anything else. A journal
-    that cannot be written (a full disk) is reported once in the log, and training goes on untold.
+    that cannot be written (a full disk) is reported once in the log; it is written when it can be.
     """
 
     def __init__(
@@ -221,7 +221,10 @@ class Tracker:
         with self._guarded():
             self._outbox.commit_all()
         done = self._sender.finish(status, timeout_seconds)
-        if not done:
+        if done:
+            with self._guarded():
+                self._outbox.mark_all_sent()
+        else:
             LOG.warning(
                 "MLflow did not take everything of run %s; the rest waits in %s",
                 self._run_id,
@@ -237,14 +240,22 @@ class Tracker:
             yield
         except OSError as error:
             if not self._told_of_failure:
-                LOG.error("run %s is no longer tracked: %s", self._run_id, error)
+                LOG.error("what run %s tells waits in memory: %s", self._run_id, error)
             self._told_of_failure = True
 
 
 def deliver(
     uri: str, run_id: str, journal: Path, status: Status, *, timeout_seconds: float = 60.0
 ) -> bool:
-    """Send what an ended process left in its journal, and set the run's final status."""
+    """Send what an ended process left in its journal, and set the run's final status.
+
+    Whether nothing is left, as most often before.
+    """
+    outbox = Outbox(journal)
+    left = bool(outbox.due)
+    outbox.close()
+    if not left:
+        return True
     tracker = Tracker(uri, run_id, journal, system_metrics=False)
     return tracker.close(status, timeout_seconds=timeout_seconds)
 

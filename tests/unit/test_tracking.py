@@ -139,19 +139,42 @@ def test_what_was_not_sent_can_be_delivered_later(store, run_id, tmp_path):
     assert not lost.close("FINISHED", timeout_seconds=0.1)
     assert tracking.deliver(store, run_id, journal, "FINISHED")
     assert steps(store, run_id) == [1]
+    assert tracking.deliver("http://127.0.0.1:9", run_id, journal, "FINISHED"), "nothing was left"
 
 
-def test_a_full_disk_is_reported_and_training_goes_on(store, run_id, tmp_path, monkeypatch, caplog):
-    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl", system_metrics=False)
+class FillingDisk:
+    """A file that takes some bytes of each write, and none at all once `room` is used up."""
 
-    def full(record):
-        raise OSError(28, "No space left on device")
+    def __init__(self, file, room: int) -> None:
+        self.file, self.room = file, room
 
-    monkeypatch.setattr(tracker._outbox, "_write", full)
-    tracker.metrics({"train/identity": 1.0}, 1)
-    tracker.commit(1)
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, content) -> int:
+        taken = bytes(content[: min(self.room, 7)])
+        if not taken:
+            raise OSError(28, "No space left on device")
+        self.room -= len(taken)
+        return self.file.write(taken)
+
+
+def test_a_full_disk_is_reported_once_and_nothing_is_lost(store, run_id, tmp_path, caplog):
+    journal = tmp_path / "journal.jsonl"
+    tracker = Tracker(store, run_id, journal, system_metrics=False)
+    disk = FillingDisk(tracker._outbox._journal._file, room=100)
+    tracker._outbox._journal._file = disk
+    for step in range(1, 6):
+        tracker.metrics({"train/identity": 1.0}, step)
+    tracker.commit(3)
     assert caplog.text.count("No space left on device") == 1
+    assert journal.stat().st_size == 100
+    disk.room = 10_000
+    tracker.metrics({"train/identity": 1.0}, 6)
     assert tracker.close("FINISHED")
+    assert steps(store, run_id) == [1, 2, 3, 4, 5, 6]
+    kept = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [one["step"] for one in kept if one["kind"] == "point"] == [1, 2, 3, 4, 5, 6]
 
 
 def test_pictures_and_files_arrive_once_under_mlflows_names(store, run_id, tmp_path):
