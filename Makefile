@@ -2,12 +2,13 @@
 #   make setup [PYTHON=python3.11] [TORCH_INDEX=URL]   TORCH_INDEX picks another torch build (CPU, CUDA)
 #   make test    linters, types, unit, contract and integration tests, as CI runs them
 #   make verify  everything, the slow tests included
+#   make chaos   faults under training, by seed [ROUNDS=5] [SEED=0]; a disk of its own needs root
 #   make demo    one job through the whole house, in minutes
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: setup lint format types test verify demo clean
+.PHONY: setup lint format types test verify chaos demo clean
 
 PYTHON ?= python3.11
 TORCH_INDEX ?=
@@ -16,6 +17,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+ROUNDS ?= 5
+SEED ?= 0
 PARALLEL ?= -n 2 --dist loadgroup
 # What needs a browser, a GPU or root is for `make verify`; each of these tests says why it skips.
 SPECIAL := --ignore=tests/browser --ignore=tests/gpu --ignore=tests/cluster
@@ -46,6 +49,9 @@ test: lint types
 
 verify: lint types
 	$(PYTEST) $(PARALLEL) tests
+
+chaos: setup
+	$(BIN)/python -m benchmarks.chaos --rounds $(ROUNDS) --seed $(SEED)
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
