@@ -1,22 +1,35 @@
-"""Three hosts with Ray on each, over ssh: ingest, training on all, search, comparison, faults."""
+"""Three hosts with Ray on each, over ssh: ingest, training on all, search, comparison, faults.
+
+What the faults cost is added to the file that $MIEN_RESULTS names, if it names one.
+"""
 
 from __future__ import annotations
 
-import threading
+import json
+import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Cluster
+from benchmarks.chaos.runner import Outcome, measure
+from benchmarks.chaos.trial import Trial
+from tests.cluster.conftest import REPOSITORY, Cluster
+from tests.cluster.hosts import Host
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("hosts")]
 
-SHORT = (
-    *("--set", "system.images=960", "--set", "data.global_batch_images=24"),
-    *("--set", "checkpoint.every_steps=5", "--set", "logging.samples_every_images=0"),
+SETTINGS = (
+    *("--set", "system.images=4800", "--set", "data.global_batch_images=24"),
+    *("--set", "checkpoint.every_steps=20", "--set", "logging.every_images=24"),
+    *("--set", "logging.samples_every_images=0"),
 )
+Fault = Callable[[Trial], None]
 
 
 @pytest.fixture(scope="module")
@@ -59,38 +72,98 @@ def test_a_home_that_is_not_shared_is_found(cluster: Cluster) -> None:
     assert f"sees no file of {head.address}" in failed[f"{last.address}: storage"]
 
 
-def test_training_search_and_comparison(cluster: Cluster, lake: Path, mlflow: str) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A run on the hosts: what it says of itself, and what a fault in it cost, if there was one."""
+
+    result: dict[str, Any]
+    outcome: Outcome | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run's directory."""
+        return Path(self.result["directory"])
+
+
+def train(cluster: Cluster, lake: Path, fault: Fault | None = None) -> Trained:
+    """200 steps on three workers, each on a host of its own; `fault` strikes after the 40th."""
+    runs = len(list(cluster.home.glob("runs/*/run.json")))
+    trial = Trial(home=cluster.home, begin=(), watched=runs)
+    command = f"train identity.tiny --lake {lake} --fold 1/4 --experiment hosts --workers 3"
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(cluster.on, cluster.hosts.head, command, *SETTINGS, timeout=900)
+        while fault and not (trial.told and trial.told[-1].step >= 40 and trial.checkpoints()):
+            assert not answer.done(), f"it ended before the fault: {answer.result()}"
+            trial.look()
+        if fault is None:
+            return Trained(answer.result())
+        before, at = trial.told[-1], time.time()
+        fault(trial)
+        while not answer.done():
+            trial.look()
+    outcome = Outcome(fault=fault.__name__, seed=0, step=before.step, busy=os.getloadavg()[0] / 2)
+    measure(outcome, trial, before, at)
+    if results := os.environ.get("MIEN_RESULTS"):
+        with Path(results).open("a") as file:
+            file.write(json.dumps(asdict(outcome)) + "\n")
+    return Trained(answer.result(), outcome)
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, lake: Path, mlflow: str) -> Trained:
+    """A run that nothing happened to."""
+    return train(cluster, lake)
+
+
+def broken(cluster: Cluster, run: Trained, whole: Trained) -> list[str]:
+    """The invariants that do not hold, asked where PostgreSQL answers."""
+    asked = f"{sys.executable} -m benchmarks.chaos.invariants {run.folder} {whole.folder}"
+    values = " ".join(f"{name}={value}" for name, value in cluster.environment.items())
+    said = cluster.hosts.head.run(f"cd {REPOSITORY} && {values} {asked}", timeout=120).stdout
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def test_training_search_and_comparison(
+    cluster: Cluster, lake: Path, mlflow: str, whole: Trained
+) -> None:
     head = cluster.hosts.head
-    train = f"train identity.tiny --lake {lake} --fold 1/4 --experiment hosts"
-    result = cluster.on(head, train, "--workers 3", *SHORT, timeout=500)
-    assert result["status"] == "finished" and result["steps"] == 40
-    search = f"tune identity.tiny --lake {lake} --trials 2 --experiment search --name s"
-    study = cluster.on(head, search, "--search learning_rate=1e-4:1e-2:log", *SHORT, timeout=500)
+    assert whole.result["status"] == "finished" and whole.result["steps"] == 200
+    search = f"tune baseline.tiny --lake {lake} --trials 2 --experiment search --name s"
+    wide = "--set system.images=960 --search system.weights.classification=0.1:10:log"
+    study = cluster.on(head, search, *SETTINGS, wide, timeout=500)
     assert len(study["trials"]) == 2
     table = cluster.on(head, "compare hosts")
     assert sum(len(block["rows"]) for block in table["blocks"]) == 1
 
 
+def test_a_link_that_is_down_for_20_seconds_costs_no_step(
+    cluster: Cluster, lake: Path, mlflow: str, whole: Trained
+) -> None:
+    """Whether it is ridden out or the host is declared dead, the run ends as if nothing was."""
+    last = cluster.hosts.hosts[-1]
+
+    def link_down(trial: Trial) -> None:
+        assert trains(last)
+        last.set_link(False)
+        trial.watch(20)
+        last.set_link(True)
+
+    assert broken(cluster, train(cluster, lake, link_down), whole) == []
+
+
 def test_a_host_that_loses_its_power_costs_no_step(
-    cluster: Cluster, lake: Path, mlflow: str
+    cluster: Cluster, lake: Path, mlflow: str, whole: Trained
 ) -> None:
     """SIGKILL for everything on one host: the run goes on, on the hosts that are left."""
-    head, _, last = cluster.hosts.hosts
-    runs = set((cluster.home / "runs").glob("*"))
+    last = cluster.hosts.hosts[-1]
 
-    def cut() -> None:
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline:
-            new = set((cluster.home / "runs").glob("*")) - runs
-            if any(list(run.glob("checkpoints/[0-9]*")) for run in new):
-                last.kill()
-                return
-            time.sleep(0.1)
+    def host_killed(trial: Trial) -> None:
+        assert trains(last)
+        last.kill()
 
-    killer = threading.Thread(target=cut)
-    killer.start()
-    train = f"train identity.tiny --lake {lake} --fold 1/4 --experiment killed --workers 2"
-    result = cluster.on(head, train, *SHORT, "--set system.images=4800", timeout=600)
-    killer.join()
-    assert last.process is None, "the run ended before the host was killed"
-    assert result["status"] == "finished" and result["steps"] == 200
+    assert broken(cluster, train(cluster, lake, host_killed), whole) == []
+
+
+def trains(host: Host) -> bool:
+    """Whether one of Ray Train's workers runs there."""
+    return "RayTrainWorker" in host.run("ps -eo args").stdout
