@@ -60,7 +60,9 @@ def bare_steps(training: Training, batches: list[FaceBatch]) -> Iterator[None]:
         progress = replace(training.progress, step=step)
         context = StepContext(batch=batch, progress=progress, wanted=wanted)
         if stage.prepare is not None:
-            with torch.no_grad():
+            for name, player in training.players.items():
+                player.module.requires_grad_(name == stage.prepares_for)
+            with torch.set_grad_enabled(stage.prepares_for is not None):
                 context = replace(context, shared=stage.prepare(context))
         for group in stage.groups():
             for turn in group:

@@ -100,6 +100,8 @@ def _check_terms(run: RunConfig, stages: tuple[Stage, ...]) -> None:
         terms = [term for group in stage.groups() for turn in group for term in turn.terms]
         assert len(terms) == len(set(terms)), f"stage {stage.name}: a term has two turns: {terms}"
         declared.update(terms)
+        prepared = stage.prepares_for
+        assert prepared is None or stage.moves(prepared), f"{prepared} has no turn in {stage.name}"
         unknown = set(stage.weights) - set(weights_of(run))
         assert not unknown, f"stage {stage.name} weighs unknown terms {sorted(unknown)}"
     missing = declared ^ set(weights_of(run))
@@ -238,8 +240,8 @@ def _step(
 def _prepare(training: Training, stage: Stage, context: StepContext) -> Any:
     if stage.prepare is None:
         return None
-    _put_on_turn(training, None)
-    with torch.no_grad(), _autocast(training):
+    _put_on_turn(training, stage.prepares_for)
+    with torch.set_grad_enabled(stage.prepares_for is not None), _autocast(training):
         return stage.prepare(replace(context, turn="prepare"))
 
 

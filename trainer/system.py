@@ -147,18 +147,21 @@ class Stage:
     """A part of training: ExprGAN has three, most systems one.
 
     `turns`: an inner tuple means all backwards first, then all steps (simultaneous play).
-    `prepare` runs once a step without gradients, all players frozen. `observe` returns sums that
-    are added up over the stage and handed to `on_exit`. `on_enter` runs on rank 0 before the
-    stage's optimisers exist and is broadcast; it may change values, never structure. `trains` maps
-    a player to the name pattern (fnmatch) of the parameters that the stage trains; a player that is
-    not named trains wholly, if it has a turn. `weights` and `data` are where the stage departs from
-    the system.
+    `prepare` runs once a step without gradients, all players frozen. With `prepares_for` it runs on
+    the turn of that player instead, gradients and all: what the others see of it, detached, need
+    not be made again for the player's own turn, of which there is one in the step. `observe`
+    returns sums that are added up over the stage and handed to `on_exit`. `on_enter` runs on rank 0
+    before the stage's optimisers exist and is broadcast; it may change values, never structure.
+    `trains` maps a player to the name pattern (fnmatch) of the parameters that the stage trains; a
+    player that is not named trains wholly, if it has a turn. `weights` and `data` are where the
+    stage departs from the system.
     """
 
     name: str
     images: int
     turns: tuple[Turn | tuple[Turn, ...], ...]
     prepare: Callable[[StepContext], Any] | None = None
+    prepares_for: str | None = None
     observe: Callable[[StepContext], Sums] | None = None
     on_enter: Callable[[], None] | None = None
     on_exit: Callable[[Sums], None] | None = None

@@ -219,12 +219,22 @@ def watch_turns(made: Training, monkeypatch: Any) -> list[tuple[str, set[str]]]:
         playing.append(turn.player)
         return backward(training, stage, turn, *rest)
 
+    prepare = loop._prepare
+
+    def prepared(training: Training, stage: Any, *rest: Any) -> Any:
+        found = prepare(training, stage, *rest)
+        if stage.prepares_for:
+            own = stage.prepares_for
+            before[own] = content(made.players[own].module)
+        return found
+
     advance = loop._advance
 
     def advanced(*arguments: Any) -> Any:
         note()
         return advance(*arguments)
 
+    monkeypatch.setattr(loop, "_prepare", prepared)
     monkeypatch.setattr(loop, "_backward", watched)
     monkeypatch.setattr(loop, "_advance", advanced)
     return moved

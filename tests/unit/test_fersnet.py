@@ -82,8 +82,7 @@ def play(system: System, run: RunConfig, stage: Stage, faces: FaceBatch) -> dict
     want = wanted({**weights_of(run), **stage.weights})
     context = StepContext(batch=faces, progress=Progress(), wanted=want)
     assert stage.prepare is not None
-    with torch.no_grad():
-        context = replace(context, shared=stage.prepare(replace(context, turn="prepare")))
+    context = replace(context, shared=stage.prepare(replace(context, turn="prepare")))
     found: dict[str, torch.Tensor] = {}
     for turn in turns_of(stage):
         due = want & set(turn.terms)
@@ -243,6 +242,8 @@ def test_edited_faces_do_not_move_the_running_statistics():
         system = built(run)
         (stage,) = system.stages()
         context = StepContext(batch=batch(), progress=Progress(), wanted=terms)
+        assert stage.prepare is not None
+        context = replace(context, shared=stage.prepare(context))
         turns_of(stage)[1].loss(replace(context, turn="network"))
         return dict(system.players()[0].module.named_buffers())
 

@@ -42,11 +42,15 @@ from trainer.systems.fersnet.views import varied
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Fakes:
-    """Faces edited once a step, without gradients, for all the critic's turns."""
+class Draft:
+    """What a step computes once: the features of its faces and, where it edits, the edited faces.
 
-    images_BCHW: Tensor
+    The network's turn goes backward through them, the critic's turns see them detached.
+    """
+
+    encoded: Encoded
     target_BK: Tensor
+    images_BCHW: Tensor | None
 
 
 class Fersnet(System):
@@ -109,7 +113,8 @@ class Fersnet(System):
                     loss=self._learn,
                 ),
             ),
-            prepare=self._edit_once,
+            prepare=self._draft,
+            prepares_for="network",
         )
         if not self.config.augmented_images:
             return (joint,)
@@ -158,14 +163,17 @@ class Fersnet(System):
             for index, side in enumerate(self.network.noise_sides)
         )
 
-    def _edit_once(self, context: StepContext) -> Fakes | None:
-        if not context.wanted & JUDGING or context.progress.step % self.config.critic_every:
-            return None
-        context = self._thinned(context)
-        target_BK = losses.one_hot(context.batch.target_expression_B, self.num_classes)
-        encoded = self.network.encode(context.batch.faces_BCHW)
-        images = self.network.decode(encoded, target_BK, self._noise(context, "fakes"))
-        return Fakes(images_BCHW=images, target_BK=target_BK)
+    def _draft(self, context: StepContext) -> Draft:
+        judged = context.wanted & JUDGING and not context.progress.step % self.config.critic_every
+        edits = bool(context.wanted & EDITING or judged)
+        encoded = self.network.encode(context.batch.faces_BCHW, decodes=edits)
+        thin = self._thinned(context)
+        target_BK = losses.one_hot(thin.batch.target_expression_B, self.num_classes)
+        images = None
+        if edits:
+            own = encoded.every(self.config.edit_every)
+            images = self.network.decode(own, target_BK, self._noise(thin, "edit"))
+        return Draft(encoded=encoded, target_BK=target_BK, images_BCHW=images)
 
     def _judge(self, context: StepContext) -> Mapping[str, Mean]:
         thin = self._thinned(context)
@@ -176,32 +184,28 @@ class Fersnet(System):
             self.critic,
             thin.batch,
             self._seen(thin, "real", thin.batch.partners[RULE]),
-            self._seen(thin, "fake", context.shared.images_BCHW),
+            self._seen(thin, "fake", context.shared.images_BCHW.detach()),
             context.shared.target_BK,
             losses.one_hot(wrong_B, self.num_classes),
             context.wanted,
         )
 
     def _learn(self, context: StepContext) -> Mapping[str, Mean]:
-        edits = bool(context.wanted & EDITING)
-        encoded = self.network.encode(context.batch.faces_BCHW, decodes=edits)
         terms: dict[str, Mean] = {}
         if "classification" in context.wanted:
             terms["classification"] = classification(
-                self.network.classify(encoded, context.noise),
+                self.network.classify(context.shared.encoded, context.noise),
                 context.batch.expression_B,
                 self.config.label_smoothing,
                 class_weight_K=self.class_weight_K,
             )
-        if edits:
-            thin = self._thinned(context)
-            terms |= self._edit(thin, encoded.every(self.config.edit_every))
+        if context.wanted & EDITING:
+            terms |= self._edit(self._thinned(context))
         return terms
 
-    def _edit(self, context: StepContext, encoded: Encoded) -> Mapping[str, Mean]:
+    def _edit(self, context: StepContext) -> Mapping[str, Mean]:
         batch = context.batch
-        target_BK = losses.one_hot(batch.target_expression_B, self.num_classes)
-        images = self.network.decode(encoded, target_BK, self._noise(context, "edit"))
+        images, target_BK = context.shared.images_BCHW, context.shared.target_BK
         features = None if self.identity is None else self.identity.features
         terms = losses.paired_terms(
             images, batch, context.wanted, features, in_colour=self.config.pixel_in_colour
