@@ -147,7 +147,7 @@ def crossval(
         Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.", callback=directory)
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Folds by subject; each is tested once.")
+        int | None, typer.Option(min=2, help="Folds by subject; each is tested once.")
     ] = None,
     parallel: Parallel = 1,
     workers: Workers = None,
@@ -172,6 +172,7 @@ def crossval(
 
         if resume is not None:
             given = (system, lake, folds, workers, zero, precision, seed, settings, init, name)
+            given += (synthetic,)
             _alone(given, allow_leaks or (experiment, init_only) != ("mien", "*"))
             values = folded.resume(resume, parallel=parallel).as_json()
         elif system is None or lake is None or folds is None:

@@ -11,15 +11,19 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 
 from cluster.checks import Check
 from cluster.config import read
 from cluster.home import home, tracking_uri
+from cluster.resources import usable_cpus
+from cluster.session import store_bytes
 
 LOCK = Path(__file__).resolve().parents[1] / "requirements.lock"
 MIN_FREE_BYTES = 5_000_000_000
-MIN_SHARED_MEMORY_BYTES = 600_000_000
+SHARED_MEMORY_TO_SPARE = 1.5
+"""Of Ray's object store: torch's processes and Arrow use shared memory too."""
 PORTS = {5000: "MLflow server", 6379: "Ray head", 8265: "Ray dashboard"}
 
 
@@ -29,6 +33,7 @@ def examine(cluster: Path | None = None) -> tuple[Check, ...]:
 
 
 def _checks(cluster: Path | None) -> Iterator[Check]:
+    shared = int(SHARED_MEMORY_TO_SPARE * store_bytes(usable_cpus()))
     yield _python()
     yield from packages(LOCK)
     yield _compiler()
@@ -37,8 +42,8 @@ def _checks(cluster: Path | None) -> Iterator[Check]:
     yield _space(
         "shared memory",
         Path("/dev/shm"),
-        MIN_SHARED_MEMORY_BYTES,
-        "give the container more, as with docker run --shm-size=1g",
+        shared,
+        f"give the container more, as with docker run --shm-size={ceil(shared / 1e9)}g",
     )
     yield _writable()
     yield from (_port(number, purpose) for number, purpose in PORTS.items())
@@ -116,7 +121,7 @@ def _accelerator() -> Check:
             found=f"one is there, but torch {torch.__version__} cannot use it",
             mend="make setup TORCH_INDEX=(the index of a CUDA build)",
         )
-    return Check(name="GPU", state="ok", found=f"none; {os.cpu_count()} CPU cores")
+    return Check(name="GPU", state="ok", found=f"none; {usable_cpus()} CPU cores")
 
 
 def _space(name: str, path: Path, least: int, mend: str) -> Check:

@@ -1,4 +1,4 @@
-"""What a run and its parallel trials take of a cluster: pure arithmetic, before anything starts.
+"""What a run and its parallel trials take of a cluster: arithmetic, before anything starts.
 
 A worker has a core of its own and reserves half of it with Ray: the other half stays free for what
 reads ahead for it, since Ray Data does not start where no CPU is left.
@@ -6,9 +6,24 @@ reads ahead for it, since Ray Data does not start where no CPU is left.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
 
 WORKER_CPUS = 0.5
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use: those of its affinity, and no more than its quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with suppress(OSError, ValueError):
+        quota, period = _QUOTA.read_text().split()
+        if quota != "max":
+            allowed = min(allowed or 1, ceil(int(quota) / int(period)))
+    return max(allowed or 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,12 +22,13 @@ from typing import Any
 
 from cluster.home import home, tracking_uri
 from cluster.joining import listens_on_loopback_alone
-from cluster.resources import Capacity
+from cluster.resources import Capacity, usable_cpus
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cluster", "data_service", "trainer", "tuning")
-OBJECT_STORE_BYTES, STORE_BYTES_PER_CPU = 400_000_000, 100_000_000
-"""At least, and for each CPU: batches in flight and little else, as faces are memory-mapped."""
+STORE_BYTES_PER_CPU = 100_000_000
+LEAST_STORE_BYTES, MOST_STORE_BYTES = 400_000_000, 2_000_000_000
+"""Of Ray's object store: batches in flight and little else, as faces are memory-mapped."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -99,7 +100,12 @@ def local_capacity() -> Capacity | None:
 
     if os.environ.get("RAY_ADDRESS"):
         return None
-    return Capacity(cpus=os.cpu_count() or 1, gpus=torch.cuda.device_count())
+    return Capacity(cpus=usable_cpus(), gpus=torch.cuda.device_count())
+
+
+def store_bytes(cpus: int) -> int:
+    """The object store of a local Ray on so many CPUs; Ray refuses what memory cannot hold."""
+    return min(max(LEAST_STORE_BYTES, STORE_BYTES_PER_CPU * cpus), MOST_STORE_BYTES)
 
 
 def worker_environment() -> dict[str, str]:
@@ -128,7 +134,7 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
     _use_tokens("token")
     # Short: the paths of Ray's sockets below it must stay under 107 bytes.
     folder = tempfile.mkdtemp(prefix="mien-", dir="/tmp")
-    cpus = num_cpus or os.cpu_count() or 1
+    cpus = num_cpus or usable_cpus()
     with _loopback_alone(ray):
         _initialise(
             ray,
@@ -136,7 +142,7 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
             address="local",
             num_cpus=cpus,
             num_gpus=torch.cuda.device_count(),
-            object_store_memory=max(OBJECT_STORE_BYTES, STORE_BYTES_PER_CPU * cpus),
+            object_store_memory=store_bytes(cpus),
             include_dashboard=True,  # Ray Train's cleaner of placement groups asks it
             dashboard_host="127.0.0.1",
             _node_ip_address="127.0.0.1",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cluster.home import home, runs_dir, tracking_uri
+from cluster.interrupt import on_interrupt
 from cluster.resources import Capacity, share
 from data_service.lake import Lake
 from data_service.schema import Expression
@@ -69,7 +71,7 @@ class CrossvalJob:
     def save(self) -> None:
         """Write `crossval.json`."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        rest = {name: getattr(self, name) for name in _PLAIN}
+        rest = {name: getattr(self, name) for name in _plain_fields()}
         values = {"run": to_dict(self.run), "lake": str(self.lake), **rest}
         jobs.write_json(self.directory / RECORD, values)
 
@@ -83,22 +85,20 @@ class CrossvalJob:
             names = ", ".join(path.parent.name for path in found) or "none"
             raise ValueError(f"'{run_id}' must name one cross-validation of {runs_dir()}: {names}")
         values = jobs.read_json(found[0])
-        rest = {name: values[name] for name in _PLAIN}
-        run, lake = from_dict(values["run"]), Path(values["lake"])
+        try:
+            rest = {name: values[name] for name in _plain_fields()}
+            run, lake = from_dict(values["run"]), Path(values["lake"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{found[0]} is no record of a cross-validation: {error}") from None
         return cls(directory=found[0].parent, run=run, lake=lake, **rest)
 
 
 RECORD = "crossval.json"
-_PLAIN = (
-    "run_id",
-    "lake_hash",
-    "folds",
-    "tracking_uri",
-    "experiment",
-    "init",
-    "init_only",
-    "allow_leaks",
-)
+
+
+def _plain_fields() -> list[str]:
+    names = [item.name for item in fields(CrossvalJob)]
+    return [name for name in names if name not in ("directory", "run", "lake")]
 
 
 def crossval(
@@ -127,11 +127,14 @@ def crossval(
             "a pool of synthetic faces belongs to one fold, crossval trains all; for each fold: "
             "mien synthesise RUN --fold K/N, then mien train --fold K/N --synthetic POOL"
         )
+    if folds < 2:
+        raise ValueError(f"{folds} folds; at least 2 are needed, for each is tested once")
     opened = Lake.open(Path(lake))
     named = {}
     for fold in _names(folds):
         named[fold] = feed.prepare(run, feed.spec_of(run), opened, fold).fold
-    check_unseen(run, first_weights(init) if init else None, opened, named)
+    weights = first_weights(init) if init else None
+    check_unseen(run, weights, opened, named)
     leaks = leak_tags(opened, named, allow=allow_leaks)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
@@ -157,7 +160,7 @@ def crossval(
         folds=folds,
         tracking_uri=uri,
         experiment=experiment,
-        init=init,
+        init=str(weights) if weights else None,
         init_only=init_only,
         allow_leaks=allow_leaks,
     )
@@ -167,24 +170,40 @@ def crossval(
 
 def resume(run_id: str, *, parallel: int = 1) -> CrossvalResult:
     """Go on with a cross-validation that was stopped or killed: what has finished is kept, a fold
-    that was under way goes on from its checkpoint. ValueError where its lake has changed since."""
+    that was under way goes on from its checkpoint. ValueError where its lake has changed since, or
+    MLflow is another one."""
     job = CrossvalJob.find(run_id)
     lake = Lake.open(job.lake)
     if lake.hash != job.lake_hash:
         raise ValueError(f"{job.lake} is no longer the lake that {job.run_id} began with")
+    if tracking_uri() != job.tracking_uri:
+        raise ValueError(
+            f"{job.run_id} began in MLflow at {job.tracking_uri}, and this is {tracking_uri()}: "
+            "set MLFLOW_TRACKING_URI"
+        )
     return _go_on(job, lake, parallel)
 
 
 def _go_on(job: CrossvalJob, lake: Lake, parallel: int) -> CrossvalResult:
     tracker = Tracker(job.tracking_uri, job.run_id, job.directory / "journal.jsonl")
+    stopping = threading.Event()
     try:
-        results = tuple(_train_all(job, parallel))
+        with on_interrupt(stopping.set):
+            results = tuple(_train_all(job, parallel, stopping))
+        result = _concluded(job, lake, results, tracker)
     except KeyboardInterrupt:
         tracker.close("KILLED")
         raise KeyboardInterrupt(f"stopped; to go on: mien crossval --resume {job.run_id}") from None
     except BaseException:
         tracker.close("FAILED")
         raise
+    tracker.close("FINISHED")
+    return result
+
+
+def _concluded(
+    job: CrossvalJob, lake: Lake, results: tuple[launch.RunResult, ...], tracker: Tracker
+) -> CrossvalResult:
     classes = jobs.classes_of(job.run, lake.manifest.classes)
     result = CrossvalResult(
         run_id=job.run_id,
@@ -192,12 +211,11 @@ def _go_on(job: CrossvalJob, lake: Lake, parallel: int) -> CrossvalResult:
         folds=results,
         scorecard=_scorecard(results, classes, job.run.seed),
     )
-    told = (job.directory / "result.json").is_file()
-    jobs.write_json(job.directory / "result.json", result.as_json())
-    if result.scorecard is not None and not told:
+    path = job.directory / "result.json"
+    if result.scorecard is not None and not path.is_file():
         report_scorecard(tracker, result.scorecard, 0)
     tracker.commit(0)
-    tracker.close("FINISHED")
+    jobs.write_json(path, result.as_json())
     return result
 
 
@@ -211,11 +229,15 @@ def _begun(job: CrossvalJob) -> dict[str, str]:
     return {one["fold"]: one["run_id"] for one in sorted(own, key=lambda one: one["created"])}
 
 
-def _train_all(job: CrossvalJob, parallel: int) -> Iterator[launch.RunResult]:
-    begun = _begun(job)
+def _train_all(
+    job: CrossvalJob, parallel: int, stopping: threading.Event
+) -> Iterator[launch.RunResult]:
+    """The folds' results in order; KeyboardInterrupt where one is stopped, or all are to be."""
     if parallel == 1 or not launch.in_process(job.run):
         for fold in _names(job.folds):
-            yield launch.unstopped(_train_fold(job, fold, begun.get(fold)))
+            if stopping.is_set():
+                raise KeyboardInterrupt
+            yield launch.unstopped(_train_fold(job, fold))
         return
     from cluster.session import connect
 
@@ -224,13 +246,14 @@ def _train_all(job: CrossvalJob, parallel: int) -> Iterator[launch.RunResult]:
         portion = share(1, capacity, parallel=parallel)
         threaded = replace(job.run, engine=replace(job.run.engine, threads=portion.threads))
         own = replace(job, run=threaded)
-        yield from _in_processes(own, begun, parallel, portion.per_worker)
+        yield from _in_processes(own, parallel, portion.per_worker, stopping)
 
 
 def _in_processes(
-    job: CrossvalJob, begun: Mapping[str, str], parallel: int, resources: Mapping[str, float]
+    job: CrossvalJob, parallel: int, resources: Mapping[str, float], stopping: threading.Event
 ) -> Iterator[launch.RunResult]:
-    """At most `parallel` folds at once, as Ray tasks; results in the order of the folds."""
+    """At most `parallel` folds at once, as Ray tasks. Where one is stopped, or all are to be, those
+    under way save and stop too."""
     import ray
 
     task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1)(
@@ -239,15 +262,25 @@ def _in_processes(
     folds, running, done = _names(job.folds), {}, {}
     waiting = list(folds)
     while waiting or running:
+        if stopping.is_set():
+            waiting.clear()
+            for run_id in _begun(job).values():
+                (runs_dir() / run_id / "stop").touch()
         while waiting and len(running) < parallel:
             fold = waiting.pop(0)
-            running[task.remote(job, fold, begun.get(fold))] = fold
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        done[running.pop(ready)] = launch.unstopped(ray.get(ready))
+            running[task.remote(job, fold)] = fold
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5) if running else ([], [])
+        for reference in ready:
+            result = done[running.pop(reference)] = ray.get(reference)
+            if result.status == "stopped":
+                stopping.set()
+    if stopping.is_set():
+        raise KeyboardInterrupt
     yield from (done[fold] for fold in folds)
 
 
-def _train_fold(job: CrossvalJob, fold: str, begun: str | None) -> launch.RunResult:
+def _train_fold(job: CrossvalJob, fold: str) -> launch.RunResult:
+    """Train the fold, or go on with the run of it that was begun."""
     return launch.train(
         job.run,
         job.lake,
@@ -257,7 +290,7 @@ def _train_fold(job: CrossvalJob, fold: str, begun: str | None) -> launch.RunRes
         init=job.init,
         init_only=job.init_only,
         allow_leaks=job.allow_leaks,
-        resume=begun,
+        resume=_begun(job).get(fold),
     )
 
 

@@ -1,4 +1,4 @@
-"""A trained run on a lake: on another one every face, on its own the test subjects alone."""
+"""A trained run on a lake: on its own the test subjects alone, on another whom it never saw."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
         "run_id": loaded.directory.name,
         "lake": str(lake),
         "lake_hash": examinee.lake.hash,
+        "faces_left_out": len(examinee.lake) - len(examinee.rows_N),
     }
     predictions, card = None, None
     if examinee.can("recognise"):
@@ -73,6 +74,11 @@ def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
     own = lake.hash == job.lake_hash
     judged = "synthesise" in loaded.spec.capabilities
     home = Lake.open(job.lake) if judged and not own else lake
+    if judged and home.hash != job.lake_hash:
+        raise ValueError(
+            f"{job.lake} is no longer the lake that run {job.run_id} was trained on, by which its "
+            "judges are trained"
+        )
     fold = feed.split(home, job.fold, loaded.info.classes) if own or judged else None
     return Examinee(
         system=loaded.system,

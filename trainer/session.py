@@ -67,6 +67,8 @@ def open_session(
     """
     spec = catalog.spec_of(job.run)
     lake = Lake.open(job.lake)
+    if lake.hash != job.lake_hash:
+        raise ValueError(f"{job.lake} is no longer the lake that run {job.run_id} began with")
     data = feed.prepare(job.run, spec, lake, job.fold)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.run.seed)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -55,14 +56,13 @@ def planned(lake: Path) -> int:
     return of_plan(feed.plan_of(run, data, opened, stages, None))
 
 
-def workers_of(directory: Path) -> list[int]:
-    """The processes of Ray Train that work on a run: those that have its stream or log open."""
-    names = ("RayTrainWorker",)
+def own_workers() -> list[int]:
+    """The processes of Ray Train below this one, which started their Ray."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if any(name in line for name in names):
-            found.append(process.pid)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
     return found
 
 
@@ -70,7 +70,7 @@ def kill_one_when_saved(done: threading.Event, killed: list[int]) -> None:
     """SIGKILL one worker as soon as a checkpoint is on disk."""
     while not done.is_set():
         checkpoints = list(job.runs_dir().glob("*/checkpoints/[0-9]*"))
-        workers = workers_of(job.runs_dir())
+        workers = own_workers()
         if checkpoints and len(workers) == 2:
             os.kill(workers[1], signal.SIGKILL)
             killed.append(workers[1])
