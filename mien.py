@@ -41,7 +41,7 @@ from cluster.terminal import show, working
 app = typer.Typer(
     name="mien",
     help="Trains networks that recognise facial expressions, and networks that synthesise them.",
-    epilog="Example: mien ingest drawn --lake faces, then: mien train fersnet.tiny --lake faces",
+    epilog="Example: mien ingest drawn --lake faces, then: mien train fersnet.small --lake faces",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,7 +70,7 @@ def common(
 
 @app.command(
     rich_help_panel="Training and testing",
-    epilog="Example: mien train fersnet.tiny --lake lakes/drawn --workers 2 --set lambda_1=0.5",
+    epilog="Example: mien train fersnet.small --lake faces --workers 2 --set lambda_cls=2",
 )
 def train(
     system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
@@ -195,7 +195,7 @@ def crossval(
 
 @app.command(
     rich_help_panel="Training and testing",
-    epilog="Example: mien tune exprgan.tiny --lake faces --trials 6 --search lambda_1=0.1:9:log",
+    epilog="Example: mien tune fersnet.small --lake faces --trials 6 --search lambda_cls=0.1:9:log",
 )
 def tune(
     system: Recipe,
