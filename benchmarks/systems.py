@@ -9,7 +9,8 @@ those of the whole recipe: each stage by its own speed and its share of the imag
 the turns' losses without the noise that they ask for, backward), the optimisers, and what is
 outside of both: waiting for the batch, noise, weighing and checks, averages. Memory is the peak
 of the process. At `paper` size a batch may be smaller than the recipe's, so that memory and time
-allow; both are stated.
+allow; both are stated. One step warms up there and two count, while memory still grows: shares are
+what to read, a longer run is faster (`benchmarks.fersnet_speed`).
 
     mien ingest drawn --lake TINY --size 56      (and: --size 72 --option scenes=true)
     mien ingest drawn --lake LARGE --size 240 --option subjects=24 --option faces_per_subject=16
