@@ -98,6 +98,8 @@ def cluster_wait(
     """Wait until so many nodes have joined the Ray at --address."""
     from cluster.session import connect, wait_for_nodes
 
+    if not os.environ.get("RAY_ADDRESS"):
+        raise ValueError("whose nodes? Give mien --address host:port (or auto) cluster wait")
     with working("cluster-wait"), terminal.progress("waiting"), connect():
         wait_for_nodes(nodes, seconds)
     show({"nodes": nodes}, [f"{nodes} nodes are there"], as_json)
@@ -157,11 +159,15 @@ def doctor(
     with terminal.progress("checking"):
         checks = examine(cluster)
         if os.environ.get("RAY_ADDRESS"):
+            from cluster.checks import Check
             from cluster.nodes import examine_nodes
             from cluster.session import connect
 
-            with connect():
-                checks += tuple(examine_nodes())
+            try:
+                with connect():
+                    checks += tuple(examine_nodes())
+            except ValueError as error:
+                checks += (Check(name="cluster", state="fail", found=str(error)),)
     rows = [(one.state, one.name, one.found, one.mend) for one in checks]
     shown = table(("", "what", "found", "how to mend it"), rows)
     show({"checks": [one.as_json() for one in checks]}, [shown], as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 CONNECT_SECONDS = 5.0
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def listens_on_loopback_alone(address: str) -> bool:
@@ -16,7 +16,8 @@ def listens_on_loopback_alone(address: str) -> bool:
     to find.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal():
+    host = host.strip("[]")
+    if not colon or not port.isdecimal() or "/" in host:
         return False
     if host not in LOOPBACK:
         _knock(host, int(port))

@@ -41,7 +41,9 @@ def ingest(
     ],
     size: Annotated[int, typer.Option(help="Side of the aligned faces, in pixels.")] = 128,
     grey: Annotated[bool, typer.Option(help="Keep one channel.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default every CPU.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default every CPU.")
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the corpus.")
     ] = None,

@@ -21,6 +21,10 @@ from trainer.overrides import from_dict, from_plain
 LOG = logging.getLogger(__name__)
 
 
+LIVE = ("starting", "running")
+"""States of a run that goes on."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A run as its workers get it; `run.json` in its directory says the same.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
+from cluster.lock import only_one
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
 from data_service.lake import Lake
@@ -23,12 +25,16 @@ from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
+from trainer.loop import NonFiniteTermError
 from trainer.session import OnValidation
 from trainer.tracking import create_run, deliver
 from trainer.work import work
 from trainer.world import World
 
 DEFAULT_FOLD = "1/10"
+FAULT = "fault.json"
+_FOR_GOOD = {error.__name__: error for error in (ValueError, NonFiniteTermError)}
+"""What goes wrong again however often it is tried."""
 _MAX_FAILURES = 3
 
 
@@ -110,7 +116,6 @@ def train(
         if done := RunResult.finished(job.directory):
             deliver(job.tracking_uri, job.run_id, job.journal, "FINISHED")
             return done
-        job.stop_file.unlink(missing_ok=True)
     else:
         job = _new_job(
             run,
@@ -126,14 +131,31 @@ def train(
             synthetic=synthetic,
             seen_by=seen_by,
         )
-    with on_interrupt(job.stop_file.touch):
-        if in_process(job.run):
-            work(job, World.alone("cuda" if torch.cuda.is_available() else "cpu"), on_validation)
-        elif on_validation is not None:
-            raise ValueError("on_validation needs engine.workers=1 and engine.zero=none")
-        else:
-            _on_ray(job)
+    busy = f"run {job.run_id} is being trained by another process"
+    with only_one(job.directory / "lock", busy), _told_of_failure(job):
+        if resume is not None:
+            job.stop_file.unlink(missing_ok=True)
+        with on_interrupt(job.stop_file.touch):
+            if in_process(job.run):
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+                work(job, World.alone(device), on_validation)
+            elif on_validation is not None:
+                raise ValueError("on_validation needs engine.workers=1 and engine.zero=none")
+            else:
+                _on_ray(job)
     return RunResult.read(job.directory)
+
+
+@contextmanager
+def _told_of_failure(job: Job) -> Iterator[None]:
+    """What fails before the training could say so itself is said here, on disk and in MLflow."""
+    try:
+        yield
+    except Exception:
+        if jobs.read_json(job.directory / "status.json")["state"] in jobs.LIVE:
+            jobs.set_status(job.directory, "failed")
+            deliver(job.tracking_uri, job.run_id, job.journal, "FAILED", timeout_seconds=15.0)
+        raise
 
 
 def unstopped(result: RunResult) -> RunResult:
@@ -250,6 +272,7 @@ def _fit_on_ray(job: Job, portion: Share) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     on_gpu = portion.worker_gpus > 0
+    (job.directory / FAULT).unlink(missing_ok=True)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"directory": str(job.directory), "threads": portion.threads},
@@ -270,7 +293,17 @@ def _fit_on_ray(job: Job, portion: Share) -> None:
     try:
         trainer.fit()
     except Exception as error:
+        _raise_fault(job)
         raise RuntimeError(f"run {job.run_id} failed: {_cause(error)}") from error
+    _raise_fault(job)
+
+
+def _raise_fault(job: Job) -> None:
+    """Raises here what a worker found wrong for good, with its own type."""
+    path = job.directory / FAULT
+    if path.is_file():
+        fault = jobs.read_json(path)
+        raise _FOR_GOOD[fault["type"]](fault["text"])
 
 
 def _cause(error: BaseException) -> str:
@@ -283,6 +316,14 @@ def _worker(config: Mapping[str, Any]) -> None:
     """What every Ray Train worker runs."""
     from ray.train.torch import get_device
 
+    fault = Path(config["directory"]) / FAULT
+    if fault.is_file():
+        return  # Ray tries again what would go wrong again
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(config["threads"])
-    work(jobs.load(Path(config["directory"])), World.of_process_group(get_device()))
+    world = World.of_process_group(get_device())
+    try:
+        work(jobs.load(Path(config["directory"])), world)
+    except tuple(_FOR_GOOD.values()) as error:
+        jobs.write_json(fault, {"type": type(error).__name__, "text": str(error)})
+        raise

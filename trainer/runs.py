@@ -9,7 +9,6 @@ from typing import Any
 
 from trainer import job as jobs
 
-LIVE = ("starting", "running")
 LOST_AFTER_SECONDS = 300.0
 
 
@@ -47,7 +46,7 @@ def _row(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
 
 def _state(status: dict[str, Any]) -> str:
     """As the run says, unless it says that it goes on and its process is no more."""
-    if status["state"] not in LIVE:
+    if status["state"] not in jobs.LIVE:
         return status["state"]
     if status["host"] == socket.gethostname():
         alive = Path(f"/proc/{status['pid']}").exists()
@@ -63,13 +62,13 @@ def stop(run: str, *, wait_seconds: float = 120.0) -> dict[str, Any]:
     """
     directory = jobs.find(run)
     state = row(directory)["state"]
-    if state not in LIVE:
+    if state not in jobs.LIVE:
         raise ValueError(f"run {directory.name} is not running; it is {state}")
     (directory / "stop").touch()
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
         values = row(directory)
-        if values["state"] not in LIVE:
+        if values["state"] not in jobs.LIVE:
             return values
         time.sleep(0.2)
     raise TimeoutError(f"run {directory.name} has not ended within {wait_seconds:.0f} s")
@@ -80,7 +79,7 @@ def images_done(created: float) -> tuple[int, int] | None:
     own = [
         values
         for values in rows()
-        if values["created"] >= created and values["state"] in LIVE and values["total_images"]
+        if values["created"] >= created and values["state"] in jobs.LIVE and values["total_images"]
     ]
     return (own[-1]["images"], own[-1]["total_images"]) if own else None
 
@@ -88,4 +87,4 @@ def images_done(created: float) -> tuple[int, int] | None:
 def runs_ended(created: float, total: int) -> tuple[int, int]:
     """How many of `total` runs, started after `created`, have ended."""
     own = [values for values in rows() if values["created"] >= created]
-    return sum(values["state"] not in LIVE for values in own), total
+    return sum(values["state"] not in jobs.LIVE for values in own), total

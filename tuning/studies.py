@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster import lock
 from cluster.home import home
 from data_service.lake import Lake
 from trainer.config import RunConfig
@@ -49,12 +49,8 @@ def _is_numbered(stem: str, system: str) -> bool:
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
     """A study has one searcher at a time; the lock goes with its process."""
-    studies_dir().mkdir(parents=True, exist_ok=True)
-    with (studies_dir() / f"{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"study '{name}' is being searched by another process") from None
+    busy = f"study '{name}' is being searched by another process"
+    with lock.only_one(studies_dir() / f"{name}.lock", busy):
         yield
 
 
