@@ -14,7 +14,7 @@ from trainer.config import RunConfig
 from trainer.loop import StepResult
 from trainer.peeking import peek
 from trainer.samples import sample_grid
-from trainer.scoring import validation_metrics
+from trainer.scoring import validation_metrics, validation_predictions
 from trainer.session import Session, images_per_second, pause, save
 from trainer.system import SystemSpec
 
@@ -87,9 +87,8 @@ def _log(session: Session, result: StepResult) -> None:
 def _validate(session: Session) -> None:
     """Measure on the validation subjects; keep the best weights; ask whether to go on."""
     with pause(session):
-        metrics = validation_metrics(
-            session.training, session.spec, session.data, session.lake, session.world
-        )
+        whole = (session.training, session.spec, session.data, session.lake, session.world)
+        metrics = validation_metrics(*whole, validation_predictions(*whole))
         images = session.training.progress.images
         session.validation = metrics
         _keep_best(session, metrics, images)

@@ -12,7 +12,7 @@ from trainer.between import draw_samples, peek_if_asked, shows_samples
 from trainer.evaluate import Predictions, predict_rows, scorecard, write_predictions
 from trainer.examinee import Examinee
 from trainer.measures import measure
-from trainer.scoring import validation_metrics
+from trainer.scoring import validation_metrics, validation_predictions
 from trainer.session import Session, close, images_per_second, pause, save
 
 
@@ -53,16 +53,16 @@ def _final(session: Session) -> dict[str, Any]:
     select = session.job.run.evaluation.select
     if select != "last" and best.exists():
         checkpoint.read_weights(best, session.training)
-    validation = validation_metrics(
-        session.training, session.spec, session.data, session.lake, session.world
-    )
+    whole = (session.training, session.spec, session.data, session.lake, session.world)
+    seen = validation_predictions(*whole)
+    found: dict[str, Any] = {"validation": validation_metrics(*whole, seen)}
     if session.world.leads:
         checkpoint.write_weights(session.job.directory / "weights.safetensors", session.training)
         if shows_samples(session.job.run, session.spec):
             draw_samples(session)
-    found: dict[str, Any] = {"validation": validation}
     if session.job.validation_only:
-        _keep_validation(session)
+        if seen is not None and session.world.leads:  # a search compares its trials by them
+            write_predictions(seen, session.job.directory / "validation.npz")
         return found
     predictions = _test(session) if "recognise" in session.spec.capabilities else None
     peek_if_asked(session)
@@ -100,19 +100,3 @@ def _examinee(session: Session) -> Examinee:
         train_rows_N=np.asarray(session.data.fold.train_rows),
         device=session.world.device,
     )
-
-
-def _keep_validation(session: Session) -> None:
-    """What was said of each validation subject: a search compares its trials by them."""
-    if "recognise" not in session.spec.capabilities:
-        return
-    predictions = predict_rows(
-        session.training.system,
-        session.lake,
-        np.asarray(session.data.fold.validation_rows),
-        session.job.run,
-        session.data.info,
-        session.world,
-    )
-    if session.world.leads:
-        write_predictions(predictions, session.job.directory / "validation.npz")

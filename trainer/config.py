@@ -105,7 +105,7 @@ class EvaluationConfig:
 
     `select` last takes the final weights; a metric's name takes the best on validation. `peeking`
     also looks at the test subjects each time, and keeps what a rule that peeks would report; it
-    chooses nothing by them.
+    chooses nothing by them. `identity` has a judge of its own say how alike edits and sources are.
     """
 
     every_images: int = 0
@@ -113,6 +113,7 @@ class EvaluationConfig:
     patience: int = 0
     flip: bool = True
     peeking: bool = False
+    identity: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,21 +1,27 @@
 """What is measured on validation subjects while a run trains, by the system's capabilities.
 
 Recognition: accuracy, macro_recall. Synthesis: reconstruction (mean absolute error of a face given
-its own expression, in [0, 1]; lower is better), and edit_accuracy: the share of edited faces that
-an independent judge, trained on the training subjects, reads as the target. Identity:
-verification_auc. Attributes: attribute_accuracy, the mean over attributes.
+its own expression, in [0, 1]; lower is better); edit_accuracy, the share of edited faces that an
+independent judge, trained on the training subjects, reads as the target; kernel_distance (KID) of
+edits from real faces, in that judge's features; and with `evaluation.identity` identity_similarity,
+the mean cosine of an edit with its source, as a second judge sees them. Identity: verification_auc.
+Attributes: attribute_accuracy, the mean over attributes.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data_service.lake import Lake
 from trainer.attribute_scores import attribute_card
+from trainer.distances import Sample, kernel_distance
 from trainer.evaluate import (
+    Predictions,
     evaluating,
     evaluation_batch,
     labels_of,
@@ -25,7 +31,7 @@ from trainer.evaluate import (
 )
 from trainer.examinee import Examinee
 from trainer.feed import TrainingData
-from trainer.judge import expression_judge
+from trainer.judge import Judge, expression_judge, identity_judge
 from trainer.loop import Training
 from trainer.nets.identity_source import verification_auc
 from trainer.system import FaceBatch, SystemSpec
@@ -33,27 +39,43 @@ from trainer.world import World
 
 METRICS = (
     *("accuracy", "macro_recall", "reconstruction", "edit_accuracy"),
-    *("verification_auc", "attribute_accuracy"),
+    *("kernel_distance", "identity_similarity", "verification_auc", "attribute_accuracy"),
 )
 _EDITED_FACES = 64
 
 
-def validation_metrics(
+def validation_predictions(
     training: Training, spec: SystemSpec, data: TrainingData, lake: Lake, world: World
+) -> Predictions | None:
+    """What the system says of the validation subjects; None where there is nothing to say.
+
+    Every rank must call.
+    """
+    rows_N = np.asarray(data.fold.validation_rows)
+    if "recognise" not in spec.capabilities or not len(rows_N):
+        return None
+    return predict_rows(training.system, lake, rows_N, training.run, data.info, world)
+
+
+def validation_metrics(
+    training: Training,
+    spec: SystemSpec,
+    data: TrainingData,
+    lake: Lake,
+    world: World,
+    predictions: Predictions | None,
 ) -> dict[str, float]:
     """The metrics of the validation subjects by name; every rank must call, all get the same."""
-    rows_N = np.asarray(data.fold.validation_rows)
     found: dict[str, float] = {}
-    if "recognise" in spec.capabilities and len(rows_N):
-        predictions = predict_rows(training.system, lake, rows_N, training.run, data.info, world)
+    if predictions is not None:
         card = scorecard(predictions, data.info.classes, num_resamples=1)
         found["accuracy"] = card["accuracy"]["value"]
         found["macro_recall"] = card["macro_recall"]["value"]
     if world.leads and "synthesise" in spec.capabilities:
-        found |= _synthesis(training, data, lake, world)
+        found |= _synthesis(training, data, lake)
     if world.leads and "identify" in spec.capabilities:
-        found |= _identification(training, data, lake, world)
-    if world.leads and "attributes" in spec.capabilities and len(rows_N):
+        found |= _identification(training, data, lake)
+    if world.leads and "attributes" in spec.capabilities and len(data.fold.validation_rows):
         card = attribute_card(_examinee(training, spec, data, lake))
         found["attribute_accuracy"] = card["accuracy"]["value"]
     return world.broadcast_object(found)
@@ -86,38 +108,76 @@ def _batch(training: Training, data: TrainingData, lake: Lake, rows_N: np.ndarra
 
 
 @torch.no_grad()
-def _synthesis(
-    training: Training, data: TrainingData, lake: Lake, world: World
-) -> dict[str, float]:
+def _synthesis(training: Training, data: TrainingData, lake: Lake) -> dict[str, float]:
     rows_N = _spread(np.asarray(data.fold.validation_rows), _EDITED_FACES)
     if not len(rows_N):
         return {}
-    judge = expression_judge(
-        lake, data.fold.train_rows, training.run, data.info, seed=training.run.seed + 1
-    )
     batch = _batch(training, data, lake, rows_N)
-    read, asked = 0, 0
     with evaluating(training.system):
-        own = training.system.predict(batch).images_BCHW
-        assert own is not None
-        for target in range(len(data.info.classes)):
-            keep_B = batch.expression_B != target
-            if not bool(keep_B.any()):
-                continue
-            part = batch.map(lambda tensor, keep_B=keep_B: tensor[keep_B])
-            aim_B = torch.full_like(part.target_expression_B, target)
-            edited = training.system.predict(replace(part, target_expression_B=aim_B)).images_BCHW
-            assert edited is not None
-            read += int((judge(edited.float().cpu()).argmax(1) == target).sum())
-            asked += len(part)
-    error = (own.clamp(-1, 1) - batch.faces_BCHW).abs().mean() / 2
-    return {"reconstruction": float(error), "edit_accuracy": read / max(asked, 1)}
+        own_BCHW = training.system.predict(batch).images_BCHW
+        assert own_BCHW is not None
+        edits = list(_edits(training, batch, len(data.info.classes)))
+    error = (own_BCHW.clamp(-1, 1) - batch.faces_BCHW).abs().mean() / 2
+    train, seed = (lake, data.fold.train_rows, training.run, data.info), training.run.seed + 1
+    reader = expression_judge(*train, seed=seed)
+    found = {"reconstruction": float(error), **_as_read(reader, lake, rows_N, batch, edits)}
+    if training.run.evaluation.identity:
+        teller = identity_judge(*train, seed=seed)
+        found |= {} if teller is None else _as_known(teller, batch, edits)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Edits:
+    """Edits [B, C, H, W] of the faces in the places `source_B` towards one class."""
+
+    target: int
+    source_B: Tensor
+    images_BCHW: Tensor
+
+
+def _edits(training: Training, batch: FaceBatch, num_classes: int) -> Iterator[_Edits]:
+    """Every face towards every class but its own."""
+    for target in range(num_classes):
+        keep_B = batch.expression_B != target
+        if not bool(keep_B.any()):
+            continue
+        part = batch.map(lambda tensor, keep_B=keep_B: tensor[keep_B])
+        aim_B = torch.full_like(part.target_expression_B, target)
+        edited = training.system.predict(replace(part, target_expression_B=aim_B)).images_BCHW
+        assert edited is not None
+        source_B = keep_B.nonzero().flatten().cpu()
+        yield _Edits(target=target, source_B=source_B, images_BCHW=edited.float().cpu())
+
+
+def _as_read(
+    reader: Judge, lake: Lake, rows_N: np.ndarray, batch: FaceBatch, edits: Sequence[_Edits]
+) -> dict[str, float]:
+    features = [reader.features(one.images_BCHW) for one in edits]
+    aims = zip(features, edits, strict=True)
+    read = sum(int((reader.head(seen).argmax(1) == one.target).sum()) for seen, one in aims)
+    asked = sum(len(one.source_B) for one in edits)
+    found = {"edit_accuracy": read / max(asked, 1)}
+    if not asked:
+        return found
+    subjects_N = subjects_of(lake, rows_N)
+    source_M = torch.cat([one.source_B for one in edits]).numpy()
+    real = Sample(
+        features_ND=reader.features(batch.faces_BCHW.cpu()).numpy(), subjects_N=subjects_N
+    )
+    made = Sample(features_ND=torch.cat(features).numpy(), subjects_N=subjects_N[source_M])
+    distance = kernel_distance(real, made)
+    return found if distance is None else {**found, "kernel_distance": distance.value}
+
+
+def _as_known(teller: Judge, batch: FaceBatch, edits: Sequence[_Edits]) -> dict[str, float]:
+    real_BD = teller.embed(batch.faces_BCHW.cpu())
+    cosines = [(teller.embed(one.images_BCHW) * real_BD[one.source_B]).sum(1) for one in edits]
+    return {"identity_similarity": float(torch.cat(cosines).mean())} if cosines else {}
 
 
 @torch.no_grad()
-def _identification(
-    training: Training, data: TrainingData, lake: Lake, world: World
-) -> dict[str, float]:
+def _identification(training: Training, data: TrainingData, lake: Lake) -> dict[str, float]:
     rows_N = _spread(np.asarray(data.fold.validation_rows), 512)
     if not len(rows_N):
         return {}

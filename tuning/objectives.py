@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from trainer.config import RunConfig
     from trainer.system import SystemSpec
 
 Direction = Literal["maximize", "minimize"]
@@ -32,6 +33,8 @@ _TABLE = {
     "accuracy": ("maximize", "recognise"),
     "edit_accuracy": ("maximize", "synthesise"),
     "reconstruction": ("minimize", "synthesise"),
+    "kernel_distance": ("minimize", "synthesise"),
+    "identity_similarity": ("maximize", "synthesise"),
     "verification_auc": ("maximize", "identify"),
     "attribute_accuracy": ("maximize", "attributes"),
     "images_per_second": ("maximize", None),
@@ -68,6 +71,13 @@ def objectives_of(spec: SystemSpec, names: Sequence[str] = ()) -> tuple[Objectiv
         Objective(name=name, direction=_TABLE[name][0], capability=_TABLE[name][1])
         for name in (names or valid[:1])
     )
+
+
+def measuring(run: RunConfig, objectives: Sequence[Objective]) -> RunConfig:
+    """The run, whose validation measures these objectives: identity costs a judge of its own."""
+    identity = any(objective.name == "identity_similarity" for objective in objectives)
+    evaluation = replace(run.evaluation, identity=run.evaluation.identity or identity)
+    return replace(run, evaluation=evaluation)
 
 
 def measured(

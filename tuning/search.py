@@ -19,7 +19,7 @@ from trainer.launch import default_fold
 from trainer.launch import train as train_run
 from trainer.leakage import leak_tags
 from tuning.ending import cost_of, importance, outer_test
-from tuning.objectives import objectives_of
+from tuning.objectives import measuring, objectives_of
 from tuning.plan import Plan
 from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
 from tuning.results import SearchResult
@@ -75,7 +75,7 @@ def search(
     study = study_name(f"{run.system_name}.{run.recipe}", name, resume=resume)
     opened = Lake.open(Path(lake))
     setup = Setup(
-        run=trial_run(run),
+        run=measuring(trial_run(run), aims),
         origin=run,
         lake=Path(lake).absolute(),
         lake_hash=opened.hash,

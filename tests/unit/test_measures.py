@@ -19,6 +19,7 @@ from trainer.config import DataConfig, EvaluationConfig
 from trainer.evaluate import predict_rows
 from trainer.examinee import Examinee
 from trainer.robustness import occlusion_card, pose_card
+from trainer.scoring import METRICS, validation_metrics
 from trainer.synthesis_scores import synthesis_card
 from trainer.system import OptimizerConfig, Player, System
 from trainer.world import World
@@ -149,6 +150,32 @@ def test_a_perfect_editor_and_its_opposites(lake: Any) -> None:
     assert idle["intensity_correlation"]["value"] == 0
     for figure in ("edit_accuracy", "kernel_distance", "identity_similarity"):
         assert perfect[figure]["low"] <= perfect[figure]["value"] <= perfect[figure]["high"]
+
+
+def test_what_a_search_may_aim_at_ranks_editors_as_the_card_does(lake: Any) -> None:
+    def validated(kind: str, *, identity: bool = True) -> dict[str, float]:
+        run = SimpleNamespace(
+            data=RUN.data, evaluation=EvaluationConfig(flip=False, identity=identity), seed=0
+        )
+        training: Any = SimpleNamespace(
+            system=Editor(kind), run=run, world=World.alone(), moving=None
+        )
+        spec: Any = SimpleNamespace(capabilities=frozenset({"synthesise"}))
+        rows = np.arange(COUNT)
+        fold = SimpleNamespace(train_rows=rows[:96], validation_rows=rows[96:])
+        data: Any = SimpleNamespace(fold=fold, info=INFO)
+        return validation_metrics(training, spec, data, lake, World.alone(), None)
+
+    perfect, idle, collapsed = (validated(kind) for kind in ("perfect", "idle", "collapsed"))
+    assert set(perfect) < set(METRICS)
+    assert perfect["edit_accuracy"] > 0.9 > 0.2 > idle["edit_accuracy"]
+    assert collapsed["kernel_distance"] > 2 * perfect["kernel_distance"]
+    assert idle["identity_similarity"] == pytest.approx(1, abs=1e-5)
+    assert collapsed["identity_similarity"] < perfect["identity_similarity"]
+    card = synthesis_card(examinee(lake, "collapsed"), 48)
+    assert card["kernel_distance"]["value"] == pytest.approx(collapsed["kernel_distance"])
+    assert card["identity_similarity"]["value"] == pytest.approx(collapsed["identity_similarity"])
+    assert "identity_similarity" not in validated("idle", identity=False)
 
 
 def test_without_intensity_or_names_of_subjects_those_figures_are_none(lake: Any) -> None:
