@@ -47,6 +47,7 @@ from benchmarks.photos import environment
 from trainer import catalog
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
+from tuning.results import TrialRecord
 from tuning.search import search
 from tuning.space import with_setting
 from tuning.trial import trial_run
@@ -116,6 +117,10 @@ def by_mien(lake: Path, images: int, rates: Sequence[float], trials: int) -> lis
     from trainer.launch import RunResult
 
     ends: dict[int, float] = {}
+
+    def on_trial(trial: TrialRecord) -> None:
+        ends[trial.number] = time.monotonic()
+
     found = search(
         recipe(images),
         lake,
@@ -124,7 +129,7 @@ def by_mien(lake: Path, images: int, rates: Sequence[float], trials: int) -> lis
         objectives=OBJECTIVES,
         parallel=os.cpu_count() or 1,
         name="cost",
-        on_trial=lambda trial: ends.setdefault(trial.number, time.monotonic()),
+        on_trial=on_trial,
     )
     done = []
     for trial in found.trials:
@@ -225,7 +230,8 @@ def by_ray_train(lake: Path, images: int, rates: Sequence[float], trials: int) -
     if grid.errors:
         raise RuntimeError(f"a trial failed: {grid.errors[0]}")
     keys = ("rate", "images", "images_per_second", "validation", "began", "ended")
-    return [Done(**{key: result.metrics[key] for key in keys}) for result in grid]
+    told = [result.metrics or {} for result in grid]
+    return [Done(**{key: values[key] for key in keys}) for values in told]
 
 
 def _job(config: dict[str, Any], *, lake: str, images: int, environment: dict[str, str]) -> None:

@@ -186,3 +186,19 @@ def export(
     shown = table(("file", "differs by"), rows)
     said = f"{done.out}: {', '.join(done.inputs)} in, {', '.join(done.outputs)} out"
     show(done.as_json(), [shown, said], as_json)
+
+
+@app.command(epilog="Example: mien register 3f2a expressions --alias champion")
+def register(
+    run: Run,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model of MLflow's registry.")],
+    *,
+    alias: Annotated[str, typer.Option(help="Moves to this version.")] = "newest",
+    as_json: AsJson = False,
+) -> None:
+    """Put a run into MLflow's model registry: ONNX with a signature, as the newest version."""
+    with working("register"), terminal.progress("exporting"):
+        from trainer.register import register as register_run
+
+        done = register_run(run, name, alias)
+    show(done.as_json(), [f"{done.address} is now version {done.version} of {done.name}"], as_json)

@@ -68,8 +68,14 @@ def create_run(
         if "mien.lake" in own:
             _log_lake(client, run.info.run_id, own["mien.lake"], own["mien.lake_hash"])
     except (MlflowException, SQLAlchemyError) as error:
-        raise TrackingError(f"MLflow at {uri}: {str(error).splitlines()[0]}") from error
+        raise TrackingError(f"MLflow at {uri}: {_reason(error)}") from error
     return run.info.run_id
+
+
+def _reason(error: Exception) -> str:
+    """In one line; of what a database refused its own words, not what SQLAlchemy says of them."""
+    cause = error if error.__cause__ is None else error.__cause__
+    return str(getattr(cause, "orig", None) or error).splitlines()[0]
 
 
 def _told_by(run: RunConfig, tags: Mapping[str, str], *, child: bool) -> dict[str, str]:

@@ -10,22 +10,28 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cluster.home import tracking_uri
+from cluster.mlflow_store import ensure_store
 from data_service.schema import DatasetInfo, Expression
 from trainer import catalog, export, job
 from trainer.export import export as export_run
 from trainer.overrides import with_overrides
+from trainer.register import register
 from trainer.restore import load_system
+from trainer.tracking import create_run
 
 CLASSES = (Expression.ANGER, Expression.HAPPINESS, Expression.NEUTRAL)
 
 
-def finished(home: Path, recipe: str) -> str:
+def finished(
+    home: Path, recipe: str, run_id: str | None = None, uri: str = "sqlite:///none.db"
+) -> str:
     """A run of the recipe with fresh weights; its id."""
     run = with_overrides(catalog.recipe(recipe), {"system.identity_network": "random"})
     spec = catalog.spec_of(run)
     side = run.data.image_size
     info = DatasetInfo(classes=CLASSES, image_size=side, channels=3, subjects=3)
-    name = recipe.replace(".", "-")
+    name = run_id or recipe.replace(".", "-")
     made = job.Job(
         run_id=name,
         directory=home / "runs" / name,
@@ -34,7 +40,7 @@ def finished(home: Path, recipe: str) -> str:
         lake_hash="none",
         face_pixels=side + 8,
         fold="1/3",
-        tracking_uri="sqlite:///none.db",
+        tracking_uri=uri,
         experiment="test",
     )
     job.save(made)
@@ -94,3 +100,38 @@ def test_a_folder_that_exists_is_left_alone(own_home: Path, tmp_path: Path) -> N
         export_run(run, tmp_path / "model")
     with pytest.raises(ValueError, match="there is no folder"):
         export_run(run, tmp_path / "no" / "model")
+
+
+def test_a_registered_model_is_the_original_and_says_what_it_takes(own_home: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    run_id = create_run(tracking_uri(), "test", "a run", tags={"mien.fold": "1/3"}, params={})
+    finished(own_home, "fersnet.tiny", run_id, tracking_uri())
+    result = {
+        **{"run_id": run_id, "status": "finished", "steps": 1, "images": 16},
+        **{"images_per_second": 1.0, "first_step_seconds": 1.0, "validation": {}},
+        **{"scorecard": None, "measures": {}, "ledger": 0},
+    }
+    job.write_json(own_home / "runs" / run_id / "result.json", result)
+    done = register(run_id, "expressions", "champion")
+    assert (done.version, done.address) == (1, "models:/expressions@champion")
+    client = ensure_store(tracking_uri())
+    kept = client.get_model_version_by_alias("expressions", "champion")
+    assert kept.run_id == run_id and "anger, happiness, neutral" in kept.description
+    assert client.get_run(run_id).info.status == "RUNNING", "registering ends no run"
+    (logged,) = client.search_logged_models([client.get_run(run_id).info.experiment_id])
+    assert (logged.source_run_id, logged.status) == (run_id, "READY")
+    assert str(own_home) in logged.artifact_location, "beside the run's own files"
+    mlflow.set_tracking_uri(tracking_uri())
+    model = mlflow.pyfunc.load_model(done.address)
+    assert model.metadata.get_input_schema().input_names() == ["faces", "target_expression"]
+    assert model.metadata.get_output_schema().input_names() == ["logits", "images"]
+    loaded = load_system(run_id)
+    original = export.Exportable(loaded).eval()
+    given = export._example(loaded, original, 3)
+    named = dict(zip(original.inputs, (value.numpy() for value in given), strict=True))
+    said, made = original(*given)
+    found = model.predict(named)
+    assert np.allclose(found["logits"], said.detach().numpy(), atol=1e-4)
+    assert np.allclose(found["images"], made.detach().numpy(), atol=1e-4)
+    with pytest.raises(mlflow.MlflowException, match="faces"):
+        model.predict({"target_expression": named["target_expression"]})

@@ -21,7 +21,7 @@ from cluster import terminal
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("corpora", "ingest", "lake", "systems", "train", "crossval", "tune", "evaluate", "compare"),
-    *("reproduce", "transfer", "sweep", "export"),
+    *("reproduce", "transfer", "sweep", "export", "register"),
     *("audit", "synthesise"),
     *("runs", "stop", "edit", "recognise", "doctor"),
     *("server start", "server stop", "server status"),
@@ -216,6 +216,9 @@ WRONG = [
     (("compare",), "nothing has been recorded yet"),
     (("recognise", "nosuch", "{tmp}/x.png"), "there is no run 'nosuch'"),
     (("edit", "nosuch", "{tmp}/x.png", "--to", "fear", "--out", "{tmp}/y.png"), "there is no run"),
+    (("register", "nosuch", "faces"), "there is no run 'nosuch'"),
+    (("register", "nosuch", "a/b"), "'a/b' cannot name a registered model; valid: "),
+    (("register", "nosuch", "faces", "--alias", "v1"), "'v1' cannot be an alias; valid: "),
     (("doctor", "--cluster"), "--cluster"),
     (("train", "identity.tiny", "--lake", "s3://bucket/lake"), "is no directory: lakes, pools"),
     (("cluster", "up", "nosuch.yaml"), "there is no cluster file nosuch.yaml"),
