@@ -30,6 +30,7 @@ OWN_FIGURES = (
     *("accuracy", "macro_", "recall_", "calibration_error"),
     *("images_per_second", "first_step_seconds"),
 )
+EARLY = " (ended early)"
 BOUNDS = ("_low", "_high")
 FIGURES = {"test/": "", "final/": "validation "}
 
@@ -119,14 +120,19 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
         run for run in runs_of(client, uri, experiment) if tag(run, "mien.kind") != "comparison"
     ]
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    known = by_id(finished)
+    known = by_id(runs)
     rows, tests = [], []
-    for group in _groups(finished).values():
+    for group in _groups(finished, known).values():
         test = tested_of(client, group)
         rows.append(_row(group, test, known))
         tests.append(test)
-    if not rows:
+    if not finished:
         raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
+    if not rows:
+        raise ValueError(
+            f"the finished runs of the experiment '{experiment}' have no folds: there are "
+            f"{len(finished)}, and none of them is a training by mien"
+        )
     keyed: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for index, test in enumerate(tests):
         first = known[rows[index].run_ids[0]]
@@ -145,9 +151,8 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     return Comparison(experiment=experiment, blocks=tuple(blocks), notes=notes)
 
 
-def _groups(runs: Sequence[Run]) -> dict[tuple[str, ...], list[Run]]:
+def _groups(runs: Sequence[Run], known: Mapping[str, Run]) -> dict[tuple[str, ...], list[Run]]:
     """The runs that trained something, by what they have in common besides fold and seed."""
-    known = by_id(runs)
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (tag(run, "mien.fold"), run.info.start_time)):
         if tag(run, "mien.kind") in GATHERING or not tag(run, "mien.system"):
@@ -177,11 +182,12 @@ def _system(run: Run) -> str:
 
 
 def _trial(run: Run, known: Mapping[str, Run]) -> str:
-    """The name of the trial that the run belongs to, or nothing."""
+    """The name of the trial that the run belongs to, or nothing; says so where it ended early."""
     ancestor: Run | None = run
     while ancestor is not None:
         if tag(ancestor, "mien.kind") == "trial":
-            return ancestor.info.run_name or ancestor.info.run_id or ""
+            early = EARLY if ancestor.info.status == "KILLED" else ""
+            return f"{ancestor.info.run_name or ancestor.info.run_id}{early}"
         ancestor = known.get(tag(ancestor, PARENT))
     return ""
 
@@ -268,6 +274,8 @@ def _notes(
     tested = [block for block in blocks if block.tested]
     if len(tested) < len(blocks):
         notes.append("validation figures have guided choices; only tests on unseen subjects count")
+    if any(row.trial.endswith(EARLY) for block in blocks for row in block.rows):
+        notes.append("trials that ended early have fewer folds than others")
     if len({block.lake_hash for block in tested}) > 1:
         notes.append("rows of different lakes stand apart: their figures must not be compared")
     if len({block.audit for block in blocks}) > 1:

@@ -101,17 +101,22 @@ def outer_test(
 ) -> dict[str, Any]:
     """Train the best setting and the run's own on the outer fold, and test each once.
 
-    `known` holds the runs of an earlier attempt by name, `keep` remembers one: what is finished is
-    read and not tested again. KeyboardInterrupt where one is stopped.
+    Where the two are one, it is trained once. `known` holds the runs of an earlier attempt by name,
+    `keep` remembers one: what is finished is read and not tested again. KeyboardInterrupt where one
+    is stopped.
     """
     best = result.best
     assert best is not None and setup.outer is not None
-    found = {}
+    found: dict[str, Any] = {}
     for name, params in (("own", {}), ("best", best.params)):
+        run = with_setting(setup.run, params)
+        if found and run == setup.run:
+            found[name] = found["own"]
+            break
         done = RunResult.finished(runs_dir() / known[name]) if known.get(name) else None
         if done is None:
             done = train(
-                with_setting(setup.run, params),
+                run,
                 setup.lake,
                 fold=setup.outer,
                 experiment=setup.experiment,

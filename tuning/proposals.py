@@ -73,8 +73,9 @@ def _sampler(plan: Plan, seed: int) -> BaseSampler:
 def _told(trials: Sequence[TrialRecord], plan: Plan) -> list[FrozenTrial]:
     """What the sampler hears of. One objective: pruned trials too, in the place that they had.
 
-    TPE orders them itself. The Gaussian process takes values alone: that of the finished folds, but
-    none better than the median of the complete trials, or where no fold was finished, the worst.
+    TPE orders them itself. The Gaussian process takes values alone: that of the finished folds, or
+    where there is none, what complete trials ended with whose curves were as low; but none better
+    than the median of the complete trials.
     """
     aim = plan.objectives[0]
     complete = [trial for trial in trials if trial.state == "COMPLETE"]
@@ -90,9 +91,31 @@ def _told(trials: Sequence[TrialRecord], plan: Plan) -> list[FrozenTrial]:
     worse = min if aim.maximizes else max
     for trial in pruned:
         seen = trial.values.get(aim.name)
+        seen = _by_curve(trial, complete, aim) if seen is None else seen
         value = values[-1] if seen is None else worse(seen, values[len(values) // 2])
         found.append(_as_told(trial, plan, [value]))
     return found
+
+
+def _by_curve(trial: TrialRecord, complete: Sequence[TrialRecord], aim: Objective) -> float | None:
+    """What the course of complete trials makes of the last point of a curve; None without any.
+
+    Interpolated between them; beyond the worst or the best it is that one's.
+    """
+    for fold, kept in trial.folds.items():
+        if not kept.curve:
+            continue
+        images, value = kept.curve[-1]
+        known = [
+            (dict(past.folds[fold].curve).get(images), past.values[aim.name])
+            for past in complete
+            if fold in past.folds
+        ]
+        pairs = [(seen, end) for seen, end in known if seen is not None]
+        if pairs:
+            seen, ends = (sorted(side) for side in zip(*pairs, strict=True))
+            return float(np.interp(value, seen, ends))
+    return None
 
 
 def wanted_paths(plan: Plan, params: Mapping[str, Any]) -> set[str]:

@@ -18,6 +18,9 @@ from tuning.results import TrialRecord
 STARTUP_TRIALS = 4
 """Complete trials with a learning curve before one is stopped for lying below their median."""
 
+LAG_DEVIATIONS = 2.0
+"""How far a curve must lie below the median, in standard deviations of a trial in a fold."""
+
 FALSE_ALARMS = 0.02
 """How often a trial as good as the best one may be given up over all looks at its subjects."""
 
@@ -31,17 +34,48 @@ DOMINATED_FOLDS = 2
 def lags_behind(
     trial: TrialRecord, fold: int, earlier: Sequence[TrialRecord], objective: Objective
 ) -> bool:
-    """Whether the fold's learning curve lies below the median of earlier ones at its last point."""
+    """Whether the fold's learning curve lies below the median of earlier ones at its last point.
+
+    Where earlier trials have several folds it must lie below by more than their noise: each fold
+    asks anew, and half of all good trials are below the median in any one of them.
+    """
+    complete = [
+        past
+        for past in earlier
+        if past.state == "COMPLETE" and fold in past.folds and past.folds[fold].curve
+    ]
     curves = [
         create_trial(
             state=TrialState.COMPLETE, value=0.0, intermediate_values=dict(past.folds[fold].curve)
         )
-        for past in earlier
-        if past.state == "COMPLETE" and fold in past.folds and past.folds[fold].curve
+        for past in complete
     ]
     running = dict(trial.folds[fold].curve)
     pruner = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
-    return _judge(pruner, curves, running, objective)
+    if not _judge(pruner, curves, running, objective):
+        return False
+    images, value = max(running.items())
+    return _is_beyond_noise(value, images, fold, complete, objective)
+
+
+def _is_beyond_noise(
+    value: float, images: int, fold: int, complete: Sequence[TrialRecord], objective: Objective
+) -> bool:
+    """Below the median of the fold by `LAG_DEVIATIONS` of what trials and folds do not explain.
+
+    True where nothing can be told of the noise, for want of folds.
+    """
+    at = [{k: dict(one.curve).get(images) for k, one in past.folds.items()} for past in complete]
+    shared = sorted(set.intersection(*(set(row) for row in at)))
+    table_TF = np.array([[row[k] for k in shared] for row in at], dtype=float)
+    table_TF = table_TF[np.isfinite(table_TF).all(axis=1)]
+    rows, columns = table_TF.shape
+    if rows < 2 or columns < 2:
+        return True
+    rest_TF = table_TF - table_TF.mean(1, keepdims=True) - table_TF.mean(0) + table_TF.mean()
+    deviation = float(np.sqrt(np.square(rest_TF).sum() / ((rows - 1) * (columns - 1))))
+    lag = float(np.median(table_TF[:, shared.index(fold)])) - value
+    return (lag if objective.maximizes else -lag) > LAG_DEVIATIONS * deviation
 
 
 def loses_on_folds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv as csv_format
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -111,8 +112,15 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
 
 
 def _name(row: Row) -> str:
-    changes = [f"{key.removeprefix('system.')}={value}" for key, value in row.settings.items()]
+    changes = [
+        f"{key.removeprefix('system.')}={_brief(value)}" for key, value in row.settings.items()
+    ]
     return "\n ".join([row.trial or row.system, *changes])
+
+
+def _brief(text: str) -> str:
+    """A number's first four digits; any other text as it is."""
+    return f"{float(text):.4g}" if re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", text) else text
 
 
 def _percent(value: float | None) -> str:

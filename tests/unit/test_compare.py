@@ -154,12 +154,16 @@ def test_seeds_are_averaged_and_settings_tell_rows_apart(store):
 def test_trials_are_ranked_by_validation_and_never_beside_tests(store):
     study = record(store, "search", "fersnet", kind="study")
     for number, value in enumerate((0.6, 0.8)):
-        trial = record(store, "search", "fersnet", kind="trial", parent=study)
+        ended = "FINISHED" if number else "KILLED"
+        trial = record(store, "search", "fersnet", kind="trial", parent=study, status=ended)
         where = {"kind": "fold", "fold": "1/1", "parent": trial, "params": {"weight": number}}
         metrics = {"validation/macro_recall": value, "test/edit_accuracy": 0.5}
         record(store, "search", "fersnet", metrics=metrics, **where)
-    (block,) = compare(store, "search").blocks
+    found = compare(store, "search")
+    (block,) = found.blocks
     assert [row.validation_macro_recall for row in block.rows] == [0.8, 0.6]
+    assert [row.trial for row in block.rows] == ["fersnet", "fersnet (ended early)"]
+    assert "trials that ended early have fewer folds than others" in found.notes
     assert not block.tested and block.rows[0].verdict == ""
     assert block.rows[0].figures == {"edit_accuracy": 0.5}
 
@@ -182,6 +186,10 @@ def test_wrong_input_is_one_clear_line(store, tmp_path):
     record(store, "young", "fersnet", status="RUNNING")
     with pytest.raises(ValueError, match=r"no run .* has finished yet"):
         compare(store, "young")
+    record(store, "hollow", "fersnet", kind="crossval")
+    record(store, "hollow", "")
+    with pytest.raises(ValueError, match="runs of the experiment 'hollow' have no folds: there ar"):
+        compare(store, "hollow")
     with pytest.raises(ValueError, match="nothing has been recorded"):
         compare(f"sqlite:///{tmp_path / 'none.db'}", "mien")
 

@@ -23,9 +23,11 @@ from trainer import catalog
 from trainer.config import RunConfig, knob, to_dict, weight
 from trainer.evaluate import Predictions, write_predictions
 from trainer.tracking import TrackingError
+from tuning import proposals
 from tuning.ending import cost_of, importance
-from tuning.objectives import Objective, measured, objectives_of
+from tuning.objectives import Objective, measured, measuring, objectives_of
 from tuning.plan import Plan
+from tuning.pruning import lags_behind
 from tuning.results import FoldRecord, SearchResult, TrialRecord
 from tuning.search import search
 from tuning.studies import Best, best_of, study_name
@@ -406,6 +408,62 @@ def test_the_gaussian_process_goes_on_as_if_never_interrupted(tmp_path: Path) ->
     assert "PRUNED" in {record.state for record in whole}
 
 
+def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
+    """Trials of qualities 0.5, 0.51 and so on, in folds of unequal difficulty, with some noise."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (count, num_folds))
+    return [
+        TrialRecord(
+            number=number,
+            params={"system.weights.pixel": float(number), "system.gate": True},
+            state="COMPLETE",
+            folds={
+                fold: FoldRecord(
+                    values={"macro_recall": (end := 0.5 + 0.01 * number + 0.1 * fold + extra)},
+                    curve=((100, end / 2), (200, end * 0.9)),
+                )
+                for fold, extra in enumerate(noise[number], 1)
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_curve_is_given_up_only_beyond_the_noise_of_a_fold() -> None:
+    earlier = noisy_trials(7, 5)
+    median = float(np.median([dict(past.folds[2].curve)[200] for past in earlier]))
+
+    def lags(value: float, past: list[TrialRecord]) -> bool:
+        curve = ((100, median / 2), (200, value))
+        running = TrialRecord(number=9, params={}, folds={2: FoldRecord(curve=curve)})
+        return lags_behind(running, 2, past, RECALL)
+
+    assert not lags(median + 0.001, earlier) and not lags(median - 0.005, earlier)
+    assert lags(median - 0.05, earlier)
+    alone = [replace(past, folds={2: past.folds[2]}) for past in earlier]
+    assert lags(median - 0.005, alone), "one fold tells nothing of its noise"
+    assert not lags(median - 0.05, earlier[:3]), "three trials are too few"
+
+
+def test_the_model_hears_of_a_curve_that_was_given_up_what_such_curves_end_with() -> None:
+    plan = replace(PLAN, sampler="gp", num_folds=5)
+    earlier = noisy_trials(7, 5)
+    ends = sorted(past.values["macro_recall"] for past in earlier)
+
+    def told(value: float) -> float:
+        pruned = TrialRecord(
+            number=7,
+            params=earlier[0].params,
+            state="PRUNED",
+            folds={2: FoldRecord(curve=((100, value),))},
+        )
+        return proposals._told([*earlier, pruned], plan)[-1].value
+
+    lowest = sorted(past.folds[2].curve[0][1] for past in earlier)
+    assert told(0.0) == ends[0], "no worse than the worst"
+    assert ends[1] <= told((lowest[1] + lowest[2]) / 2) <= ends[2]
+    assert told(1.0) == ends[3], "never better than the median"
+
+
 def test_importance_and_cost_of_what_was_tried(tmp_path: Path) -> None:
     records = work_on(tmp_path / "a.db", trials=20)
     shares = importance(PLAN.distributions, PLAN.objectives, records)["macro_recall"]
@@ -540,8 +598,17 @@ def test_objectives_by_what_a_system_can_do() -> None:
     spec: Any = SimpleNamespace(name="fake", capabilities=frozenset({"synthesise"}))
     assert [item.name for item in objectives_of(spec)] == ["edit_accuracy"]
     assert objectives_of(spec, ["reconstruction"]) == (ERROR,)
-    with pytest.raises(ValueError, match="valid: edit_accuracy, reconstruction, images_per_second"):
+    names = "edit_accuracy, reconstruction, kernel_distance, identity_similarity, images_per_second"
+    with pytest.raises(ValueError, match=f"valid: {names}"):
         objectives_of(spec, ["macro_recall"])
+
+
+def test_an_objective_of_identity_asks_for_its_judge() -> None:
+    spec: Any = SimpleNamespace(name="fake", capabilities=frozenset({"synthesise"}))
+    aims = objectives_of(spec, ["kernel_distance", "identity_similarity"])
+    assert [item.direction for item in aims] == ["minimize", "maximize"]
+    assert measuring(RUN, aims).evaluation.identity
+    assert measuring(RUN, aims[:1]) == RUN
 
 
 def test_measured_values_are_of_validation_and_finite() -> None:

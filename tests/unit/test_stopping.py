@@ -90,7 +90,7 @@ def test_a_stopped_run_of_the_outer_test_is_not_kept(own_home: Path) -> None:
     setup: Any = SimpleNamespace(
         run=RUN, lake=LAKE, outer="1/3", experiment="test", study_run=None, leaks="none"
     )
-    study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={}))
+    study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={"seed": 7}))
     ends = iter(("finished", "stopped"))
     directory = own_home / "runs" / "aaaa"
 
@@ -100,6 +100,21 @@ def test_a_stopped_run_of_the_outer_test_is_not_kept(own_home: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         outer_test(setup, study, train, {}, kept.__setitem__)
     assert kept == {"own": "aaaa"}
+
+
+def test_an_own_setting_that_is_the_best_is_tested_once(own_home: Path) -> None:
+    setup: Any = SimpleNamespace(
+        run=RUN, lake=LAKE, outer="1/3", experiment="test", study_run=None, leaks="none"
+    )
+    study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={"seed": RUN.seed}))
+    trained: list[str] = []
+
+    def train(*_: Any, name: str, **__: Any) -> RunResult:
+        trained.append(name)
+        return result(own_home / "runs" / "aaaa", "finished")
+
+    found = outer_test(setup, study, train, {}, lambda name, run: None)
+    assert trained == ["study own on 1/3"] and found["best"] == found["own"]
 
 
 def written(directory: Path, status: str) -> RunResult:

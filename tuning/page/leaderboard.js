@@ -57,7 +57,7 @@ function figureCell(row) {
 function lineOf(row) {
   const line = element("div", "", "line");
   const name = element("div", "", "name");
-  name.append(element("b", row.name), element("small", row.told || `${row.runs} run(s)`));
+  name.append(element("b", row.name), element("small", row.told || runs(row)));
   const behind = element("div", row.behind ? percent(row.behind[0]) : "–", "num");
   if (row.behind) behind.append(element("small", `${percent(row.behind[1])} to ${percent(row.behind[2])}`));
   const verdict = element("div", row.verdict || "–", `num verdict ${row.verdict}`);
@@ -66,7 +66,7 @@ function lineOf(row) {
     element("div", Number.isFinite(row.speed) ? row.speed.toFixed(0) : "–", "num"),
     element("div", duration(row.seconds), "num"));
   line.onclick = () => choose(row.index);
-  line.onmousemove = (event) => tell(event, `${row.name}\n${row.told.replaceAll("  ", "\n")}\n${row.runs} run(s), folds ${row.folds || "–"}, seeds ${row.seeds || "–"}`);
+  line.onmousemove = (event) => tell(event, `${row.name}\n${row.told.replaceAll("  ", "\n")}\n${runs(row)}, folds ${row.folds || "–"}, seeds ${row.seeds || "–"}`);
   line.onmouseleave = (event) => tell(event, "");
   return line;
 }

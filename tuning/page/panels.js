@@ -134,6 +134,8 @@ function drawCost() {
   const saved = DATA.cost.saved ? ` ${DATA.cost.saved}` : "";
   $(".hint", panel).textContent = `${duration(total)} of training in the rows shown.${saved}`;
   const sorted = rows.map((row) => row.seconds).sort((a, b) => b - a);
+  $("canvas", panel).hidden = sorted.length < 2;
+  if (sorted.length < 2) return;
   const area = surface($("canvas", panel), 220);
   const { x, y, box } = axes(area, [0, sorted.length || 1], [0, (sorted[0] || 1) * 1.05], "rows, the longest first", "seconds");
   area.pen.fillStyle = ink("accent");

@@ -69,8 +69,18 @@ const READERS = {
   verdict: (row) => row.verdict, speed: (row) => row.speed ?? -Infinity, cost: (row) => row.seconds ?? -1,
 };
 
+function runs(row) {
+  return row.runs === 1 ? "1 run" : `${row.runs} runs`;
+}
+
+// A number's first four digits; any other text as it is.
+function digits(text) {
+  const isLong = /^-?\d+\.\d+(e-?\d+)?$/.test(text);
+  return isLong ? String(Number(Number(text).toPrecision(4))) : text;
+}
+
 for (const row of ROWS) {
-  const settings = Object.entries(row.settings).map(([path, value]) => `${path}=${value}`);
+  const settings = Object.entries(row.settings).map(([path, value]) => `${path}=${digits(value)}`);
   row.told = settings.map((text) => text.replace(/^system\./, "")).join("  ");
   row.text = `${row.name} ${row.system} ${row.told} ${row.verdict}`.toLowerCase();
 }
