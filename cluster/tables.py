@@ -192,17 +192,16 @@ def _default(value: Any) -> str:
 
 
 def runs(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Runs, the newest last."""
-    columns = ("run", "system", "fold", "state", "images", "images/s", "created")
+    """Runs, the newest last; `within` begins the id of the cross-validation or trial around."""
+    columns = ("run", "system", "fold", "state", "images", "images/s", "created", "within")
     lines = []
     for row in rows:
         share = f"{row['images']}/{row['total_images']}" if row["total_images"] else row["images"]
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
         rate = row["images_per_second"]
         rate = f"{rate:.0f}" if rate else None
-        lines.append(
-            [row["run_id"], row["system"], row["fold"], row["state"], share, rate, created]
-        )
+        told = (row["run_id"], row["system"], row["fold"], row["state"], share, rate, created)
+        lines.append((*told, (row["parent"] or "")[:8]))
     return table(columns, lines)
 
 

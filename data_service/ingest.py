@@ -30,9 +30,10 @@ from data_service.rows import BLOCK, Recipe, RowActor, RowMaker, listed_table, u
 from data_service.schema import Rejection, Scan, SourceFace
 
 CHUNK_FACES = 16
-"""Of a block: what is kept at once, and so what a killed ingest does again."""
-TASK_BLOCKS = 8
-"""Blocks that an actor makes before it asks Ray for more, at the cost of ten faces."""
+"""Of a block, which is kept as a whole."""
+TASK_BLOCKS, TASK_BYTES = 8, 32 << 20
+"""What an actor makes before it asks Ray for more, which takes as long as about ten faces; what a
+killed ingest does again is two such tasks of each actor at most."""
 MAX_BLOCKS = 4096
 FOUND = ("detector", "corpus", "none")
 MAX_IMAGE_SIZE = 1024
@@ -261,7 +262,9 @@ def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]
         listed_table(faces).append_column(BLOCK, pa.array([number] * len(faces), pa.int64()))
         for number, faces in blocks.items()
     ]
-    at_once = max(1, min(TASK_BLOCKS, len(listed) // (4 * workers)))
+    block_bytes = len(listed[0]) * recipe.image_size**2 * recipe.channels
+    at_once = min(TASK_BLOCKS, len(listed) // (4 * workers), TASK_BYTES // block_bytes)
+    at_once = max(1, at_once)
     listed = [
         pa.concat_tables(listed[first : first + at_once])
         for first in range(0, len(listed), at_once)

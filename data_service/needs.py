@@ -32,7 +32,6 @@ class DataNeeds:
     fields: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     classes: tuple[Expression, ...] | None = None
-    aligned: bool = True
     balance: bool = False
     batch_images: int | None = None
     frames: int = 1

@@ -75,11 +75,11 @@ def stop(run: str, *, wait_seconds: float = 120.0) -> dict[str, Any]:
 
 
 def images_done(created: float) -> tuple[int, int] | None:
-    """Images done and wanted by the newest run that this machine started after `created`."""
+    """Images done and wanted by the newest run that went on after `created`."""
     own = [
         values
         for values in rows()
-        if values["created"] >= created and values["state"] in jobs.LIVE and values["total_images"]
+        if values["updated"] >= created and values["state"] in jobs.LIVE and values["total_images"]
     ]
     return (own[-1]["images"], own[-1]["total_images"]) if own else None
 

@@ -1,4 +1,4 @@
-"""What every system is tested for, just by existing. The numbers are those of DESIGN's list."""
+"""What every system is tested for, just by existing. Numbers count the contract's promises."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_generators_fill_pools(name: str) -> None:
     """Bare faces and targets are enough for FES-DA: edits in range, each time the same."""
     run = made_of.tiny(name)
     if "synthesise" not in catalog.spec_of(run).capabilities:
-        return
+        pytest.skip("it makes no faces")
     info = made_of.info_of(run)
     faces_BCHW = torch.linspace(-1, 1, 2 * info.channels * info.image_size**2).reshape(
         2, info.channels, info.image_size, info.image_size

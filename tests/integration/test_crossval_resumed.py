@@ -48,7 +48,17 @@ def test_killed_and_resumed_equals_left_alone(
     result = Path(first["directory"]) / "result.json"
     written = result.stat().st_mtime_ns
 
-    resumed = crossval.resume(run_id[:8])
+    steps: list[int] = []
+
+    def watched(session: Session, result: StepResult) -> None:
+        steps.append(result.progress.step)
+        after_step(session, result)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "after_step", watched)
+        resumed = crossval.resume(run_id[:8])
+
+    assert steps[0] > 1, "the second fold goes on from its checkpoint"
 
     assert resumed.run_id == run_id
     assert resumed.scorecard == alone.scorecard

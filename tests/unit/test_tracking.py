@@ -122,7 +122,7 @@ def test_a_run_that_fails_tells_its_last_steps(store, run_id, tmp_path):
     assert "test/recall_fear" not in ensure_store(store).get_run(run_id).data.metrics
 
 
-def test_an_unreachable_server_neither_blocks_nor_raises(tmp_path):
+def test_what_an_unreachable_server_is_told_waits_in_the_journal(tmp_path):
     tracker = Tracker("http://127.0.0.1:9", "0" * 32, tmp_path / "journal.jsonl")
     for step in range(200):
         tracker.metrics({"train/identity": 1.0, "train/cycle": float("nan")}, step)
