@@ -23,8 +23,8 @@ class DataNeeds:
     attributes, votes. `attributes` names those that are wanted; none means all that the lake has.
     `classes` and `batch_images` None mean the run's. `balance` draws every class
     equally often. `target` is how a target expression is drawn: the face's own, any other class, or
-    the first partner's class. `synthetic_share` is the share of synthetic faces in the long run;
-    `proportional` shows every synthetic face as often as every real one.
+    the first partner's class. `synthetic_share` is the share of synthetic faces in the long run, or
+    as many as the pool has faces for; `proportional` shows every one as often as every real one.
     """
 
     partner: str | tuple[str, ...] = "none"

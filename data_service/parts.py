@@ -1,30 +1,45 @@
-"""What came of attempts at synthetic faces, batch by batch, on disk until the pool is sealed."""
+"""What came of attempts at synthetic faces, batch by batch, on disk until the pool is sealed.
+
+Shapes: M faces, H height, W width, C channels.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_service.manifest import write_atomically
-from data_service.pool import ROW_SCHEMA
-
-PART_SCHEMA = ROW_SCHEMA.append(pa.field("pixels", pa.binary()))
+from data_service.near_copies import NearCopies
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """What came of one batch of attempts: admitted rows with their pixels, refusals by reason."""
+    """What came of one batch of attempts: rows (EXAMPLE_SCHEMA), refusals by reason.
+
+    An admitted face has an empty reason; of refused ones there are only examples.
+    """
 
     rows: pa.Table
     tried: int
     refused: Mapping[str, int]
+
+    @property
+    def admitted(self) -> pa.Table:
+        """The rows of admitted faces."""
+        return self.rows.filter(pc.field("reason") == "")
+
+    @property
+    def examples(self) -> pa.Table:
+        """The rows of refused faces."""
+        return self.rows.filter(pc.field("reason") != "")
 
 
 class Parts:
@@ -58,25 +73,28 @@ class Parts:
 
 
 class Tally:
-    """All parts so far: counts by class, refusals by reason, admitted faces by source."""
+    """All parts so far: counts by class, refusals by reason, and the faces that were admitted."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, int, int], seen: NearCopies) -> None:
         self.parts: list[Part] = []
         self.attempts: Counter[int] = Counter()
         self.admitted: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
-        self._by_source: defaultdict[int, list[bytes]] = defaultdict(list)
+        self.seen = seen
+        self._shape = shape
 
     def add(self, klass: int, part: Part) -> None:
         """Counts a part of class `klass`."""
+        admitted = part.admitted
         self.parts.append(part)
         self.attempts[klass] += part.tried
-        self.admitted[klass] += part.rows.num_rows
+        self.admitted[klass] += admitted.num_rows
         self.refused.update(part.refused)
-        for row in part.rows.select(["source_row", "pixels"]).to_pylist():
-            self._by_source[row["source_row"]].append(row["pixels"])
+        for face_HWC in faces_of(admitted, self._shape):
+            self.seen.add(face_HWC)
 
-    def of_source(self, source_row: int, shape: tuple[int, int, int]) -> np.ndarray:
-        """The faces (uint8 N x H x W x C) that were admitted of a source."""
-        pixels = self._by_source.get(source_row, [])
-        return np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, *shape)
+
+def faces_of(rows: pa.Table, shape: tuple[int, int, int]) -> np.ndarray:
+    """The pixels of the rows, uint8 M x H x W x C."""
+    pixels = b"".join(rows["pixels"].to_pylist())
+    return np.frombuffer(pixels, np.uint8).reshape(-1, *shape)

@@ -1,7 +1,7 @@
 """A sealed pool: synthetic faces on disk that were made once, admitted, and never change.
 
 A folder with `rows.parquet`, `faces.bin` (pixels, mapped into memory as they lie) and
-`manifest.json`, which is written last.
+`manifest.json`, which is written last. `refused.parquet` has some of the faces that were refused.
 
 Shapes: M synthetic faces, H height, W width, C channels.
 """
@@ -25,6 +25,7 @@ from data_service.manifest import MANIFEST, blake, write_atomically
 FORMAT_VERSION = 1
 FACES = "faces.bin"
 ROWS = "rows.parquet"
+REFUSED = "refused.parquet"
 
 ROW_SCHEMA = pa.schema(
     {
@@ -36,6 +37,11 @@ ROW_SCHEMA = pa.schema(
     }
 )
 """`row_id` hashes generator, gate, seed, expression and attempt; `source_row` is the lake's."""
+
+EXAMPLE_SCHEMA = ROW_SCHEMA.append(pa.field("reason", pa.string())).append(
+    pa.field("pixels", pa.binary())
+)
+"""Why a face was refused, and its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +134,13 @@ class SealedPool:
             return np.empty(shape, np.uint8)
         return np.asarray(np.memmap(self.path / FACES, np.uint8, "r", shape=shape))
 
+    @cached_property
+    def refused(self) -> pa.Table:
+        """Examples of refused faces (EXAMPLE_SCHEMA); of an older pool none."""
+        if not (self.path / REFUSED).is_file():
+            return EXAMPLE_SCHEMA.empty_table()
+        return pq.ParquetFile(self.path / REFUSED).read()
+
     def require(self, lake: Lake, fold: Fold, name: str) -> None:
         """ValueError unless the pool was made from this very lake's training faces in this fold.
 
@@ -161,14 +174,15 @@ def content_hash(table: pa.Table, faces_MHWC: np.ndarray) -> str:
 
 
 def write_pool(
-    path: Path, manifest: PoolManifest, table: pa.Table, faces_MHWC: np.ndarray
+    path: Path, manifest: PoolManifest, table: pa.Table, faces_MHWC: np.ndarray, refused: pa.Table
 ) -> SealedPool:
     """Writes a pool, its manifest last."""
     path.mkdir(parents=True, exist_ok=True)
     write_atomically(path / FACES, faces_MHWC.tobytes())
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write_atomically(path / ROWS, memoryview(sink.getvalue()))
+    for name, rows in ((ROWS, table), (REFUSED, refused)):
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink)
+        write_atomically(path / name, memoryview(sink.getvalue()))
     text = json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n"
     write_atomically(path / MANIFEST, text.encode())
     return SealedPool.open(path)

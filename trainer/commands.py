@@ -73,6 +73,7 @@ def synthesise(
     ] = "equal",
     gate: Annotated[float, typer.Option(help="Least confidence in the expression.")] = 0.7,
     out: Annotated[Path, typer.Option(metavar="POOL", help="A new folder.", callback=directory)],
+    actors: Annotated[int, typer.Option(min=0, help="Ray actors; 0: in this process.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fill the rare classes of a fold's training faces; for `mien train --synthetic POOL`."""
@@ -82,8 +83,16 @@ def synthesise(
         from trainer.synthesise import synthesise as fill_pool
         from trainer.synthesise import told
 
-        count = "equal" if until == "equal" else int(until)
-        pool = fill_pool(run, lake, out, fold=fold, until=count, gate=gate, progress=progress)
+        pool = fill_pool(
+            run,
+            lake,
+            out,
+            fold=fold,
+            until="equal" if until == "equal" else int(until),
+            gate=gate,
+            actors=actors,
+            progress=progress,
+        )
     show(told(pool), tables.pool(told(pool)), as_json)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from cluster.session import connect
+from data_service.attempts import Admission, Synthesiser, on_ray
 from data_service.lake import Lake
 from data_service.pool import SealedPool
 from data_service.synthesis import Progress
 from trainer import feed
 from trainer import job as jobs
+from trainer.admission import CrossFittedGate
 from trainer.ancestry import require_unseen
 from trainer.config import PoolConfig
-from trainer.fesda import fill
+from trainer.fesda import Generator, fill
 from trainer.launch import default_fold
 from trainer.restore import LoadedSystem, load_capable
 
@@ -28,22 +32,51 @@ def synthesise(
     fold: str | None = None,
     until: Literal["equal"] | int = "equal",
     gate: float = 0.7,
+    actors: int = 0,
     progress: Progress | None = None,
 ) -> SealedPool:
     """Fills the classes of the fold's training faces with faces that the run makes of them.
 
     `until` and `gate` are those of `PoolConfig`; the fold is by default the run's own where it was
-    trained on this very lake, else the one that training takes. The same call goes on where it was
-    interrupted. ValueError where the run does not synthesise, its faces are not this lake's, or it
-    learnt of subjects that the fold holds out.
+    trained on this very lake, else the one that training takes. With `actors`, so many Ray actors
+    make the faces, on equal shares of the GPUs or on a CPU each; the pool is the same for any
+    number of them. The same call goes on where it was interrupted. ValueError where the run does
+    not synthesise, its faces are not this lake's, or it learnt of subjects that the fold holds out.
     """
     config = _config(until, gate)
-    loaded = load_capable(run, "synthesise", "cuda" if torch.cuda.is_available() else "cpu")
-    opened, job = Lake.open(Path(lake)), jobs.load(loaded.directory)
+    loaded, opened = _loaded(run), Lake.open(Path(lake))
+    job = jobs.load(loaded.directory)
     fold = fold or (job.fold if job.lake_hash == opened.hash else default_fold(opened))
     data = _data(loaded, opened, fold)
     require_unseen(loaded.directory / "weights.safetensors", opened, data.fold, fold)
-    return fill(job, loaded.system, data, opened, config, Path(out), fold=fold, progress=progress)
+    judged = CrossFittedGate.train(job.run, loaded.system, data, opened, config)
+    pour = partial(
+        fill,
+        job,
+        loaded.system,
+        judged,
+        data,
+        opened,
+        config,
+        Path(out),
+        fold=fold,
+        progress=progress,
+    )
+    if not actors:
+        return pour()
+    makers = partial(_makers, loaded.directory, judged)
+    with connect(), on_ray(opened.path.absolute(), makers, actors) as crew:
+        return pour(crew=crew)
+
+
+def _makers(run: Path, gate: CrossFittedGate) -> tuple[Synthesiser, Admission]:
+    """Generator and gate, in an actor."""
+    loaded = _loaded(run)
+    return Generator(loaded.system, loaded.run), gate
+
+
+def _loaded(run: str | Path) -> LoadedSystem:
+    return load_capable(run, "synthesise", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _config(until: Literal["equal"] | int, gate: float) -> PoolConfig:

@@ -16,6 +16,7 @@ from trainer.conclude import conclude
 from trainer.fesda import seal
 from trainer.job import Job
 from trainer.loop import fit
+from trainer.pool_pictures import pool_pictures
 from trainer.session import OnValidation, Session, close, open_session
 from trainer.world import World
 
@@ -68,13 +69,15 @@ def _given_pool(session: Session) -> SealedPool | None:
 
 
 def _report_pool(session: Session, pool: SealedPool | None, stage: int) -> None:
-    """How many attempts the gate let pass, when the stage that first shows them begins."""
+    """What the gate let pass and what not, when the stage that first shows them begins."""
     progress = session.training.progress
     begins = progress.stage == stage and progress.stage_images == 0
     if pool is not None and session.tracker is not None and begins:
         rates = pool.manifest.admission_rates
         named = {f"synthetic/admission_rate/{name}": rate for name, rate in rates.items()}
         session.tracker.metrics(named | {"synthetic/faces": len(pool)}, progress.images)
+        for name, picture_HW3 in pool_pictures(pool, session.lake).items():
+            session.tracker.image(name, picture_HW3, progress.images)
 
 
 def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> None:

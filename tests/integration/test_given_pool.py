@@ -26,7 +26,7 @@ def test_killed_and_resumed_with_a_pool_equals_left_alone(
     ingest("drawn", None, lake, image_size=48, options={"subjects": 6, "faces_per_subject": 16})
     maker = with_overrides(catalog.recipe("pixel_fes.tiny"), {"system.images": IMAGES})
     generator = launch.train(maker, lake, fold="1/3")
-    monkeypatch.setattr("trainer.fesda.JUDGE_IMAGES", 32)
+    monkeypatch.setattr("trainer.admission.JUDGE_IMAGES", 32)
     pool = synthesise(generator.run_id, lake, tmp_path / "pool", until=14, gate=0.0)
     assert len(pool) > 0
     learner = with_overrides(

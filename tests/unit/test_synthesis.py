@@ -1,17 +1,19 @@
 """Sealed pools: filled as asked, from training faces only, the same after an interruption."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from data_service.folds import Fold
 from data_service.lake import Lake, LakeWriter
 from data_service.plan import DataNeeds, Plan, StagePlan
 from data_service.pool import SealedPool
 from data_service.schema import Expression, face_schema
-from data_service.synthesis import ATTEMPTS_PER_FACE, Verdict, seal_pool
+from data_service.synthesis import ATTEMPTS_PER_FACE, EXAMPLES, NEAR_COPY, seal_pool
 
 SIDE, SEEN, ROWS = 12, 8, 60
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
@@ -77,28 +79,29 @@ class Inverter:
 
 
 class EveryThird:
-    """Admits sources whose row divides by three, and no copies of what was admitted before."""
+    """Admits sources whose row divides by three."""
 
     hash = "every third"
 
     def __call__(self, attempts):
-        admitted, reasons = [], []
-        for made, row, siblings in zip(
-            attempts.made_BCHW, attempts.source_rows, attempts.siblings, strict=True
-        ):
-            copies = [bool((made - one).abs().mean() < 0.01) for one in siblings]
-            reason = "not a third" if row % 3 else "copy" if any(copies) else ""
-            admitted.append(not reason)
-            reasons.append(reason)
-        return Verdict(admitted_B=np.array(admitted), reasons=tuple(reasons))
+        return tuple("not a third" if row % 3 else "" for row in attempts.source_rows)
 
 
 class Everybody:
     hash = "everybody"
 
     def __call__(self, attempts):
-        count = len(attempts.source_rows)
-        return Verdict(admitted_B=np.ones(count, bool), reasons=("",) * count)
+        return ("",) * len(attempts.source_rows)
+
+
+class OneFace(Inverter):
+    """Makes one face of everybody, a little brighter with every call."""
+
+    hash = "one face"
+
+    def __call__(self, faces_BCHW, target_expression_B):
+        self.calls += 1
+        return torch.full_like(faces_BCHW, self.calls * 0.004 - 1)
 
 
 def seal(lake, path, synthesiser=None, admission=None, **changes):
@@ -142,7 +145,7 @@ def test_the_synthetic_middle_stands_in_its_sources_margin(lake, tmp_path):
 
 
 def test_the_gate_decides_and_a_class_may_stay_short(lake, tmp_path):
-    pool = seal(lake, tmp_path / "pool", admission=EveryThird())
+    pool = seal(lake, tmp_path / "pool", admission=EveryThird(), copy_gate=0.01)
     manifest = pool.manifest
     assert all(row % 3 == 0 for row in pool.table["source_row"].to_pylist())
     assert manifest.admitted["fear"] < manifest.wanted["fear"]
@@ -150,25 +153,52 @@ def test_the_gate_decides_and_a_class_may_stay_short(lake, tmp_path):
     assert manifest.admitted["fear"] == len(
         {row["source_row"] for row in pool.table.to_pylist() if row["expression"] == "fear"}
     )
-    assert set(manifest.refused) == {"not a third", "copy"}
+    assert set(manifest.refused) == {"not a third", NEAR_COPY}
     rate = manifest.admission_rates["fear"]
     assert rate == manifest.admitted["fear"] / manifest.attempts["fear"]
 
 
+def test_no_admitted_face_is_nearly_another_whatever_its_source(lake, tmp_path):
+    gate = 0.0199 / 2
+    pool = seal(lake, tmp_path / "pool", OneFace(), until=40, copy_gate=gate)
+    greys = pool.faces[:, 2, 2, 0].astype(int)
+    assert len(greys) > 5 and len(set(pool.table["source_row"].to_pylist())) > 1
+    assert np.diff(np.sort(greys)).min() >= gate * 255
+    assert set(pool.manifest.refused) == {NEAR_COPY}
+
+
+def test_refused_faces_are_kept_as_examples(lake, tmp_path):
+    pool = seal(lake, tmp_path / "pool", admission=EveryThird(), copy_gate=0.01)
+    rows = pool.refused.to_pylist()
+    counts = Counter((row["expression"], row["reason"]) for row in rows)
+    assert set(counts.values()) == {EXAMPLES}
+    assert {reason for _, reason in counts} == {"not a third", NEAR_COPY}
+    first = next(row for row in rows if row["reason"] == "not a third")
+    face_HWC = np.frombuffer(first["pixels"], np.uint8).reshape(SIDE, SIDE, 3)
+    source_HWC = lake.faces[first["source_row"]]
+    assert first["source_row"] % 3 and np.array_equal(face_HWC[:2], source_HWC[:2])
+    assert not set(pool.refused["row_id"].to_pylist()) & set(pool.table["row_id"].to_pylist())
+
+
 def test_an_interrupted_job_goes_on_to_the_same_pool(lake, tmp_path):
-    whole = seal(lake, tmp_path / "whole", admission=EveryThird())
+    whole = seal(lake, tmp_path / "whole", admission=EveryThird(), copy_gate=0.01)
     path = tmp_path / "broken"
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            seal(lake, path, Inverter(calls_left=5), EveryThird())
+            seal(lake, path, Inverter(calls_left=5), EveryThird(), copy_gate=0.01)
     with pytest.raises(ValueError, match="no sealed pool"):
         SealedPool.open(path)
     last = Inverter()
-    resumed = seal(lake, path, last, EveryThird())
+    resumed = seal(lake, path, last, EveryThird(), copy_gate=0.01)
     assert resumed.hash == whole.hash
     assert (path / "manifest.json").read_bytes() == (whole.path / "manifest.json").read_bytes()
     again = Inverter(calls_left=0)
-    assert seal(lake, path, again, EveryThird()).hash == whole.hash
+    assert seal(lake, path, again, EveryThird(), copy_gate=0.01).hash == whole.hash
+    assert pool_files(path) == pool_files(whole.path)
+
+
+def pool_files(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
 
 
 def test_another_recipe_is_refused(lake, tmp_path):

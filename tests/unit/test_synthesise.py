@@ -201,6 +201,20 @@ def test_shares_are_exact(lake: Path, tmp_path: Path) -> None:
     assert (rows[synthetic] >= len(opened)).all()
 
 
+def test_a_share_is_refused_that_a_small_pool_cannot_bear(lake: Path, tmp_path: Path) -> None:
+    finished("aaaa", lake)
+    full, empty = made(lake, tmp_path / "full"), made(lake, tmp_path / "empty", until=1)
+    assert given(with_overrides(LEARNER, {"data.synthetic_share": 0.5}), full.path, lake)
+    assert len(empty) == 0
+    for run, pool in (
+        (with_overrides(LEARNER, {"data.synthetic_share": 0.9}), full),
+        (LEARNER, empty),
+    ):
+        says = rf"{len(pool)} faces beside \d+ real ones; a share of 0\.\d .*; valid: up to 0"
+        with pytest.raises(ValueError, match=says):
+            given(run, pool.path, lake)
+
+
 def test_a_share_needs_a_pool_of_one_fold(lake: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without a pool; give one: --synthetic"):
         launch.train(LEARNER, lake, fold="1/3")
