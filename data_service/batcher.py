@@ -17,7 +17,10 @@ class BatchActor:
         self._block_steps = block_steps
 
     def __call__(self, ranges: pa.Table) -> Iterator[pa.Table]:
-        for steps in ranges.to_pylist():
-            for first in range(steps["start"], steps["stop"], self._block_steps):
-                block = range(first, min(first + self._block_steps, steps["stop"]))
-                yield self._source.block(block, self._rank, self._world).to_table()
+        blocks = [
+            range(first, min(first + self._block_steps, steps["stop"]))
+            for steps in ranges.to_pylist()
+            for first in range(steps["start"], steps["stop"], self._block_steps)
+        ]
+        for block in self._source.blocks(blocks, self._rank, self._world):
+            yield block.to_table()

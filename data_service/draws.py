@@ -18,9 +18,20 @@ from data_service.folds import Fold, class_codes
 from data_service.needs import DataNeeds
 from data_service.partners import Candidates, Samples
 from data_service.schema import Expression
+from data_service.window import Window
 
 Labels = Literal["given", "votes"]
 """Whether a sample has its face's own class, or one drawn anew from the votes on the face."""
+
+
+MOST_REPEATS = 4
+"""A synthetic face is shown at most so many times as often as a real one: of a few faces that the
+gate let pass, and on which it may have erred, a network would else learn too much."""
+
+
+def most_share(real: int, synthetic: int) -> Fraction:
+    """The largest share of synthetic faces, with so many faces of either kind."""
+    return Fraction(MOST_REPEATS * synthetic, MOST_REPEATS * synthetic + real)
 
 
 class LakeRows:
@@ -76,9 +87,16 @@ class StageDraws:
     """Fills the slots of one stage, in any order: slot n's face depends on nothing but n."""
 
     def __init__(
-        self, stage: int, needs: DataNeeds, lake: LakeRows, pool: PoolRows | None, seed: int
+        self,
+        stage: int,
+        needs: DataNeeds,
+        lake: LakeRows,
+        pool: PoolRows | None,
+        seed: int,
+        window: Window | None = None,
     ) -> None:
         self._needs, self._lake, self._pool, self._seed = needs, lake, pool, seed
+        self._window = window
         self._name = f"stage {stage}"
         self._classes = self._stage_classes()
         wanted = lake.train
@@ -158,15 +176,14 @@ class StageDraws:
             return np.empty(0, np.int64)
         if self._pool is None:
             raise ValueError(f"{self._name} shows synthetic faces, but the plan has no sealed pool")
-        rows = np.flatnonzero(np.isin(self._pool.class_of_row, self._classes))
-        if not len(rows) and self._needs.synthetic_share != "proportional":
-            raise ValueError(f"{self._name}: the sealed pool has no face of its classes")
-        return rows
+        return np.flatnonzero(np.isin(self._pool.class_of_row, self._classes))
 
     def _synthetic_share(self) -> Fraction:
+        real, synthetic = len(self._rows), len(self._pool_rows)
         if self._needs.synthetic_share == "proportional":
-            return Fraction(len(self._pool_rows), len(self._pool_rows) + len(self._rows))
-        return Fraction(self._needs.synthetic_share).limit_denominator(10**6)
+            return Fraction(synthetic, synthetic + real)
+        share = Fraction(self._needs.synthetic_share).limit_denominator(10**6)
+        return min(share, most_share(real, synthetic))
 
     def _real_rows(self, draw_B: np.ndarray) -> np.ndarray:
         if not self._needs.balance:
@@ -192,9 +209,17 @@ class StageDraws:
         found_B = np.empty_like(draw_B)
         for epoch in np.unique(epoch_B):
             mine = epoch_B == epoch
-            order = seeds.permutation(self._seed, f"{self._name}/{stream}", int(epoch), len(rows))
+            order = self._order(stream, int(epoch), len(rows))
             found_B[mine] = rows[order[place_B[mine]]]
         return found_B
+
+    def _order(self, stream: str, epoch: int, count: int) -> np.ndarray:
+        """The order of an epoch; a class has its share of the window."""
+        name = f"{self._name}/{stream}"
+        if self._window is None or stream == "synthetic":
+            return seeds.permutation(self._seed, name, epoch, count)
+        window = max(1, self._window.faces * count // len(self._rows))
+        return seeds.sliding_order(self._seed, name, epoch, count, window, self._window.chunk)
 
     def _class_and_source(
         self, rows_B: np.ndarray, synthetic_B: np.ndarray

@@ -38,6 +38,7 @@ from data_service.manifest import (
     read_checked,
     write_atomically,
 )
+from data_service.mapped import MappedFaces
 from data_service.schema import Rejection, face_schema
 from data_service.sorted_rows import SortedRows
 from data_service.unpacked import unpack_once
@@ -270,20 +271,22 @@ class Lake:
         """All rows in their order, without pixels and thumbnails."""
         whole = face_schema(self.manifest.image_size, self.manifest.channels)
         schema = pa.schema([one for one in whole if one.name not in (IMAGE, THUMBNAIL)])
-        files = [self.path / file.name for file in self.manifest.files]
-        tables = [pq.ParquetFile(file).read(columns=schema.names) for file in files]
-        # a lake made before a column came has nothing in it
-        tables = [schema.empty_table(), *tables]
+        tables = [schema.empty_table()]  # a lake made before a column came has nothing in it
+        for file in self.manifest.files:
+            tables.append(pq.ParquetFile(self.path / file.name).read(columns=schema.names))
         return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
     @cached_property
     def faces(self) -> np.ndarray:
-        """All faces, uint8 N x H x W x C, read-only, mapped from a file that the node shares."""
+        """All faces, uint8 N x H x W x C, read-only."""
+        return self.mapped.faces
+
+    @cached_property
+    def mapped(self) -> MappedFaces:
+        """The file of all faces, which all processes of a node share."""
         side, channels = self.manifest.image_size, self.manifest.channels
-        unpacked = unpack_once(self.path, self.manifest)
-        return np.asarray(
-            np.memmap(unpacked, np.uint8, "r", shape=(len(self), side, side, channels))
-        )
+        shape = (len(self), side, side, channels)
+        return MappedFaces(unpack_once(self.path, self.manifest), shape)
 
     def require_size(self, image_size: int) -> None:
         """ValueError where the faces are smaller than `image_size` pixels."""

@@ -52,6 +52,11 @@ class Manifest:
     files: tuple[LakeFile, ...] = field(repr=False)
     format_version: int = FORMAT_VERSION
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all pixels."""
+        return self.count * self.image_size**2 * self.channels
+
     def to_json(self) -> str:
         """The manifest as it stands in `manifest.json`."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"

@@ -21,6 +21,7 @@ from data_service.draws import Labels, LakeRows, PoolRows, StageDraws
 from data_service.folds import Fold
 from data_service.needs import DataNeeds
 from data_service.schema import Expression
+from data_service.window import Window
 
 __all__ = ["DataNeeds", "Plan", "StagePlan", "StepPlan"]
 
@@ -80,14 +81,18 @@ class Plan:
     once per epoch, in a new order each time; an epoch may end within a batch. With `balance`, every
     round of K draws has each class once, so that counts of classes never differ by more than one,
     and each class runs through its own faces in epochs. Synthetic samples run through the pool in
-    epochs too; after any number of samples their share is exact, rounded down. A new stage starts
-    new epochs. Only training rows of the fold, and faces made from them, are ever drawn.
+    epochs too; after any number of samples their share is exact, rounded down: the asked one, or
+    what `draws.most_share` allows. A new stage starts new epochs. Only training rows of the fold,
+    and faces made from them, are ever drawn.
 
     With `labels` votes a sample's class is drawn anew, each time that its face is shown, in
     proportion to the votes on the face; a face without votes keeps its own class. Epochs and
     rounds of `balance` count faces and classes as they are given.
 
     Without classes every training face is drawn, whatever its expression, which is -1.
+
+    With a `window` neighbours in the lake stay near each other within an epoch, so that a lake
+    larger than memory is read in pieces; partners come from all of it.
 
     `pool` is the table of a sealed pool (source_row, expression); a stage with a share of synthetic
     faces cannot be stepped without one.
@@ -103,6 +108,7 @@ class Plan:
         seed: int,
         pool: pa.Table | None = None,
         labels: Labels = "given",
+        window: Window | None = None,
     ) -> None:
         if not stages or batch_images < 1:
             raise ValueError("a plan needs a stage and a batch of at least one image")
@@ -111,6 +117,7 @@ class Plan:
         self.seed = seed
         self._lake = LakeRows(table, fold, self.classes, labels)
         self._pool = None if pool is None else PoolRows(pool, self._lake)
+        self.window = window
         self._batches = [stage.needs.batch_images or batch_images for stage in stages]
         num_steps = [
             -(-stage.images // batch) for stage, batch in zip(stages, self._batches, strict=True)
@@ -160,6 +167,6 @@ class Plan:
     def _stage_draws(self, stage: int) -> StageDraws:
         if stage not in self._draws:
             self._draws[stage] = StageDraws(
-                stage, self.stages[stage].needs, self._lake, self._pool, self.seed
+                stage, self.stages[stage].needs, self._lake, self._pool, self.seed, self.window
             )
         return self._draws[stage]

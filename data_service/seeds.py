@@ -68,3 +68,22 @@ def permutation(seed: int, stream: str, index: int, count: int) -> np.ndarray:
     order = np.argsort(mix(order_keys + _GOLDEN), kind="stable")
     order.flags.writeable = False
     return order
+
+
+@lru_cache(maxsize=64)
+def sliding_order(
+    seed: int, stream: str, index: int, count: int, window: int, chunk: int
+) -> np.ndarray:
+    """The `index`-th order of `count` things in which neighbours stay near each other, read-only.
+
+    Chunks of `chunk` neighbours come in a new order each time, and from there everything moves back
+    by up to `window` places, each by its own: so of the things in chunks' order, only the last
+    `window` are to be held ready at any place.
+    """
+    chunks = permutation(seed, f"{stream}/chunks", index, -(-count // chunk))
+    in_chunks = (chunks[:, None] * chunk + np.arange(chunk)).ravel()
+    in_chunks = in_chunks[in_chunks < count]
+    moves = keys(seed, f"{stream}/{index}/moves", np.arange(count)) >> np.uint64(11)
+    order = in_chunks[np.argsort(np.arange(count) + window * (moves * 2.0**-53), kind="stable")]
+    order.flags.writeable = False
+    return order

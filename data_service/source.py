@@ -5,6 +5,7 @@ Shapes: B samples, N rows, S side of a crop, C channels, L landmarks, A attribut
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,24 @@ from data_service.pool import SealedPool
 
 Values = dict[str, np.ndarray]
 Images = dict[str, tuple[np.ndarray, Crops]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Draft:
+    """What a batch is to hold: all arrays' types and shapes, the small ones, the cuts."""
+
+    step: int
+    specs: Specs
+    values: Values
+    images: Images
+
+    @property
+    def own_rows(self) -> np.ndarray:
+        return self.values["row"]
+
+    @property
+    def partner_rows(self) -> list[np.ndarray]:
+        return [rows for name, (rows, _) in self.images.items() if name.startswith("partner/")]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,30 +64,52 @@ class FaceSource:
         intensity also `/intensity`; and the fields that the stage asked for. Faces are uint8
         B x S x S x C.
         """
-        return self.block(range(step, step + 1), rank, world).batches[0]
+        (block,) = self.blocks([range(step, step + 1)], rank, world)
+        return block.batches[0]
 
-    def block(self, steps: range, rank: int = 0, world: int = 1) -> Block:
-        """The batches of several steps, side by side in memory."""
-        drafts = [self._draft(step, rank, world) for step in steps]
-        layouts = [(step, specs) for step, (specs, _, _) in zip(steps, drafts, strict=True)]
-        block = Block.allocate(layouts)
-        for packed, (_, values, images) in zip(block.batches, drafts, strict=True):
+    def blocks(self, blocks: Iterable[range], rank: int = 0, world: int = 1) -> Generator[Block]:
+        """The batches of several steps at a time, side by side in memory.
+
+        While one block is built, the system reads what the next one needs from the disk.
+        """
+        ahead: list[_Draft] = []
+        for steps in blocks:
+            drafts = [self._draft(step, rank, world) for step in steps]
+            self._expect(drafts)
+            if ahead:
+                yield self._built(ahead)
+            ahead = drafts
+        if ahead:
+            yield self._built(ahead)
+
+    def _expect(self, drafts: list[_Draft]) -> None:
+        """Has the lake's faces of the batches read, where they are not in memory."""
+        own = [draft.own_rows for draft in drafts]
+        partners = [rows for draft in drafts for rows in draft.partner_rows]
+        windowed = self.plan.window is not None
+        for rows, chunks in ((own, windowed), (partners, False)):
+            wanted = np.concatenate([np.empty(0, np.int64), *rows])
+            self._lake.mapped.expect(wanted[wanted < len(self._lake)], chunks=chunks)
+
+    def _built(self, drafts: list[_Draft]) -> Block:
+        block = Block.allocate([(draft.step, draft.specs) for draft in drafts])
+        for packed, draft in zip(block.batches, drafts, strict=True):
             arrays = packed.arrays()
-            for name, array in values.items():
+            for name, array in draft.values.items():
                 arrays[name][...] = array
-            for name, (rows_B, crops) in images.items():
+            for name, (rows_B, crops) in draft.images.items():
                 crops.cut(self._faces, rows_B, arrays[name])
         return block
 
-    def _draft(self, step: int, rank: int, world: int) -> tuple[Specs, Values, Images]:
-        """What a batch is to hold: all arrays' types and shapes, the small ones, the cuts."""
+    def _draft(self, step: int, rank: int, world: int) -> _Draft:
         part = self.plan.step(step).shard(rank, world)
         needs = self.plan.stages[part.stage].needs
         values, images = _labels(part), self._images(part)
         values |= self._fields(part, needs.fields, images[f"view/{needs.views[0]}"][1])
         specs: dict = {name: (array.dtype.str, array.shape) for name, array in values.items()}
         shape = (len(part), self.side, self.side, self._lake.manifest.channels)
-        return specs | dict.fromkeys(images, ("|u1", shape)), values, images
+        specs |= dict.fromkeys(images, ("|u1", shape))
+        return _Draft(step=step, specs=specs, values=values, images=images)
 
     def __getstate__(self) -> dict[str, object]:
         """What a copy in another process starts from: the fields, not what was opened here."""

@@ -64,8 +64,9 @@ def local_batches(
     source: FaceSource, start: int, stop: int, rank: int, world: int
 ) -> Generator[PackedBatch]:
     """Builds the batches in this thread."""
-    for step in range(start, stop):
-        yield source.batch(step, rank, world)
+    steps = (range(step, step + 1) for step in range(start, stop))
+    for block in source.blocks(steps, rank, world):
+        yield block.batches[0]
 
 
 def ray_batches(

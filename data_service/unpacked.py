@@ -28,7 +28,7 @@ def unpack_once(path: Path, manifest: Manifest) -> Path:
     """
     folder = cache_dir() / manifest.hash
     unpacked = folder / "faces.bin"
-    num_bytes = manifest.count * manifest.image_size**2 * manifest.channels
+    num_bytes = manifest.num_bytes
     if _has_size(unpacked, num_bytes):
         return unpacked
     folder.mkdir(parents=True, exist_ok=True)

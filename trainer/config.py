@@ -58,6 +58,8 @@ class DataConfig:
     `classes` empty means every class of the lake. With `labels` votes a face's class is drawn anew
     from the votes on it each time that it is shown (FER+); validation and test keep the given one.
     `synthetic_share` of what every stage shows comes from the sealed pool that the run was given.
+    A lake of more than `window_mib` of pixels is shuffled within a window of that size, for it may
+    be larger than memory; 0 shuffles every lake as a whole.
     `stream` ray runs one Ray Data execution per worker, local a thread; auto takes ray for several
     workers.
     """
@@ -70,6 +72,7 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stream: Literal["auto", "ray", "local"] = "auto"
     prefetch_batches: int = 8
+    window_mib: int = 2048
     synthetic_share: float = knob(
         0.0, bounds=(0.0, MOST_SYNTHETIC), doc="share of faces from the pool of --synthetic"
     )
@@ -131,7 +134,7 @@ class PoolConfig:
     `until` equal fills every class to the largest one. A face is admitted when a recogniser that
     never saw its source subject gives the target at least `gate` confidence; `identity_gate` is the
     least cosine similarity of the identity network, `copy_gate` the least pixel distance (mean
-    absolute, of [0, 1]) to every admitted face of the same source.
+    absolute, of [0, 1]) to every other admitted face.
     """
 
     until: Literal["equal"] | int = "equal"

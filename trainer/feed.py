@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from data_service import columns
 from data_service.batches import to_batch
+from data_service.draws import MOST_REPEATS, most_share
 from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
 from data_service.lake import Lake
 from data_service.needs import DataNeeds
@@ -22,6 +24,7 @@ from data_service.pool import SealedPool
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from data_service.source import FaceSource
 from data_service.stream import open_stream
+from data_service.window import Window
 from trainer import catalog
 from trainer.config import RunConfig
 from trainer.job import classes_of
@@ -181,7 +184,19 @@ def given_pool(
     pool = SealedPool.open(path)
     pool.require(lake, data.fold, fold)
     pool.verify()
+    _require_enough(pool, run.data.synthetic_share, len(data.fold.train_rows))
     return pool
+
+
+def _require_enough(pool: SealedPool, share: float, real: int) -> None:
+    """ValueError where the share would show the pool's faces far more often than real ones."""
+    most = float(most_share(real, len(pool)))
+    if share > most:
+        raise ValueError(
+            f"the pool at {pool.path} has {len(pool)} faces beside {real} real ones; a share of "
+            f"{share:g} would show each more than {MOST_REPEATS} times as often as a real one; "
+            f"valid: up to {math.floor(100 * most) / 100:g}"
+        )
 
 
 def refuse_share(run: RunConfig, why: str) -> None:
@@ -219,6 +234,7 @@ def plan_of(
         run.seed,
         None if pool is None else pool.table,
         run.data.labels,
+        Window.of(lake.manifest, run.data.window_mib),
     )
 
 

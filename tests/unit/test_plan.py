@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_service.draws import MOST_REPEATS, most_share
 from data_service.folds import Fold
 from data_service.partners import RULES
 from data_service.plan import DataNeeds, Plan, StagePlan
@@ -99,7 +100,7 @@ def test_coverage_and_shares(num_rows, batch, seed, balance, share):
     exact = (
         Fraction(7, 7 + len(members))
         if share == "proportional"
-        else Fraction(share).limit_denominator(10**6)
+        else min(Fraction(share).limit_denominator(10**6), most_share(len(members), 7))
     )
     seen = np.arange(1, len(rows) + 1)
     assert np.array_equal(np.cumsum(synthetic), [int(count) * exact // 1 for count in seen])
@@ -112,6 +113,20 @@ def test_coverage_and_shares(num_rows, batch, seed, balance, share):
         return
     for start in range(0, (~synthetic).sum() - len(members) + 1, len(members)):
         assert sorted(rows[~synthetic][start : start + len(members)]) == members
+
+
+@given(real=st.integers(1, 900), synthetic=st.integers(0, 900))
+def test_no_synthetic_face_is_shown_far_more_often_than_real_ones(real, synthetic):
+    share = most_share(real, synthetic)
+    assert 0 <= share < 1 and (share > 0) == (synthetic > 0)
+    if synthetic:
+        assert share / synthetic == MOST_REPEATS * (1 - share) / real
+
+
+def test_an_empty_pool_adds_nothing():
+    stages = [StagePlan(images=60, needs=DataNeeds(synthetic_share=0.5))]
+    plan = plan_of(stages=stages, pool=pool_of(0))
+    assert not all_of(plan, "synthetic").any()
 
 
 def test_epochs_differ_and_may_end_within_a_batch():

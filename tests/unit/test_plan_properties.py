@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_service.folds import make_folds, subject_keys
+from data_service.folds import Fold, make_folds, subject_keys
 from data_service.partners import RULES
 from data_service.plan import DataNeeds, Plan, StagePlan, StepPlan
 from data_service.schema import Expression
+from data_service.window import Window
 
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
 WORLDS = (1, 2, 3, 8)
@@ -58,7 +59,12 @@ def plans(draw):
         {"source_row": sources, "expression": [str(CLASSES[row % 3]) for row in range(9)]}
     )
     chosen, batch = draw(stages), draw(st.integers(1, 16))
-    return lambda: Plan(table, fold, CLASSES, chosen, batch, seed, pool), table, fold, pool
+    window = draw(st.sampled_from([None, Window(faces=1, chunk=1), Window(faces=11, chunk=4)]))
+
+    def make() -> Plan:
+        return Plan(table, fold, CLASSES, chosen, batch, seed, pool, window=window)
+
+    return make, table, fold, pool
 
 
 def content(step: StepPlan) -> dict[str, list]:
@@ -147,6 +153,43 @@ def in_epochs(drawn: list[int], members: list[int]) -> bool:
     return all(
         set(part) <= set(members) and max(Counter(part).values()) == 1 for part in parts
     ) and all(sorted(part) == members for part in parts[:-1])
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    count=st.integers(1, 400),
+    faces=st.integers(1, 150),
+    chunk=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)
+def test_a_window_slides_over_the_chunks_of_a_lake(count, faces, chunk, seed):
+    table = pa.table(
+        {
+            "sample_id": [f"{row:04d}" for row in range(count)],
+            "subject": pa.nulls(count, pa.string()),
+            "sitting": pa.nulls(count, pa.string()),
+            "expression": ["fear"] * count,
+        }
+    )
+    rows, none = np.arange(count), np.arange(0)
+    fold = Fold(index=1, num_folds=2, train_rows=rows, validation_rows=none, test_rows=none)
+    window = Window(faces=faces, chunk=chunk)
+    stage = StagePlan(images=2 * count)
+    plan = Plan(table, fold, (Expression.FEAR,), [stage], count, seed, window=window)
+    for step in (0, 1):
+        order = plan.step(step).rows
+        assert sorted(order) == list(rows)
+        first = {row // chunk: place for place, row in reversed(list(enumerate(order)))}
+        last = {row // chunk: place for place, row in enumerate(order)}
+        # of a chunk that came in its turn, every face comes within window and chunk
+        assert all(last[one] - place < 2 * faces + chunk for one, place in first.items())
+        held = np.zeros(count + 1)
+        for one, place in first.items():
+            held[place] += chunk
+            held[last[one] + 1] -= chunk
+        assert held.cumsum().max() <= 2 * faces + 3 * chunk
+    if min(count, faces) > 99 and chunk > 1:
+        assert (plan.step(0).rows != plan.step(1).rows).mean() > 0.5
 
 
 @settings(max_examples=EXAMPLES)

@@ -16,7 +16,7 @@ from data_service.folds import make_folds
 from data_service.lake import Lake, LakeWriter
 from data_service.packing import batches_of
 from data_service.plan import DataNeeds, Plan, StagePlan
-from data_service.pool import PoolManifest, content_hash, write_pool
+from data_service.pool import EXAMPLE_SCHEMA, PoolManifest, content_hash, write_pool
 from data_service.schema import Expression, face_schema
 from data_service.source import FaceSource
 from data_service.stream import MAX_TASKS, _ranges, open_stream
@@ -68,20 +68,20 @@ def write_lake(path):
 def write_small_pool(path, fold):
     table = pa.table(
         {
-            "row_id": ["a", "b"],
-            "source_row": fold.train_rows[:2],
-            "subject": ["p", "q"],
-            "expression": ["fear", "anger"],
-            "attempt": [0, 1],
+            "row_id": list("abcdefgh"),
+            "source_row": fold.train_rows[:8],
+            "subject": ["p", "q"] * 4,
+            "expression": ["fear", "anger"] * 4,
+            "attempt": range(8),
         }
     )
-    faces = np.full((2, SIDE, SIDE, 3), 250, np.uint8)
+    faces = np.full((8, SIDE, SIDE, 3), 250, np.uint8)
     manifest = PoolManifest(
-        recipe="", lake="", fold="", generator="", gate="", seed=0, count=2, image_size=SIDE,
+        recipe="", lake="", fold="", generator="", gate="", seed=0, count=8, image_size=SIDE,
         channels=3, wanted={}, admitted={}, attempts={}, refused={},
         hash=content_hash(table, faces),
     )  # fmt: skip
-    return write_pool(path, manifest, table, faces)
+    return write_pool(path, manifest, table, faces, EXAMPLE_SCHEMA.empty_table())
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_a_source_travels_without_what_it_opened(lake):
 
 def test_batches_travel_in_one_table(lake):
     source = source_of(lake, needs=EVERYTHING)
-    table = source.block(range(5)).to_table()
+    table = next(source.blocks([range(5)])).to_table()
     for step, packed in enumerate(batches_of(table.slice(1)), 1):
         alone = source.batch(step)
         assert (packed.step, packed.specs) == (step, alone.specs)
@@ -195,7 +195,7 @@ def test_batches_travel_in_one_table(lake):
 
 def test_to_batch(lake):
     source = source_of(lake, needs=EVERYTHING, augment=BUSY)
-    packed = next(batches_of(source.block(range(1, 2)).to_table()))
+    packed = next(batches_of(next(source.blocks([range(1, 2)])).to_table()))
     batch = to_batch(packed, "cpu", BUSY)
     assert batch.faces_BCHW.shape == (8, 3, CROP, CROP)
     assert batch.faces_BCHW.dtype == torch.float32 and batch.faces_BCHW.abs().max() <= 1
