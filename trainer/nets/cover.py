@@ -42,7 +42,7 @@ def covered(batch: FaceBatch, mask_BHW: Tensor, tone: Tensor | float) -> FaceBat
     `mask_BHW` may be [H, W] for all; `tone` in [-1, 1] is one number or [B].
     """
     faces_BCHW = batch.faces_BCHW
-    mask_BHW = mask_BHW.expand(len(batch), *faces_BCHW.shape[2:])
+    mask_BHW = mask_BHW.expand(faces_BCHW.shape[0], *faces_BCHW.shape[2:])
     tone_B = torch.as_tensor(tone, dtype=faces_BCHW.dtype, device=faces_BCHW.device)
     hidden_BCHW = torch.where(mask_BHW.unsqueeze(1), tone_B.view(-1, 1, 1, 1), faces_BCHW)
     landmarks_BL3 = batch.landmarks_BL3

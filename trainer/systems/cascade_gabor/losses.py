@@ -81,24 +81,25 @@ def cascade(
     first class whose confidence is above its threshold, or else the best of the last model; where
     it is not the likeliest, its logit is raised just above.
     """
-    like = answers[0]
-    log_BK, no_B = like.new_full((len(like), num_classes), -torch.inf), like.new_zeros(len(like))
-    choice_B = torch.full((len(like),), -1, device=like.device)
+    no_B = torch.zeros_like(answers[0][:, 0])
+    choice_B = torch.full_like(no_B, -1, dtype=torch.int64)
+    columns: dict[int, Tensor] = {}
     for index, (logits_BM, decision) in enumerate(zip(answers, decisions, strict=True)):
         share_BM = functional.log_softmax(logits_BM.float(), dim=1)
         if decision.chosen is None:
-            log_BK[:, list(decision.left)] = no_B[:, None] + share_BM
-            left = torch.tensor(decision.left, device=like.device)
+            columns |= {one: no_B + share_BM[:, n] for n, one in enumerate(decision.left)}
+            left = torch.tensor(decision.left, device=no_B.device)
             choice_B = torch.where(choice_B < 0, left[share_BM.argmax(1)], choice_B)
             continue
-        log_BK[:, decision.chosen] = no_B + share_BM[:, 1]
+        columns[decision.chosen] = no_B + share_BM[:, 1]
         says_yes_B = (share_BM[:, 1].exp() > thresholds[index]) & (choice_B < 0)
         choice_B = torch.where(says_yes_B, decision.chosen, choice_B)
         no_B = no_B + share_BM[:, 0]
-    only = set(decisions[-1].left) - {decisions[-1].chosen}
     if decisions[-1].chosen is not None:
-        log_BK[:, list(only)] = no_B[:, None]
-        choice_B = torch.where(choice_B < 0, next(iter(only)), choice_B)
+        (last,) = set(decisions[-1].left) - {decisions[-1].chosen}
+        columns[last] = no_B
+        choice_B = torch.where(choice_B < 0, last, choice_B)
+    log_BK = torch.stack([columns[index] for index in range(num_classes)], dim=1)
     best_B = log_BK.amax(1)
     own_B = log_BK.gather(1, choice_B[:, None])[:, 0]
     raised_B = torch.where(own_B < best_B, best_B + 1e-3, own_B)

@@ -1,0 +1,59 @@
+"""Every system that recognises, makes or reads something is the same as ONNX and torch.export."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contract import batches as made_of
+from trainer import catalog, export, job
+from trainer.loop import fit
+from trainer.restore import LoadedSystem
+from trainer.world import World
+
+NAMES = [name for name in catalog.names() if set(export.OUTPUTS) & catalog.load(name).capabilities]
+
+
+def trained(name: str, directory: Path) -> LoadedSystem:
+    """The tiny recipe after a step of every stage, on the contract's batches."""
+    run = made_of.tiny(name)
+    training = made_of.training(run, World.alone(), steps_per_stage=1)
+    for _ in fit(training, made_of.batches(training)):
+        pass
+    fields = made_of.needs_of(training, 0).fields
+    info = replace(
+        made_of.info_of(run), landmarks=made_of.INFO.landmarks if "landmarks" in fields else 0
+    )
+    made = job.Job(
+        run_id=name,
+        directory=directory,
+        run=run,
+        lake=directory / "lake",
+        lake_hash="none",
+        face_pixels=info.image_size + 8,
+        fold="1/3",
+        tracking_uri="sqlite:///none.db",
+        experiment="test",
+    )
+    job.save(made)
+    for player in training.players.values():
+        player.module.eval().requires_grad_(False)
+    return LoadedSystem(
+        system=training.system, run=run, info=info, spec=catalog.spec_of(run), directory=directory
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_models_are_the_original(name: str, tmp_path: Path, monkeypatch) -> None:
+    """On one face and on three; `export` itself refuses to write what differs."""
+    pytest.importorskip("onnxruntime")
+    loaded = trained(name, tmp_path / "run")
+    monkeypatch.setattr(export, "load_system", lambda _run: loaded)
+    done = export.export(name, tmp_path / "model")
+    can = catalog.spec_of(loaded.run).capabilities
+    assert list(done.outputs) == [export.OUTPUTS[one][0] for one in export.OUTPUTS if one in can]
+    assert done.files == ("model.json", "model.onnx", "model.pt2")
+    assert set(done.differences) == {"model.onnx", "model.pt2"}
+    assert max(done.differences.values()) < export.TOLERANCE
