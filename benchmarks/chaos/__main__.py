@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
+import signal
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,10 +25,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("--seconds", type=float, default=math.inf, help="Begin no run after that.")
     parser.add_argument("--work", type=Path, help="Where lake and undisturbed runs are kept.")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results/chaos.json")
     given = parser.parse_args()
-    broken = False
+    broken, end = False, time.monotonic() + given.seconds
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="mien-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # PostgreSQL's own account must be able to enter
@@ -33,7 +38,7 @@ def main() -> None:
         references.folder.mkdir(parents=True, exist_ok=True)
         for seed in range(given.seed, given.seed + given.rounds):
             for fault in given.faults:
-                if (fault, seed) in table.known(given.out):
+                if (fault, seed) in table.known(given.out) or time.monotonic() > end:
                     continue
                 outcome = _run(fault, seed, references, folder)
                 table.add(given.out, outcome)

@@ -66,7 +66,10 @@ def stop_worker(trial: Trial, chance: random.Random) -> Hurt:
 
 
 def kill_stream_actor(trial: Trial, chance: random.Random) -> Hurt:
-    """SIGKILL of a process that prepares batches; Ray Data starts another for it."""
+    """SIGKILL of a process that prepares batches; Ray Data starts another for it.
+
+    A short run would have all of its batches ready before it could be hurt.
+    """
     chosen = chance.choice(trial.family("MapWorker"))
     chosen.kill()
     return [chosen]
@@ -103,7 +106,7 @@ def jump_clock(trial: Trial, chance: random.Random) -> Hurt:
 FAULTS: dict[str, Fault] = {
     "worker killed": Fault(act=kill_worker, workers=2),
     "rank 0 killed": Fault(act=kill_rank_0, workers=2),
-    "stream actor killed": Fault(act=kill_stream_actor, workers=2),
+    "stream actor killed": Fault(act=kill_stream_actor, workers=2, steps=3 * LONG),
     "worker stopped": Fault(act=stop_worker, workers=2),
     "driver killed": Fault(act=kill_driver),
     "driver of two workers killed": Fault(act=kill_driver, workers=2),

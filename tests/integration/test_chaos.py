@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import invariants
-from benchmarks.chaos.commands import SAVE_EVERY
 from benchmarks.chaos.faults import FAULTS
 from benchmarks.chaos.runner import References, run_fault
 
@@ -24,8 +23,9 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> References:
 def test_a_fault_leaves_no_trace(fault: str, references: References, tmp_path: Path) -> None:
     outcome = run_fault(fault, 0, references, tmp_path / "run")
     assert outcome.broken == []
-    if fault != "clock jumps":
-        assert 0 < outcome.repeated_steps <= 2 * SAVE_EVERY
+    assert outcome.recovery_seconds is not None, "no step came after the fault"
+    if fault == "checkpoint torn":
+        assert outcome.repeated_steps > 0, "the torn checkpoint was gone on from"
 
 
 def test_a_step_that_is_applied_twice_is_noticed(references: References) -> None:
