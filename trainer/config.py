@@ -58,8 +58,8 @@ class DataConfig:
     `classes` empty means every class of the lake. With `labels` votes a face's class is drawn anew
     from the votes on it each time that it is shown (FER+); validation and test keep the given one.
     `synthetic_share` of what every stage shows comes from the sealed pool that the run was given.
-    A lake of more than `window_mib` of pixels is shuffled within a window of that size, for it may
-    be larger than memory; 0 shuffles every lake as a whole.
+    With `window_mib` a lake of more pixels than that is shuffled within a window of that size; 0
+    shuffles every lake as a whole.
     `stream` ray runs one Ray Data execution per worker, local a thread; auto takes ray for several
     workers.
     """
@@ -72,7 +72,7 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stream: Literal["auto", "ray", "local"] = "auto"
     prefetch_batches: int = 8
-    window_mib: int = 2048
+    window_mib: int = 0
     synthetic_share: float = knob(
         0.0, bounds=(0.0, MOST_SYNTHETIC), doc="share of faces from the pool of --synthetic"
     )
