@@ -83,9 +83,9 @@ function confusionOf(row, rows) {
 
 // Tiles are made anew only where another row is shown: pictures would flicker.
 function fill(panel, has, make) {
-  panel.hidden = !ROWS.some(has);
-  if (panel.hidden) return;
   const rows = shown(has);
+  panel.hidden = !rows.length;
+  if (panel.hidden) return;
   const signature = `${rows.map((row) => row.index)} ${state.chosen} ${matchMedia("(prefers-color-scheme: dark)").matches}`;
   if (panel.dataset.signature === signature) return;
   panel.dataset.signature = signature;
