@@ -9,11 +9,9 @@ those of the whole recipe: each stage by its own speed and its share of the imag
 the turns' losses without the noise that they ask for, backward), the optimisers, and what is
 outside of both: waiting for the batch, noise, weighing and checks, averages. Memory is the peak
 of the process. At `paper` size a batch may be smaller than the recipe's, so that memory and time
-allow; both are stated. One step warms up there and two count, while memory still grows: shares are
-what to read, a longer run is faster (`benchmarks.fersnet_speed`).
+allow; both are stated; memory still grows in these few steps: read the shares, not the speed.
 
-    mien ingest drawn --lake TINY --size 56      (and: --size 72 --option scenes=true)
-    mien ingest drawn --lake LARGE --size 240 --option subjects=24 --option faces_per_subject=16
+    mien ingest drawn --lake TINY --size 56, SCENES --size 72 --option scenes=true, LARGE --size 240
     python -m benchmarks.systems tiny TINY --scenes SCENES
     python -m benchmarks.systems paper LARGE --scenes LARGE_SCENES --batch 8 --systems fersnet
 """
@@ -273,8 +271,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.here:
         one = (arguments.systems[0], arguments.size, arguments.lake)
-        print(json.dumps(measured(*one, arguments.batch, arguments.profile)))
-        return
+        return print(json.dumps(measured(*one, arguments.batch, arguments.profile)))
     for name in arguments.systems:
         lake = arguments.lake if _aligned(name, arguments.size) else arguments.scenes
         card = _alone(name, lake, arguments)

@@ -135,10 +135,11 @@ class TorchEngine:
             keys = [
                 key for key in (*MOMENTS[self.config.name], "step") if f"{name}/{key}" in moments
             ]
+            # in the parameter's own memory layout, which fused kernels take for granted
             self.optimizer.state[parameter] = {
-                key: moments[f"{name}/{key}"]
-                .to("cpu" if key == "step" else parameter.device)
-                .clone()
+                key: moments[f"{name}/{key}"].clone()
+                if key == "step"
+                else torch.empty_like(parameter).copy_(moments[f"{name}/{key}"])
                 for key in keys
             }
 

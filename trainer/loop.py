@@ -75,10 +75,14 @@ class NonFiniteTermError(FloatingPointError):
 
 
 def begin(run: RunConfig, system: System, world: World) -> Training:
-    """A training of the system from its first step, frozen networks frozen."""
+    """A training of the system from its first step: networks in place, frozen ones frozen."""
     for network in system.frozen().values():
         network.eval().requires_grad_(False)
     players = {player.name: player for player in system.players()}
+    for network in (*(player.module for player in players.values()), *system.frozen().values()):
+        network.to(world.device)
+        if run.engine.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stages = system.stages()
     _check_terms(run, stages)
     return Training(

@@ -73,10 +73,6 @@ def open_session(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.run.seed)
         system = spec.build(job.run.system, data.info)
-    for network in [player.module for player in system.players()] + list(system.frozen().values()):
-        network.to(world.device)
-        if job.run.engine.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start_from(job, system)
     training = begin(job.run, system, world)
     writer = checkpoint.Writer(job.checkpoints, job.run.checkpoint) if world.leads else None

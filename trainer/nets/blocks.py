@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.nets.norm import BatchNorm2d
+from trainer.nets.norm import BatchNorm2d, InstanceNorm2d
 
 Norm = Literal["batch", "instance", "none"]
 
@@ -21,7 +21,7 @@ def normalisation(kind: Norm, num_channels: int) -> nn.Module:
     """A norm layer by name; instance norm has no parameters and no running statistics."""
     if kind == "batch":
         return BatchNorm2d(num_channels)
-    return nn.InstanceNorm2d(num_channels) if kind == "instance" else nn.Identity()
+    return InstanceNorm2d(num_channels) if kind == "instance" else nn.Identity()
 
 
 class ConvNorm(nn.Sequential):
@@ -92,7 +92,7 @@ class ConditionalTransform(nn.Module):
         self.style = nn.Linear(num_conditions, 2 * num_channels)
         nn.init.xavier_normal_(self.style.weight, gain=3.0 if residual else 0.1)
         nn.init.zeros_(self.style.bias)
-        self.norm = nn.InstanceNorm2d(num_channels)
+        self.norm = InstanceNorm2d(num_channels)
         self.place = None
         if side is not None:
             self.place = ConditionMap(num_conditions, num_channels, side, std=0.5)
@@ -120,7 +120,7 @@ class PatchCritic(nn.Module):
         before = image_channels + num_classes
         for index, after in enumerate(channels):
             layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1))
-            layers += [nn.InstanceNorm2d(after)] if index else []
+            layers += [InstanceNorm2d(after)] if index else []
             layers.append(nn.LeakyReLU(0.2))
             before = after
         layers += [nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(before, 1, 4, padding=1)]

@@ -125,6 +125,24 @@ class BatchNorm2d(BatchNorm):
     dimensions = (4,)
 
 
+class InstanceNorm2d(nn.Module):
+    """Normalises each channel of each sample over its places; no parameters, no statistics kept.
+
+    torch's own brings maps that lie channels last into the other order; group norm with one channel
+    a group is the same and does not.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features, self.eps = num_features, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalised `x`, [B, C, H, W]."""
+        if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+            return nn.functional.group_norm(x, self.num_features, eps=self.eps)
+        return nn.functional.instance_norm(x, eps=self.eps)
+
+
 def batch_norms(module: nn.Module) -> tuple[BatchNorm, ...]:
     """The batch norms below `module`."""
     return tuple(layer for layer in module.modules() if isinstance(layer, BatchNorm))

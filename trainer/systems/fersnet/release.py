@@ -13,6 +13,7 @@ from torch.nn import functional
 from trainer.nets.blocks import BasicBlock, ConditionalTransform, ConvNorm, Norm
 from trainer.nets.convflu import exchanges
 from trainer.nets.dropout import Noise
+from trainer.nets.norm import InstanceNorm2d
 from trainer.system import DatasetInfo
 from trainer.systems.fersnet.config import FersnetConfig
 from trainer.systems.fersnet.nets import Classifier, Encoded, Network, num_drawn, rendered
@@ -31,7 +32,7 @@ class Upwards(nn.Module):
             self.up = nn.ConvTranspose2d(num_in, num_out, 4, stride=2, padding=1, bias=False)
         else:
             self.up = nn.Conv2d(num_in, num_out, 3, padding=1, bias=False)
-        self.norm = nn.InstanceNorm2d(num_out)
+        self.norm = InstanceNorm2d(num_out)
         self.transform = transform
 
     def forward(
@@ -83,7 +84,7 @@ class Decoder(nn.Module):
         self.ups, self.mixes = nn.ModuleList(ups), nn.ModuleList(mixes)
         self.last = nn.Sequential(
             nn.ConvTranspose2d(before, stem, 4, stride=2, padding=1, bias=False),
-            nn.InstanceNorm2d(stem),
+            InstanceNorm2d(stem),
             nn.LeakyReLU(_SLOPE),
             ConvNorm(stem, stem, norm, slope=_SLOPE),
             ConvNorm(stem, stem, norm, slope=_SLOPE),

@@ -1,0 +1,58 @@
+"""Networks whose maps lie channels last compute, train and resume as others do."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.contract import batches as made_of
+from trainer import checkpoint
+from trainer.config import RunConfig
+from trainer.loop import Training, fit
+from trainer.nets.norm import InstanceNorm2d
+from trainer.world import World
+
+LAST = {"engine.channels_last": True}
+
+
+def training(run: RunConfig) -> Training:
+    return made_of.training(run, World.alone(), steps_per_stage=4)
+
+
+def losses(made: Training, steps: int | None = None) -> list[dict[str, float]]:
+    results = islice(fit(made, made_of.batches(made)), steps)
+    return [{key: float(value) for key, value in one.terms.items()} for one in results]
+
+
+def test_instance_norm_is_torchs_in_either_layout() -> None:
+    x = torch.randn(3, 5, 6, 7)
+    expected = torch.nn.InstanceNorm2d(5)(x)
+    norm = InstanceNorm2d(5)
+    torch.testing.assert_close(norm(x), expected)
+    last = norm(x.to(memory_format=torch.channels_last))
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, expected)
+
+
+def test_the_same_terms_as_in_the_other_layout() -> None:
+    """Of the first step: Adam magnifies the last bits from step to step."""
+    plain, last = (losses(training(made_of.tiny("fersnet", **given)), 1) for given in ({}, LAST))
+    assert plain[0] == pytest.approx(last[0], rel=1e-4)
+
+
+def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    run = made_of.tiny("fersnet", **LAST)
+    whole = training(run)
+    expected = losses(whole)
+    first = training(run)
+    losses(first, 2)
+    picture = checkpoint.capture(first, {})
+    assert picture is not None
+    path = checkpoint.write(tmp_path / "2", picture)
+    second = training(run)
+    checkpoint.restore(second, checkpoint.read(path))
+    assert losses(second) == expected[2:]
+    assert made_of.equal(made_of.weights_of(whole), made_of.weights_of(second))
