@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -82,7 +83,7 @@ def probed(text: str, folder: Path, *, width: int = 1280) -> dict:
         if found:
             break
     assert found, f"the page did not run: {done.stdout[-300:]} {done.stderr[-500:]}"
-    return json.loads(found[1].replace("&lt;", "<").replace("&amp;", "&"))
+    return json.loads(html.unescape(found[1]))
 
 
 @cache
