@@ -152,10 +152,17 @@ def _told_of_failure(job: Job) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if jobs.read_json(job.directory / "status.json")["state"] in jobs.LIVE:
+        if _says_it_goes_on(job):
             jobs.set_status(job.directory, "failed")
             deliver(job.tracking_uri, job.run_id, job.journal, "FAILED", timeout_seconds=15.0)
         raise
+
+
+def _says_it_goes_on(job: Job) -> bool:
+    try:
+        return jobs.read_json(job.directory / "status.json")["state"] in jobs.LIVE
+    except (ValueError, KeyError):
+        return True
 
 
 def unstopped(result: RunResult) -> RunResult:
