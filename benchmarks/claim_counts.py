@@ -1,6 +1,6 @@
 """What a trained run says of the test faces of its fold, counted subject by subject.
 
-Shapes: B faces, A attributes.
+Shapes: B faces, H height, W width, A attributes.
 """
 
 from __future__ import annotations
@@ -17,29 +17,55 @@ Change = Callable[[Any], Any]
 """What is done to a test batch (a `FaceBatch`)."""
 
 
-def confusions(directory: Path, lake_path: Path, fold: str, change: Change | None) -> np.ndarray:
+def hidden_half(batch: Any, half: str) -> Any:
+    """Half of every face in black, as behind a headset or a scarf."""
+    from trainer.nets.cover import covered, half_mask
+
+    faces_BCHW = batch.faces_BCHW
+    mask_HW = half_mask(half, faces_BCHW.shape[-1], 0.5, faces_BCHW.device)  # type: ignore[arg-type]
+    return covered(batch, mask_HW, -1.0)
+
+
+def hidden_block(batch: Any, size: float) -> Any:
+    """A grey block over every face, placed by the face's key; its landmarks lose their score."""
+    from trainer.nets.cover import block_masks, covered
+    from trainer.noise import keyed_uniform
+
+    place_B2 = keyed_uniform(batch.key_B, "claims block", 2)
+    return covered(batch, block_masks(place_B2, batch.faces_BCHW.shape[-1], size), 0.0)
+
+
+def confusions(
+    directory: Path, lake_path: Path, fold: str, change: Change | None = None
+) -> np.ndarray:
     """One confusion matrix for each test subject of a fold, subjects in sorted order.
 
     Of classes, or of attributes: there or not, all attributes together. Of edits: the class that
     was asked for and the class that is read.
     """
     from data_service.lake import Lake
-    from trainer import feed
     from trainer.evaluate import predict_rows
     from trainer.restore import load_system
     from trainer.world import World
 
     loaded, lake = load_system(directory), Lake.open(lake_path)
-    parted = feed.prepare(loaded.run, loaded.spec, lake, fold).fold
-    rows = np.asarray(parted.test_rows)
+    train_rows, rows = parted(loaded, lake, fold)
     if "recognise" not in loaded.spec.capabilities and "synthesise" in loaded.spec.capabilities:
-        return edit_confusions(loaded, lake, np.asarray(parted.train_rows), rows[::4])
+        return edit_confusions(loaded, lake, train_rows, rows[::4])
     if "attributes" in loaded.spec.capabilities:
         return attribute_confusions(loaded, lake, rows, change)
     found = predict_rows(
         loaded.system, lake, rows, loaded.run, loaded.info, World.alone(), change=change
     )
     return found.confusions()
+
+
+def parted(loaded: Any, lake: Any, fold: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of a fold's training and test subjects."""
+    from trainer import feed
+
+    own = feed.prepare(loaded.run, loaded.spec, lake, fold).fold
+    return np.asarray(own.train_rows), np.asarray(own.test_rows)
 
 
 def edit_confusions(loaded: Any, lake: Any, train_rows: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -63,8 +89,8 @@ def edit_confusions(loaded: Any, lake: Any, train_rows: np.ndarray, rows: np.nda
             read.append(judge(edited.float()).argmax(1).numpy())
         asked.append(aim_B.numpy())
         whose.append(subjects[other])
-    counts = (np.concatenate(parts) for parts in (asked, read, whose))
-    return confusion_by_subject(*counts, len(info.classes))
+    asked_M, read_M, whose_M = (np.concatenate(parts) for parts in (asked, read, whose))
+    return confusion_by_subject(asked_M, read_M, whose_M, len(info.classes))
 
 
 def attribute_confusions(

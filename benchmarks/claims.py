@@ -16,14 +16,16 @@ shortens its recipes; `--set` may change both sides further. What was set stands
 training that fails or is stopped ends the claim; the same command goes on with it.
 
 Of a system that only edits, every fourth test face is edited to every other class, and counted is
-what an independent judge of the training subjects reads in it (`trainer.judge`).
+what an independent judge of the training subjects reads in it (`trainer.judge`). Of one that
+transfers, every fourth test face gets every other class from a face of another subject: a judge
+reads the expression, another says which of the two subjects the made face is more like.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,27 +33,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claim_counts import Change, confusions
+from benchmarks.claim_counts import confusions, hidden_block, hidden_half
+from benchmarks.claim_transfers import transferred
 
 FOLDS = 5
 
-
-def hidden_half(batch: Any, half: str) -> Any:
-    """Half of every face in black, as behind a headset or a scarf."""
-    from trainer.nets.cover import covered, half_mask
-
-    faces_BCHW = batch.faces_BCHW
-    mask_HW = half_mask(half, faces_BCHW.shape[-1], 0.5, faces_BCHW.device)  # type: ignore[arg-type]
-    return covered(batch, mask_HW, -1.0)
-
-
-def hidden_block(batch: Any, size: float) -> Any:
-    """A grey block over every face, placed by the face's key; its landmarks lose their score."""
-    from trainer.nets.cover import block_masks, covered
-    from trainer.noise import keyed_uniform
-
-    place_B2 = keyed_uniform(batch.key_B, "claims block", 2)
-    return covered(batch, block_masks(place_B2, batch.faces_BCHW.shape[-1], size), 0.0)
+Counts = Callable[[Path, Path, str], np.ndarray]
+"""Of a run's directory, a lake and a fold: one confusion matrix for each test subject."""
 
 
 FEW = {"size": 56, "subjects": 40, "faces_per_subject": 8}
@@ -70,7 +58,7 @@ class Claim:
     ours: str
     peer: str
     corpus: Mapping[str, Any] = field(default_factory=lambda: {"size": 56})
-    conditions: Mapping[str, Change | None] = field(default_factory=lambda: {"as it is": None})
+    conditions: Mapping[str, Counts] = field(default_factory=lambda: {"as it is": confusions})
     settings: Mapping[str, Any] = field(default_factory=dict)
     peer_settings: Mapping[str, Any] | None = None
 
@@ -86,18 +74,18 @@ CLAIMS: Mapping[str, Claim] = {
         ours="oadn.tiny",
         peer="oadn.tiny_backbone",
         conditions={
-            "whole faces": None,
-            "block of 0.4": partial(hidden_block, size=0.4),
-            "block of 0.6": partial(hidden_block, size=0.6),
-            "upper half": partial(hidden_half, half="upper"),
-            "lower half": partial(hidden_half, half="lower"),
+            "whole faces": confusions,
+            "block of 0.4": partial(confusions, change=partial(hidden_block, size=0.4)),
+            "block of 0.6": partial(confusions, change=partial(hidden_block, size=0.6)),
+            "upper half": partial(confusions, change=partial(hidden_half, half="upper")),
+            "lower half": partial(confusions, change=partial(hidden_half, half="lower")),
         },
     ),
     "occlusion_distillation": Claim(
         says="a teacher of whole faces helps students of half-hidden ones",
         ours="occlusion_distillation.tiny",
         peer="occlusion_distillation.tiny_without_teacher",
-        conditions={"upper half hidden": None},
+        conditions={"upper half hidden": confusions},
     ),
     "paw": Claim(
         says="parts and whole read attributes of unaligned faces better than the whole alone",
@@ -153,6 +141,22 @@ CLAIMS: Mapping[str, Claim] = {
             "system.gates.regions": False,
         },
     ),
+    "ter_gan": Claim(
+        says="its two consistencies bring the expression over and keep the person",
+        ours="ter_gan.tiny",
+        peer="ter_gan.tiny",
+        conditions={
+            "recognition": confusions,
+            "expression of a transfer": partial(transferred, counted="expression"),
+            "person of a transfer": partial(transferred, counted="person"),
+        },
+        settings={"system.images": 6144},
+        peer_settings={
+            "system.images": 6144,
+            "system.weights.expression_consistency": 0.0,
+            "system.weights.identity_consistency": 0.0,
+        },
+    ),
     "pixel_fes": Claim(
         says="a ridge for every pixel edits as well as an adversarial network",
         ours="pixel_fes.tiny",
@@ -190,7 +194,9 @@ def trained(recipe: str, lake: Path, seed: int, settings: Mapping[str, Any]) -> 
     for fold in (f"{index}/{FOLDS}" for index in range(1, FOLDS + 1)):
         directory = finished(run, lake, fold)
         if directory is None:
-            result = unstopped(train(run, lake, fold=fold, experiment="claims"))
+            result = unstopped(
+                train(run, lake, fold=fold, experiment="claims", validation_only=True)
+            )
             print(f"{recipe} {fold}: {result.images_per_second:.0f} images/s", flush=True)
             directory = result.directory
         found.append(directory)
@@ -223,11 +229,11 @@ def tested(claim: Claim, lake: Path, seed: int, settings: dict[str, str]) -> dic
         for side, (recipe, own) in claim.sides().items()
     }
     found: dict[str, Any] = {}
-    for name, change in claim.conditions.items():
+    for name, counts in claim.conditions.items():
         parts = {
             side: np.concatenate(
                 [
-                    confusions(directory, lake, f"{fold}/{FOLDS}", change)
+                    counts(directory, lake, f"{fold}/{FOLDS}")
                     for fold, directory in enumerate(directories, start=1)
                 ]
             )
@@ -236,10 +242,10 @@ def tested(claim: Claim, lake: Path, seed: int, settings: dict[str, str]) -> dic
         card: dict[str, Any] = {
             side: {
                 metric: vars_of(interval)
-                for metric, interval in subject_intervals(counts).items()
+                for metric, interval in subject_intervals(part).items()
                 if metric != "macro_f1"
             }
-            for side, counts in parts.items()
+            for side, part in parts.items()
         }
         for metric in (METRICS["accuracy"], macro_recall):
             gap = paired_difference(parts["ours"], parts["peer"], metric)
