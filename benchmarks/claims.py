@@ -25,159 +25,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.claim_counts import confusions, hidden_block, hidden_half
-from benchmarks.claim_transfers import transferred
+from benchmarks.claim_list import CLAIMS, Claim
 
 FOLDS = 5
-
-Counts = Callable[[Path, Path, str], np.ndarray]
-"""Of a run's directory, a lake and a fold: one confusion matrix for each test subject."""
-
-
-FEW = {"size": 56, "subjects": 40, "faces_per_subject": 8}
-PHOTOS = {"name": "photos", "size": 56, "grey": True}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """What a system's paper says, and which two recipes show it.
-
-    `corpus` are the options of `mien ingest drawn` for the lake that it is meant for, or names
-    another corpus. `settings` change both sides, or with `peer_settings` ours alone.
-    """
-
-    says: str
-    ours: str
-    peer: str
-    corpus: Mapping[str, Any] = field(default_factory=lambda: {"size": 56})
-    conditions: Mapping[str, Counts] = field(default_factory=lambda: {"as it is": confusions})
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    peer_settings: Mapping[str, Any] | None = None
-
-    def sides(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """The recipe and the settings of either side."""
-        peer = self.settings if self.peer_settings is None else self.peer_settings
-        return {"ours": (self.ours, dict(self.settings)), "peer": (self.peer, dict(peer))}
-
-
-CLAIMS: Mapping[str, Claim] = {
-    "oadn": Claim(
-        says="landmark-guided attention and regions beat their backbone under occlusion",
-        ours="oadn.tiny",
-        peer="oadn.tiny_backbone",
-        conditions={
-            "whole faces": confusions,
-            "block of 0.4": partial(confusions, change=partial(hidden_block, size=0.4)),
-            "block of 0.6": partial(confusions, change=partial(hidden_block, size=0.6)),
-            "upper half": partial(confusions, change=partial(hidden_half, half="upper")),
-            "lower half": partial(confusions, change=partial(hidden_half, half="lower")),
-        },
-    ),
-    "occlusion_distillation": Claim(
-        says="a teacher of whole faces helps students of half-hidden ones",
-        ours="occlusion_distillation.tiny",
-        peer="occlusion_distillation.tiny_without_teacher",
-        conditions={"upper half hidden": confusions},
-    ),
-    "paw": Claim(
-        says="parts and whole read attributes of unaligned faces better than the whole alone",
-        ours="paw.tiny",
-        peer="paw.tiny_whole",
-        corpus={"size": 72, "scenes": True},
-    ),
-    "fn2en": Claim(
-        says="on few images a face network's guidance beats the same network from scratch",
-        ours="fn2en.tiny",
-        peer="fn2en.tiny_scratch",
-        corpus=FEW,
-    ),
-    "fn2en_finetuned": Claim(
-        says="on few images the guided network beats the face network fine-tuned",
-        ours="fn2en.tiny",
-        peer="fn2en.tiny_finetuned",
-        corpus=FEW,
-    ),
-    "multilevel_critic": Claim(
-        says="critics at a quarter and half of the side beat the final discriminator alone",
-        ours="multilevel_critic.tiny",
-        peer="multilevel_critic.tiny_final",
-        settings={"system.images": 4096},
-    ),
-    "multilevel_critic_coarse": Claim(
-        says="critics at both levels beat those at a quarter of the side (32 of 128 px) alone",
-        ours="multilevel_critic.tiny",
-        peer="multilevel_critic.tiny_coarse",
-        settings={"system.images": 4096},
-    ),
-    "multilevel_critic_fine": Claim(
-        says="critics at both levels beat those at half of the side (64 of 128 px) alone",
-        ours="multilevel_critic.tiny",
-        peer="multilevel_critic.tiny_fine",
-        settings={"system.images": 4096},
-    ),
-    "exprgan": Claim(
-        says="the curriculum beats the full objective from the first step on",
-        ours="exprgan.tiny",
-        peer="exprgan.tiny_joint",
-        settings={"system.controller_images": 2048, "system.refinement_images": 4096},
-        peer_settings={"system.refinement_images": 6144},
-    ),
-    "attentive_hybrid": Claim(
-        says="its attentions to places and regions beat plain averages",
-        ours="attentive_hybrid.tiny",
-        peer="attentive_hybrid.tiny",
-        settings={"system.images": 8192},
-        peer_settings={
-            "system.images": 8192,
-            "system.gates.places": False,
-            "system.gates.regions": False,
-        },
-    ),
-    "ter_gan": Claim(
-        says="its two consistencies bring the expression over and keep the person",
-        ours="ter_gan.tiny",
-        peer="ter_gan.tiny",
-        conditions={
-            "recognition": confusions,
-            "expression of a transfer": partial(transferred, counted="expression"),
-            "person of a transfer": partial(transferred, counted="person"),
-        },
-        settings={"system.images": 6144},
-        peer_settings={
-            "system.images": 6144,
-            "system.weights.expression_consistency": 0.0,
-            "system.weights.identity_consistency": 0.0,
-        },
-    ),
-    "pixel_fes": Claim(
-        says="a ridge for every pixel edits as well as an adversarial network",
-        ours="pixel_fes.tiny",
-        peer="multilevel_critic.tiny_final",
-        peer_settings={"system.images": 4096},
-    ),
-    "residual_masking": Claim(
-        says="a masked backbone beats the bare one",
-        ours="residual_masking.small",
-        peer="residual_masking.small_unmasked",
-        corpus=PHOTOS,
-        settings={"system.images": 8192},
-    ),
-    "cascade_gabor": Claim(
-        says="a cascade behind Gabor filters beats one behind plain convolutions",
-        ours="cascade_gabor.small",
-        peer="cascade_gabor.small_plain",
-        corpus=PHOTOS,
-        settings={"system.images": 6144},
-    ),
-}
 
 
 def trained(recipe: str, lake: Path, seed: int, settings: Mapping[str, Any]) -> list[Path]:
