@@ -37,6 +37,19 @@ def test_instance_norm_is_torchs_in_either_layout() -> None:
     torch.testing.assert_close(last, expected)
 
 
+def test_instance_norms_gradients_are_those_of_the_other_layout() -> None:
+    plain = torch.randn(3, 5, 6, 7, requires_grad=True)
+    last = plain.detach().to(memory_format=torch.channels_last).requires_grad_()
+    dy = torch.randn(3, 5, 6, 7)
+    norm = InstanceNorm2d(5)
+    made, expected = norm(last), norm(plain)
+    assert made.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(made, expected)
+    for x, y in ((last, made), (plain, expected)):
+        y.backward(dy)
+    torch.testing.assert_close(last.grad, plain.grad)
+
+
 def test_the_same_terms_as_in_the_other_layout() -> None:
     """Of the first step: Adam magnifies the last bits from step to step."""
     plain, last = (losses(training(made_of.tiny("fersnet", **given)), 1) for given in ({}, LAST))
