@@ -133,6 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     claim = CLAIMS[arguments.system]
     settings = dict(text.split("=", 1) for text in arguments.settings)
+    told = {path: Path(value).name for path, value in settings.items()}
     out = arguments.out or Path(f"benchmarks/results/claims_{arguments.system}.json")
     result = {
         "claim": claim.says,
@@ -141,7 +142,7 @@ def main() -> None:
         "corpus": {"name": "drawn", **claim.corpus},
         "folds": FOLDS,
         "seed": arguments.seed,
-        "settings": {side: own | settings for side, (_, own) in claim.sides().items()},
+        "settings": {side: own | told for side, (_, own) in claim.sides().items()},
         **tested(claim, arguments.lake, arguments.seed, settings),
         "environment": environment(),
     }

@@ -22,6 +22,10 @@ class NetworkConfig:
     channels: tuple[int, ...] = knob((64, 128, 256, 512, 512), doc="one halving each")
     response_channels: int = knob(512, bounds=(1, 4096), doc="from scratch: of the 1x1 convolution")
     batch_norm: bool = knob(True, doc="after each 3x3 convolution")
+    response_norm: bool = knob(
+        False,
+        doc="batch norm of the response, whose scale is the face network's, in stage 2 (ours)",
+    )
     dense_features: int = knob(256, bounds=(4, 4096), doc="of the dense layer of stage 2")
     dropout: float = knob(0.5, bounds=(0.0, 0.9), doc="hidden after that layer")
 

@@ -42,6 +42,7 @@ class ExpressionNetwork(nn.Module):
         layers.append(nn.Conv2d(before, response_channels, 1))
         self.convolutions = nn.Sequential(*layers)
         self.response_side = side
+        self.norm = BatchNorm2d(response_channels) if config.response_norm else nn.Identity()
         self.hidden = config.dropout
         self.dense = nn.Linear(response_channels * side**2, config.dense_features)
         self.head = nn.Linear(config.dense_features, num_classes)
@@ -52,7 +53,8 @@ class ExpressionNetwork(nn.Module):
 
     def classify(self, response_BCHW: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor]:
         """Features [B, D] and logits [B, K] of a response."""
-        features_BD = torch.relu(self.dense(torch.relu(response_BCHW).flatten(1)))
+        seen_BD = torch.relu(self.norm(response_BCHW)).flatten(1)
+        features_BD = torch.relu(self.dense(seen_BD))
         return features_BD, self.head(dropout(features_BD, self.hidden, "head", noise))
 
 

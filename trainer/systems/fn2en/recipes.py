@@ -44,7 +44,11 @@ def paper_finetuned() -> RunConfig:
 def small() -> RunConfig:
     """Real photographs on a CPU core: 48 px, grey, five classes, a run of `identity.small`."""
     network = NetworkConfig(
-        channels=(16, 32, 64, 96), response_channels=32, dense_features=64, dropout=0.3
+        channels=(16, 32, 64, 96),
+        response_channels=32,
+        response_norm=True,
+        dense_features=64,
+        dropout=0.3,
     )
     system = Fn2enConfig(
         network=network,
@@ -71,7 +75,11 @@ def small_finetuned() -> RunConfig:
 def tiny() -> RunConfig:
     """Few drawn faces, in a minute on a core; the face network is a run of `identity`."""
     network = NetworkConfig(
-        channels=(16, 24, 32, 48), response_channels=32, dense_features=48, dropout=0.3
+        channels=(16, 24, 32, 48),
+        response_channels=32,
+        response_norm=True,
+        dense_features=48,
+        dropout=0.3,
     )
     system = Fn2enConfig(
         network=network,
