@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
-@contextmanager
-def only_one(path: Path, busy: str) -> Iterator[None]:
-    """Holds the lock file at `path` for the block; ValueError, which says `busy`, where another
-    process holds it."""
+def held(path: Path, busy: str | None = None) -> IO[str]:
+    """The open lock file at `path`; closing it, as a `with` block does, gives the lock back.
+
+    Where another process holds it: ValueError, which says `busy`; without `busy` it waits.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(busy) from None
-        yield
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if busy is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(busy) from None
+    return file

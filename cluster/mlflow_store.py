@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cluster.home import home, tracking_file
+from cluster.lock import held
 from cluster.mlflow_app import USER, read_password
 
 if TYPE_CHECKING:
@@ -100,9 +100,7 @@ def ensure_store(uri: str) -> MlflowClient:
     database = sqlite_path(uri)
     if database is None:
         return mlflow_client(uri)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(database.with_name(f"{database.name}.lock")):
         return mlflow_client(uri)
 
 

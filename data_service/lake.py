@@ -10,7 +10,6 @@ Shapes: N faces, H height, W width, C channels.
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import shutil
@@ -20,12 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.lock import held
 from data_service.kept import KeptTables
 from data_service.manifest import (
     IMAGE,
@@ -73,8 +72,8 @@ class LakeWriter:
         self._source_hash = source_hash
         self._schema = face_schema(image_size, channels)
         self._refuse_other_lake()
-        (self._path / PARTS).mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._path / PARTS / "lock")
+        busy = f"the lake at {self._path} is being written by another process"
+        self._lock = held(self._path / PARTS / "lock", busy)
         for other in (self._path / PARTS).iterdir():
             if other.is_dir() and other.name != work:
                 shutil.rmtree(other)
@@ -203,18 +202,6 @@ class LakeWriter:
         for path in self._path.glob("faces-*.parquet"):
             if path.name not in named:
                 path.unlink()
-
-
-def _locked(path: Path) -> IO[str]:
-    """The open file that holds the lock; it goes with its process."""
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        lake = path.parent.parent
-        raise ValueError(f"the lake at {lake} is being written by another process") from None
-    return file
 
 
 def _quarantine(rejected: Sequence[Rejection]) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.lock import held
 from data_service.manifest import IMAGE, LakeFile, Manifest, read_checked
 
 _HEADER_BYTES = 1 << 20
@@ -31,9 +31,7 @@ def unpack_once(path: Path, manifest: Manifest) -> Path:
     num_bytes = manifest.num_bytes
     if _has_size(unpacked, num_bytes):
         return unpacked
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(folder / "lock"):
         if not _has_size(unpacked, num_bytes):
             _unpack(path, manifest, unpacked)
     if not _has_size(unpacked, num_bytes):

@@ -14,7 +14,7 @@ import torch
 
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
-from cluster.lock import only_one
+from cluster.lock import held
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
 from data_service.lake import Lake
@@ -132,7 +132,7 @@ def train(
             seen_by=seen_by,
         )
     busy = f"run {job.run_id} is being trained by another process"
-    with only_one(job.directory / "lock", busy), _told_of_failure(job):
+    with held(job.directory / "lock", busy), _told_of_failure(job):
         if resume is not None:
             job.stop_file.unlink(missing_ok=True)
         with on_interrupt(job.stop_file.touch):

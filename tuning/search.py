@@ -25,7 +25,7 @@ from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
 from tuning.results import SearchResult
 from tuning.slots import run_slots
 from tuning.space import search_space
-from tuning.studies import only_one, studies_dir, study_name
+from tuning.studies import only_searcher, studies_dir, study_name
 from tuning.study import Study
 from tuning.trial import Setup, Train, trial_run
 
@@ -107,7 +107,7 @@ def search(
         conditions=space.conditions,
         asynchronous=asynchronous,
     )
-    with only_one(plan.name):
+    with only_searcher(plan.name):
         result = run_study(
             plan, setup, trials=trials, parallel=parallel, train=train, on_trial=on_trial
         )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-from cluster import lock
 from cluster.home import home
+from cluster.lock import held
 from data_service.lake import Lake
 from trainer.config import RunConfig
 from trainer.overrides import from_dict
@@ -46,12 +45,10 @@ def _is_numbered(stem: str, system: str) -> bool:
     return re.fullmatch(re.escape(system) + r"-\d+", stem) is not None
 
 
-@contextmanager
-def only_one(name: str) -> Iterator[None]:
-    """A study has one searcher at a time; the lock goes with its process."""
+def only_searcher(name: str) -> IO[str]:
+    """The lock of a study, which has one searcher at a time; ValueError where there is another."""
     busy = f"study '{name}' is being searched by another process"
-    with lock.only_one(studies_dir() / f"{name}.lock", busy):
-        yield
+    return held(studies_dir() / f"{name}.lock", busy)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

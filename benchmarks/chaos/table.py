@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import statistics
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.runner import Outcome
 from benchmarks.photos import environment
+from cluster.lock import held
 
 MEASURED = ("detection_seconds", "recovery_seconds", "repeated_steps", "repeated_seconds")
 
@@ -25,8 +24,7 @@ def known(path: Path) -> set[tuple[str, int]]:
 
 def add(path: Path, outcome: Outcome) -> None:
     """Put a run into the file; several campaigns may write to one file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with held(path.with_suffix(".lock")):
         runs = sorted([*_read(path), asdict(outcome)], key=lambda one: (one["fault"], one["seed"]))
         values = {"environment": environment(), "table": rows(runs), "runs": runs}
         draft = path.with_suffix(f".{os.getpid()}")
@@ -56,10 +54,3 @@ def _median_and_most(runs: list[dict[str, Any]], name: str) -> list[float] | Non
 
 def _read(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text())["runs"] if path.exists() else []
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.lock import only_one
+from cluster.lock import held
 from cluster.session import Session
 from data_service.ingest import ingest
 from trainer import catalog, job, launch
@@ -45,7 +45,7 @@ def begun(lake: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_run_has_one_process(lake: Path, begun: str) -> None:
     with (
-        only_one(job.find(begun) / "lock", "taken"),
+        held(job.find(begun) / "lock", "taken"),
         pytest.raises(ValueError, match="is being trained by another process"),
     ):
         launch.train(RUN, lake, resume=begun)
