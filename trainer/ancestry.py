@@ -37,9 +37,11 @@ def check_unseen(
 
     That is the run whose `weights` it starts from, every run that its settings name, and those that
     they learnt from in turn. Validation subjects, who chose the weights, count as trained on. A
-    subject is known by the files of its faces, so that the same photographs in another lake, at
-    another size or under other names, count too. A file of weights outside of a run tells nothing
-    of its past; whoever names it answers for it.
+    subject is known by the `sample_id` of its faces, which hashes a file's bytes and its name below
+    the source: the same photographs in another lake count too, at whatever size that keeps them.
+    Not known again are files under other names, and faces that were drawn at another size, which
+    are other pictures. A file of weights outside of a run tells nothing of its past; whoever names
+    it answers for it.
     """
     used = [*_named(run), *([] if weights is None else [weights])]
     subject_N = subject_keys(lake.table) if used else np.empty(0)
@@ -83,8 +85,7 @@ def unseen_rows(weights: Path, lake: Lake, rows_N: np.ndarray) -> np.ndarray:
 def _learnt_rows(run: Job, lake: Lake, *, chosen: bool = True) -> np.ndarray:
     """The rows of `lake` that the run was trained on, and those that chose its weights (`chosen`).
 
-    Rows of another lake are the same where file and name are, which make a `sample_id`. A lake that
-    is gone tells nothing.
+    Rows of another lake are the same where their `sample_id` is. A lake that is gone tells nothing.
     """
     own = lake
     if run.lake_hash != lake.hash:

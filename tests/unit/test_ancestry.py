@@ -13,6 +13,7 @@ import pytest
 
 from data_service.ingest import ingest
 from data_service.lake import Lake
+from tests.corpora import photos
 from trainer import catalog, feed, job, launch
 from trainer.ancestry import check_unseen, first_weights, unseen_rows
 from trainer.config import NAMES_RUN, RunConfig
@@ -25,7 +26,11 @@ IDENTITY = catalog.recipe("identity.tiny")
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     path = tmp_path_factory.mktemp("lakes") / "drawn"
-    ingest("drawn", None, path, image_size=56, options={"subjects": 12, "faces_per_subject": 8})
+    return ingested("drawn", None, path, 56, subjects=12, faces_per_subject=8)
+
+
+def ingested(corpus: str, source: Path | None, path: Path, side: int, **options: Any) -> Lake:
+    ingest(corpus, source, path, image_size=side, options=options)
     return Lake.open(path)
 
 
@@ -100,19 +105,40 @@ def test_the_same_fold_of_other_classes_tests_other_subjects(own_home: Path, lak
         check(uneven, "aaaa", "1/5")
 
 
-def test_the_same_photographs_in_another_lake_count(own_home: Path, lake: Lake) -> None:
-    """A sample is known by its file: another size, another selection changes nothing."""
-    other: Any = SimpleNamespace(
-        path=lake.path, table=lake.table.slice(3), manifest=lake.manifest, hash="other"
-    )
-    weights = finished(own_home, "aaaa", lake.hash, "1/5", lake=lake.path)
-    with pytest.raises(ValueError, match=r"aaaa .* on the same photographs, in .*drawn"):
-        check(other, "aaaa", "2/5")
+def test_the_same_photographs_in_another_lake_count(own_home: Path, tmp_path: Path) -> None:
+    """A face is known by its file, at whatever size a lake keeps it."""
+    source = photos.build(tmp_path / "album")
+    learnt, other = (ingested("photos", source, tmp_path / str(side), side) for side in (48, 64))
+    assert learnt.hash != other.hash
+    weights = finished(own_home, "aaaa", learnt.hash, "1/3", lake=learnt.path)
+    with pytest.raises(ValueError, match=r"aaaa .* on the same photographs, in .*48"):
+        check(other, "aaaa", "2/3")
     free = unseen_rows(weights, other, np.arange(len(other.table)))
-    tested = {lake.table["subject"][row].as_py() for row in feed.split(lake, "1/5", ()).test_rows}
-    assert {other.table["subject"][row].as_py() for row in free} == tested
-    gone = finished(own_home, "bbbb", lake.hash, "1/5")
-    assert len(unseen_rows(gone, other, np.arange(5))) == 5
+    subjects = [lake.table["subject"].to_pylist() for lake in (learnt, other)]
+    tested = {subjects[0][row] for row in feed.split(learnt, "1/3", ()).test_rows}
+    assert {subjects[1][row] for row in free} == tested != set()
+
+
+def test_other_files_and_faces_drawn_at_another_size_are_not_known_again(
+    own_home: Path, lake: Lake, tmp_path: Path
+) -> None:
+    """What `check_unseen` says of its bounds."""
+    larger = ingested("drawn", None, tmp_path / "drawn", 64, subjects=12, faces_per_subject=8)
+    renamed = photos.build(tmp_path / "album")
+    known = ingested("photos", renamed, tmp_path / "known", 48)
+    renamed.joinpath("images").rename(renamed / "faces")
+    table = renamed / "labels.csv"
+    table.write_text(table.read_text().replace("images/", "faces/"))
+    others = ((lake, larger), (known, ingested("photos", renamed, tmp_path / "other", 48)))
+    for index, (learnt, other) in enumerate(others):
+        weights = finished(own_home, f"aaa{index}", learnt.hash, "1/3", lake=learnt.path)
+        every = np.arange(len(other.table))
+        assert np.array_equal(unseen_rows(weights, other, every), every)
+
+
+def test_a_lake_that_is_gone_tells_nothing(own_home: Path, lake: Lake) -> None:
+    gone = finished(own_home, "bbbb", "gone", "1/5")
+    assert len(unseen_rows(gone, lake, np.arange(5))) == 5
 
 
 def test_every_fold_of_a_crossvalidation_counts(own_home: Path, lake: Lake) -> None:
