@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 
 import numpy as np
@@ -122,13 +124,28 @@ def test_a_run_that_fails_tells_its_last_steps(store, run_id, tmp_path):
     assert "test/recall_fear" not in ensure_store(store).get_run(run_id).data.metrics
 
 
-def test_what_an_unreachable_server_is_told_waits_in_the_journal(tmp_path):
-    tracker = Tracker("http://127.0.0.1:9", "0" * 32, tmp_path / "journal.jsonl")
-    for step in range(200):
-        tracker.metrics({"train/identity": 1.0, "train/cycle": float("nan")}, step)
-        tracker.commit(step)
-    assert not tracker.close("FINISHED", timeout_seconds=0.5)
-    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) >= 200
+def test_a_server_that_never_answers_keeps_nobody_waiting(tmp_path, monkeypatch):
+    """Training logs on while the sender waits for an answer; the journal has it all."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
+    journal = tmp_path / "journal.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        tracker = Tracker(address, "0" * 32, journal, system_metrics=False)
+        connection, _ = silent.accept()
+        with connection:
+
+            def log() -> None:
+                for step in range(200):
+                    tracker.metrics({"train/identity": float("nan")}, step)
+                    tracker.commit(step)
+
+            training = threading.Thread(target=log, daemon=True)
+            training.start()
+            training.join(timeout=60)
+            assert not training.is_alive()
+            assert not tracker.close("FINISHED", timeout_seconds=0.1)
+    kept = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [one["step"] for one in kept if one["kind"] == "point"] == list(range(200))
 
 
 def test_what_was_not_sent_can_be_delivered_later(store, run_id, tmp_path):
