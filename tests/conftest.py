@@ -41,6 +41,14 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture
+def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judges that learn next to nothing, for where it counts that they are asked."""
+    from tests.made_runs import shorten_judges
+
+    shorten_judges(monkeypatch, 32)
+
+
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """A local Ray with two CPUs, started once."""

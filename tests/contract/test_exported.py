@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract import batches as made_of
-from trainer import catalog, export, job
+from tests.made_runs import recorded
+from trainer import catalog, export
 from trainer.loop import fit
 from trainer.restore import LoadedSystem
 from trainer.world import World
@@ -16,7 +17,7 @@ from trainer.world import World
 NAMES = [name for name in catalog.names() if set(export.OUTPUTS) & catalog.load(name).capabilities]
 
 
-def trained(name: str, directory: Path) -> LoadedSystem:
+def trained(name: str) -> LoadedSystem:
     """The tiny recipe after a step of every stage, on the contract's batches."""
     run = made_of.tiny(name)
     training = made_of.training(run, World.alone(), steps_per_stage=1)
@@ -26,18 +27,7 @@ def trained(name: str, directory: Path) -> LoadedSystem:
     info = replace(
         made_of.info_of(run), landmarks=made_of.INFO.landmarks if "landmarks" in fields else 0
     )
-    made = job.Job(
-        run_id=name,
-        directory=directory,
-        run=run,
-        lake=directory / "lake",
-        lake_hash="none",
-        face_pixels=info.image_size + 8,
-        fold="1/3",
-        tracking_uri="sqlite:///none.db",
-        experiment="test",
-    )
-    job.save(made)
+    directory = recorded(run, name).directory
     for player in training.players.values():
         player.module.eval().requires_grad_(False)
     return LoadedSystem(
@@ -49,7 +39,7 @@ def trained(name: str, directory: Path) -> LoadedSystem:
 def test_both_models_are_the_original(name: str, tmp_path: Path, monkeypatch) -> None:
     """On one face and on three; `export` itself refuses to write what differs."""
     pytest.importorskip("onnxruntime")
-    loaded = trained(name, tmp_path / "run")
+    loaded = trained(name)
     monkeypatch.setattr(export, "load_system", lambda _run: loaded)
     done = export.export(name, tmp_path / "model")
     can = catalog.spec_of(loaded.run).capabilities

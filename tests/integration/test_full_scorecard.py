@@ -12,7 +12,6 @@ import mien
 from cluster.home import tracking_uri
 from data_service.ingest import ingest
 from trainer import catalog, launch
-from trainer.judge import train_judge
 from trainer.measures import flat
 from trainer.occlusion import OCCLUSIONS
 from trainer.overrides import with_overrides
@@ -26,17 +25,6 @@ SHORT = {
 }
 
 
-@pytest.fixture
-def hasty_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judges that learn next to nothing: here it counts that they are asked."""
-
-    def hasty(*given, **named):
-        return train_judge(*given, **{**named, "images": 64})
-
-    for module in ("judge", "gain"):
-        monkeypatch.setattr(f"trainer.{module}.train_judge", hasty)
-
-
 def evaluated(run: str, lake: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     """What the command says in JSON."""
     words = ["evaluate", run, "--lake", str(lake), "--full", "--json"]
@@ -44,7 +32,7 @@ def evaluated(run: str, lake: Path, capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.mark.usefixtures("hasty_judges")
+@pytest.mark.usefixtures("quick_judges")
 def test_every_card_on_its_own_lake_and_on_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

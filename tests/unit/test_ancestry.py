@@ -14,6 +14,7 @@ import pytest
 from data_service.ingest import ingest
 from data_service.lake import Lake
 from tests.corpora import photos
+from tests.made_runs import recorded
 from trainer import catalog, feed, job, launch
 from trainer.ancestry import check_unseen, first_weights, unseen_rows
 from trainer.config import NAMES_RUN, RunConfig
@@ -44,19 +45,8 @@ def finished(
     lake: Path | None = None,
 ) -> Path:
     """A run on disk with (empty) weights; the path of those."""
-    made = job.Job(
-        run_id=run_id,
-        directory=home / "runs" / run_id,
-        run=run,
-        lake=lake or home / "lake",
-        lake_hash=lake_hash,
-        face_pixels=64,
-        fold=fold,
-        tracking_uri="sqlite:///none.db",
-        experiment="test",
-        init=init,
-    )
-    job.save(made)
+    about = {"lake": lake or home / "lake", "lake_hash": lake_hash, "fold": fold, "init": init}
+    made = recorded(run, run_id, **about)
     weights = made.directory / "weights.safetensors"
     weights.touch()
     return weights

@@ -21,6 +21,7 @@ from data_service.ingest import ingest
 from data_service.lake import Lake
 from data_service.schema import DatasetInfo, Expression
 from tests.corpora import hostile_weights
+from tests.made_runs import recorded
 from trainer import catalog, checkpoint, job
 from trainer.nets.identity_source import load_identity
 from trainer.nets.weight_files import SUFFIXES
@@ -130,19 +131,14 @@ def test_links_in_a_checkpoint(tmp_path: Path) -> None:
 @pytest.fixture
 def run(lake: Path, own_home: Path) -> job.Job:
     """A run that was broken off, with a checkpoint that is none of its system."""
-    made = job.Job(
-        run_id="0123456789abcdef",
-        directory=own_home / "runs" / "0123456789abcdef",
-        run=with_overrides(catalog.recipe("identity.tiny"), {"system.images": 64}),
+    return recorded(
+        with_overrides(catalog.recipe("identity.tiny"), {"system.images": 64}),
+        "0123456789abcdef",
         lake=lake,
         lake_hash=Lake.open(lake).hash,
         face_pixels=56,
-        fold="1/3",
         tracking_uri=f"sqlite:///{own_home / 'mlflow.db'}",
-        experiment="test",
     )
-    job.save(made)
-    return made
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
-from trainer import gain, judge, measures
+from tests.made_runs import shorten_judges
+from trainer import gain, measures
 from trainer.attribute_scores import attribute_card
 from trainer.config import DataConfig, EvaluationConfig
 from trainer.evaluate import predict_rows
@@ -117,15 +118,9 @@ def examinee(lake: Any, kind: str = "perfect", *can: str) -> Examinee:
 
 
 @pytest.fixture(autouse=True)
-def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+def brief_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Painted classes are learnt in a few steps."""
-    train = judge.train_judge
-
-    def brief(*args: Any, images: int, **options: Any) -> judge.Judge:
-        return train(*args, images=min(images, 640), **options)
-
-    monkeypatch.setattr(judge, "train_judge", brief)
-    monkeypatch.setattr(gain, "train_judge", brief)
+    shorten_judges(monkeypatch, 640)
 
 
 def test_a_perfect_editor_and_its_opposites(lake: Any) -> None:

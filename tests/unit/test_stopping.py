@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.made_runs import recorded
 from trainer import catalog, crossval, job, launch, reproduce
 from trainer.launch import RunResult
 from tuning.ending import outer_test
@@ -151,18 +152,7 @@ def test_to_go_on_with_a_finished_run_returns_it(
 ) -> None:
     directory = own_home / "runs" / "aaaa"
     done = written(directory, "finished")
-    made = job.Job(
-        run_id="aaaa",
-        directory=directory,
-        run=RUN,
-        lake=LAKE,
-        lake_hash="0",
-        face_pixels=64,
-        fold="1/3",
-        tracking_uri="sqlite:///none.db",
-        experiment="test",
-    )
-    job.save(made)
+    recorded(RUN)
     before = (directory / "result.json").read_bytes()
     monkeypatch.setattr(launch, "work", lambda *_: pytest.fail("it trains or tests again"))
     assert launch.train(replace(RUN, seed=9), LAKE, resume="aaaa") == done

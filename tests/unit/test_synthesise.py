@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
 import mien
 from cluster import terminal
 from data_service.ingest import ingest
 from data_service.lake import Lake
 from data_service.pool import SealedPool
-from trainer import catalog, crossval, feed, job, judge, launch
+from tests.made_runs import finished_on, self_contained
+from trainer import catalog, crossval, feed, job, launch
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
 from trainer.synthesise import synthesise
+
+pytestmark = pytest.mark.usefixtures("quick_judges")
 
 MAKER = "pixel_fes.tiny"
 COUNT = 14
@@ -35,49 +37,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the judges say is tested elsewhere."""
-    train = judge.train_judge
-
-    def brief(*args: Any, **options: Any) -> judge.Judge:
-        return train(*args, **{**options, "images": 16})
-
-    monkeypatch.setattr(judge, "train_judge", brief)
-
-
-def finished(
-    run_id: str, lake: Path, *, recipe: str = MAKER, fold: str = "1/3", **changes: Any
-) -> Path:
-    """The directory of a run with fresh weights, as if it had been trained."""
-    settings, opened = catalog.recipe(recipe), Lake.open(lake)
-    if settings.system_name == "fersnet":
-        settings = with_overrides(settings, {"system.identity_network": "random"})
-    spec = catalog.spec_of(settings)
-    info = feed.prepare(settings, spec, opened, fold).info
-    directory = job.runs_dir() / run_id
-    made = job.Job(
-        run_id=run_id,
-        directory=directory,
-        run=settings,
-        lake=lake,
-        lake_hash=opened.hash,
-        face_pixels=opened.manifest.image_size,
-        fold=fold,
-        tracking_uri="sqlite:///none.db",
-        experiment="test",
-    )
-    job.save(replace(made, **changes))
-    job.write_info(directory, info)
-    system = spec.build(settings.system, info)
-    tensors = {
-        f"player/{player.name}/{key}": value.contiguous()
-        for player in system.players()
-        for key, value in player.module.state_dict().items()
-    }
-    tensors |= {f"system/{key}": value for key, value in system.state_dict().items()}
-    save_file(tensors, directory / "weights.safetensors")
-    return directory
+def finished(run_id: str, lake: Path, *, recipe: str = MAKER, **about: Any) -> Path:
+    return finished_on(lake, about.pop("run", None) or self_contained(recipe), run_id, **about)
 
 
 def made(lake: Path, out: Path, **options: Any) -> SealedPool:

@@ -6,21 +6,21 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import mien
 from cluster import terminal
 from data_service import corpora
 from data_service.ingest import ingest
 from data_service.lake import Lake
-from trainer import catalog, feed, job, judge, runs
-from trainer.overrides import with_overrides
+from tests.made_runs import finished_on, self_contained
+from trainer import catalog, feed, job, runs
+
+pytestmark = pytest.mark.usefixtures("quick_judges")
 
 RUN_ID = "0123456789abcdef"
 
@@ -36,45 +36,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(lake: Path, own_home: Path) -> Path:
     """The directory of a run of `fersnet.tiny` that has finished, with fresh weights."""
-    settings = with_overrides(catalog.recipe("fersnet.tiny"), {"system.identity_network": "random"})
-    opened = Lake.open(lake)
-    spec = catalog.load("fersnet")
-    info = feed.prepare(settings, spec, opened, "1/3").info
-    directory = own_home / "runs" / RUN_ID
-    made = job.Job(
-        run_id=RUN_ID,
-        directory=directory,
-        run=settings,
-        lake=lake,
-        lake_hash=opened.hash,
-        face_pixels=opened.manifest.image_size,
-        fold="1/3",
-        tracking_uri="sqlite:///none.db",
-        experiment="test",
-    )
-    job.save(made)
-    job.write_info(directory, info)
+    directory = finished_on(lake, self_contained("fersnet.tiny"), RUN_ID)
     job.set_status(directory, "finished", step=3, images=96, total_images=96)
-    system = spec.build(settings.system, info)
-    tensors = {
-        f"player/{player.name}/{key}": value.contiguous()
-        for player in system.players()
-        for key, value in player.module.state_dict().items()
-    }
-    tensors |= {f"system/{key}": value for key, value in system.state_dict().items()}
-    save_file(tensors, directory / "weights.safetensors")
     return directory
-
-
-@pytest.fixture(autouse=True)
-def quick_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the judges say is tested elsewhere."""
-    train = judge.train_judge
-
-    def brief(*args: Any, **options: Any) -> judge.Judge:
-        return train(*args, **{**options, "images": 32})
-
-    monkeypatch.setattr(judge, "train_judge", brief)
 
 
 @pytest.fixture
