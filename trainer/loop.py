@@ -104,13 +104,24 @@ def _check_terms(run: RunConfig, stages: tuple[Stage, ...]) -> None:
         terms = [term for group in stage.groups() for turn in group for term in turn.terms]
         assert len(terms) == len(set(terms)), f"stage {stage.name}: a term has two turns: {terms}"
         declared.update(terms)
-        prepared = stage.prepares_for
-        assert prepared is None or stage.moves(prepared), f"{prepared} has no turn in {stage.name}"
+        _check_prepared(stage)
         unknown = set(stage.weights) - set(weights_of(run))
         assert not unknown, f"stage {stage.name} weighs unknown terms {sorted(unknown)}"
     missing = declared ^ set(weights_of(run))
     assert not missing, (
         f"{run.system_name}: terms without a weight or weights without a term: {missing}"
+    )
+
+
+def _check_prepared(stage: Stage) -> None:
+    """What `prepare` makes on a player's turn is used by one backward, in every step."""
+    if stage.prepares_for is None:
+        return
+    own = [turn for group in stage.groups() for turn in group if turn.player == stage.prepares_for]
+    assert [(turn.every, turn.repeats) for turn in own] == [(1, 1)], (
+        f"stage {stage.name} prepares for {stage.prepares_for}, which must have one turn in every "
+        f"step and has {len(own)}: every {[turn.every for turn in own]} steps, "
+        f"{[turn.repeats for turn in own]} times"
     )
 
 

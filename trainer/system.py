@@ -149,7 +149,7 @@ class Stage:
     `turns`: an inner tuple means all backwards first, then all steps (simultaneous play).
     `prepare` runs once a step without gradients, all players frozen. With `prepares_for` it runs on
     the turn of that player instead, gradients and all: what the others see of it, detached, need
-    not be made again for the player's own turn, of which there is one in the step. `observe`
+    not be made again for the player's own turn, of which there must be one in every step. `observe`
     returns sums that are added up over the stage and handed to `on_exit`. `on_enter` runs on rank 0
     before the stage's optimisers exist and is broadcast; it may change values, never structure.
     `trains` maps a player to the name pattern (fnmatch) of the parameters that the stage trains; a

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import pytest
 import torch
 from torch import nn
 
@@ -28,11 +30,15 @@ class Config:
     balance: bool = False
 
 
+Change = Callable[[Stage], Stage]
+
+
 class Pair(System):
     """A maker and a judge of it; the made faces are shared, or made anew on each turn."""
 
-    def __init__(self, *, shares: bool) -> None:
+    def __init__(self, *, shares: bool, change: Change = lambda stage: stage) -> None:
         self.shares = shares
+        self.change = change
         self.maker = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), BatchNorm2d(3))
         self.judge = nn.Conv2d(3, 1, 3)
         sgd = OptimizerConfig(name="sgd", learning_rate=0.1)
@@ -51,7 +57,7 @@ class Pair(System):
         )
         own = "maker" if self.shares else None
         stage = Stage(name="all", images=32, turns=turns, prepare=self._make, prepares_for=own)
-        return (stage,)
+        return (self.change(stage),)
 
     def _make(self, context):
         return self.maker(context.batch.faces_BCHW)
@@ -75,6 +81,29 @@ def trained(*, shares: bool) -> Training:
     for _ in fit(made, made_of.batches(made)):
         pass
     return made
+
+
+def with_turns(**changes: object) -> Change:
+    return lambda stage: replace(
+        stage, turns=tuple(replace(turn, repeats=1, **changes) for (turn,) in stage.groups())
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda stage: replace(stage, prepares_for="nobody"), "has 0"),
+        (lambda stage: replace(stage, prepares_for="judge"), r"has 1: every \[1\] steps, \[2\] t"),
+        (with_turns(every=2), r"has 1: every \[2\] steps"),
+        (with_turns(player="maker"), "has 2"),
+    ],
+)
+def test_a_player_that_is_prepared_for_has_one_turn_in_every_step(
+    change: Change, says: str
+) -> None:
+    run = replace(made_of.tiny("baseline"), system=Config())
+    with pytest.raises(AssertionError, match=f"must have one turn in every step and {says}"):
+        begin(run, Pair(shares=True, change=change), World.alone())
 
 
 def test_shared_faces_train_as_those_made_anew() -> None:
