@@ -1,5 +1,5 @@
-"""The command line. What one room does alone is told by that room's `commands.py`; here is what
-needs several: training, searching, comparing. Each command parses, calls one function, and shows.
+"""The command line: what the `commands.py` of each room tells, as one program; and `train`, which
+may ask a study for its setting. Each command parses, calls one function, and shows.
 
 Modules are imported where they are used, so that `--help` does not wait for torch and Ray.
 """
@@ -17,6 +17,7 @@ import cluster.commands
 import data_service.commands
 import trainer.commands
 import trainer.photo_commands
+import tuning.commands
 from cluster import tables, terminal
 from cluster.home import directory
 from cluster.options import (
@@ -25,16 +26,12 @@ from cluster.options import (
     Experiment,
     Init,
     InitOnly,
-    LakeOption,
     Name,
-    Parallel,
     Precision,
-    Recipe,
     Seed,
     Settings,
     Workers,
     Zero,
-    pairs,
 )
 from cluster.terminal import show, working
 
@@ -50,8 +47,9 @@ app = typer.Typer(
 
 
 ROOMS = {
-    "Data": data_service.commands.app,
     "Training and testing": trainer.commands.app,
+    "Searching and comparing": tuning.commands.app,
+    "Data": data_service.commands.app,
     "Photographs": trainer.photo_commands.app,
     "Machines": cluster.commands.app,
 }
@@ -73,6 +71,7 @@ def common(
     epilog="Example: mien train fersnet.small --lake faces --workers 2 --set lambda_cls=2",
 )
 def train(
+    context: typer.Context,
     system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
     *,
     lake: Annotated[
@@ -106,20 +105,19 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train one fold; Ctrl-C saves a checkpoint and ends, --resume goes on from it."""
-    with working("train"), terminal.watching("images", _polled("images_done")):
+    with working("train"), terminal.watching("images", _newest()):
         from trainer import job, launch
+        from trainer.options import check_resume_alone, chosen_run
 
         if resume is not None:
-            given = (system, lake, fold, workers, zero, precision, seed, settings, init, from_study)
-            given += (synthetic, share, name)
-            _alone(given, allow_leaks or (experiment, init_only) != ("mien", "*"))
+            check_resume_alone(context)
             found = job.load(job.find(resume))
             result = launch.train(found.run, found.lake, resume=resume)
         else:
             chosen, lake, fold, seen_by = _chosen(system, lake, fold, from_study, allow_leaks)
             settings = [*(settings or ()), *_share(synthetic, share)]
             result = launch.train(
-                _changed(chosen, settings, workers, zero, precision, seed),
+                chosen_run(chosen, settings, workers, zero, precision, seed),
                 lake,
                 fold=fold,
                 seen_by=seen_by,
@@ -134,165 +132,6 @@ def train(
     if result.status == "stopped":
         terminal.say(f"stopped; to go on: mien train --resume {result.run_id}")
         raise typer.Exit(terminal.FAILED)
-
-
-@app.command(
-    rich_help_panel="Training and testing",
-    epilog="Example: mien crossval fersnet.small --lake lakes/photos --folds 5",
-)
-def crossval(
-    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
-    *,
-    lake: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.", callback=directory)
-    ] = None,
-    folds: Annotated[
-        int | None, typer.Option(min=2, help="Folds by subject; each is tested once.")
-    ] = None,
-    parallel: Parallel = 1,
-    workers: Workers = None,
-    zero: Zero = None,
-    precision: Precision = None,
-    seed: Seed = None,
-    settings: Settings = None,
-    init: Init = None,
-    init_only: InitOnly = "*",
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with this cross-validation.")
-    ] = None,
-    allow_leaks: AllowLeaks = False,
-    synthetic: Annotated[Path | None, typer.Option("--synthetic", hidden=True)] = None,
-    experiment: Experiment = "mien",
-    name: Name = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train and test every fold; one scorecard over all subjects. --resume repeats nothing."""
-    with working("crossval"), terminal.watching("folds", _polled("runs_ended", folds or 0)):
-        from trainer import crossval as folded
-
-        if resume is not None:
-            given = (system, lake, folds, workers, zero, precision, seed, settings, init, name)
-            given += (synthetic,)
-            _alone(given, allow_leaks or (experiment, init_only) != ("mien", "*"))
-            values = folded.resume(resume, parallel=parallel).as_json()
-        elif system is None or lake is None or folds is None:
-            raise ValueError("SYSTEM, --lake and --folds are needed, or --resume RUN")
-        else:
-            values = folded.crossval(
-                _run(system, settings, workers, zero, precision, seed),
-                lake,
-                folds,
-                parallel=parallel,
-                experiment=experiment,
-                name=name,
-                init=init,
-                init_only=init_only,
-                allow_leaks=allow_leaks,
-                synthetic=synthetic,
-            ).as_json()
-    show(values, tables.result(values), as_json)
-
-
-@app.command(
-    rich_help_panel="Training and testing",
-    epilog="Example: mien tune fersnet.small --lake faces --trials 6 --search lambda_cls=0.1:9:log",
-)
-def tune(
-    system: Recipe,
-    *,
-    lake: LakeOption,
-    trials: Annotated[int, typer.Option(min=1, help="Settings to try, all together.")],
-    search: Annotated[
-        list[str] | None, typer.Option(metavar="PATH=LOW:HIGH[:log]", help="What is searched.")
-    ] = None,
-    objective: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="What is best, on validation.")
-    ] = None,
-    folds: Annotated[int, typer.Option(min=1, help="Folds of each trial.")] = 1,
-    parallel: Parallel = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
-    outer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K/N|official", help="Set this fold's test subjects aside; test once, last."
-        ),
-    ] = None,
-    asynchronous: Annotated[
-        bool, typer.Option("--asynchronous", help="No waiting for others; not repeatable.")
-    ] = False,
-    settings: Settings = None,
-    allow_leaks: AllowLeaks = False,
-    experiment: Experiment = "mien",
-    name: Name = None,
-    as_json: AsJson = False,
-) -> None:
-    """Search λ and other settings; bad trials end early, and --resume repeats nothing."""
-    done: list[Any] = []
-    with working("tune"), terminal.progress("trials") as progress:
-        from tuning.search import search as run_search
-
-        values = run_search(
-            _run(system, settings),
-            lake,
-            trials=trials,
-            search=search or (),
-            objectives=objective or (),
-            folds=folds,
-            parallel=parallel,
-            name=name,
-            resume=resume,
-            seed=seed,
-            outer=outer,
-            asynchronous=asynchronous,
-            experiment=experiment,
-            allow_leaks=allow_leaks,
-            on_trial=lambda trial: progress(len(done.append(trial) or done), trials),
-        ).as_json()
-    show(values, tables.study(values), as_json)
-    if values["status"] == "stopped":
-        terminal.say(f"stopped; to go on: the same command with --name {values['study']} --resume")
-        raise typer.Exit(terminal.FAILED)
-
-
-@app.command(
-    rich_help_panel="Training and testing",
-    epilog="Example: mien compare mien --html comparison.html",
-)
-def compare(
-    experiment: Annotated[str, typer.Argument(help="The MLflow experiment.")] = "mien",
-    *,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One page with everything; MLflow keeps it.")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One line per row.")] = None,
-    latex: Annotated[Path | None, typer.Option(metavar="FILE", help="Tables for a paper.")] = None,
-    pairs: Annotated[
-        bool, typer.Option("--pairs", help="Also every two of the best rows.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Runs, folds and trials side by side, from MLflow, with intervals and paired tests."""
-    with working("compare"), terminal.progress("reading"):
-        from cluster.home import tracking_uri
-        from tuning import report
-        from tuning.compare import compare as read_back
-
-        found = read_back(tracking_uri(), experiment)
-        for text, path in ((found.csv, csv), (found.latex, latex)):
-            if path is not None:
-                report.write(text(), path)
-        if html is not None:
-            from tuning.publish import publish
-
-            publish(tracking_uri(), found, html)
-    show(found.as_json(), [found.table(), *(found.pairs() if pairs else ())], as_json)
-
-
-def _alone(given: tuple[object, ...], changed: bool) -> None:
-    """ValueError where --resume does not stand alone."""
-    if changed or any(value is not None for value in given):
-        raise ValueError("--resume takes everything from the run; give nothing besides it")
 
 
 def _chosen(
@@ -313,34 +152,6 @@ def _chosen(
     return best.run, lake or best.lake, *best.fold_on(lake, fold, allow_leaks=allow_leaks)
 
 
-def _run(system: str, *options: Any) -> Any:
-    """The recipe with the options that were given."""
-    from trainer import catalog
-
-    return _changed(catalog.recipe(system), *options)
-
-
-def _changed(
-    run: Any,
-    settings: list[str] | None,
-    workers: int | None = None,
-    zero: int | None = None,
-    precision: str | None = None,
-    seed: int | None = None,
-) -> Any:
-    """The run with the options that were given."""
-    from trainer.overrides import with_overrides
-
-    options = {
-        "engine.workers": workers,
-        "engine.zero": zero,
-        "engine.precision": precision,
-        "seed": seed,
-    }
-    given = {path: value for path, value in options.items() if value is not None}
-    return with_overrides(run, {**given, **pairs(settings, "--set")})
-
-
 def _share(synthetic: Path | None, share: float | None) -> list[str]:
     """The setting that --share stands for; ValueError for a pool without one."""
     if synthetic is not None and share is None:
@@ -348,14 +159,14 @@ def _share(synthetic: Path | None, share: float | None) -> list[str]:
     return [] if share is None else [f"data.synthetic_share={share}"]
 
 
-def _polled(name: str, *values: Any) -> Callable[[], tuple[int, int] | None]:
-    """Asks `trainer.runs` about the runs that started after this moment."""
+def _newest() -> Callable[[], tuple[int, int] | None]:
+    """Asks how many images the newest run has done that goes on after this moment."""
     began = time.time()
 
     def poll() -> tuple[int, int] | None:
-        from trainer import runs as known
+        from trainer import runs
 
-        return getattr(known, name)(began, *values)
+        return runs.images_done(began)
 
     return poll
 

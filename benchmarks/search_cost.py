@@ -118,7 +118,7 @@ def by_mien(lake: Path, images: int, rates: Sequence[float], trials: int) -> lis
 
     ends: dict[int, float] = {}
 
-    def on_trial(trial: TrialRecord) -> None:
+    def on_trial(trial: TrialRecord, _: int) -> None:
         ends[trial.number] = time.monotonic()
 
     found = search(

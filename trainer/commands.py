@@ -11,15 +11,79 @@ from cluster.options import (
     AllowLeaks,
     AsJson,
     Experiment,
+    Init,
+    InitOnly,
     LakeOption,
+    Name,
     Parallel,
+    Precision,
     Run,
+    Seed,
     Settings,
+    Workers,
+    Zero,
     pairs,
 )
 from cluster.terminal import show, table, working
 
 app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: mien crossval fersnet.small --lake lakes/photos --folds 5",
+)
+def crossval(
+    context: typer.Context,
+    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    *,
+    lake: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.", callback=directory)
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Folds by subject; each is tested once.")
+    ] = None,
+    parallel: Parallel = 1,
+    workers: Workers = None,
+    zero: Zero = None,
+    precision: Precision = None,
+    seed: Seed = None,
+    settings: Settings = None,
+    init: Init = None,
+    init_only: InitOnly = "*",
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with this cross-validation.")
+    ] = None,
+    allow_leaks: AllowLeaks = False,
+    synthetic: Annotated[Path | None, typer.Option("--synthetic", hidden=True)] = None,
+    experiment: Experiment = "mien",
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and test every fold; one scorecard over all subjects. --resume repeats nothing."""
+    with working("crossval"), terminal.progress("folds") as progress:
+        from trainer import crossval as folded
+        from trainer.options import check_resume_alone, chosen_run
+
+        if resume is not None:
+            check_resume_alone(context, "parallel")
+            values = folded.resume(resume, parallel=parallel, progress=progress).as_json()
+        elif system is None or lake is None or folds is None:
+            raise ValueError("SYSTEM, --lake and --folds are needed, or --resume RUN")
+        else:
+            values = folded.crossval(
+                chosen_run(system, settings, workers, zero, precision, seed),
+                lake,
+                folds,
+                parallel=parallel,
+                experiment=experiment,
+                name=name,
+                init=init,
+                init_only=init_only,
+                allow_leaks=allow_leaks,
+                synthetic=synthetic,
+                progress=progress,
+            ).as_json()
+    show(values, tables.result(values), as_json)
 
 
 @app.command(epilog="Example: mien systems fersnet.small --knobs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class CrossvalJob:
 
 
 RECORD = "crossval.json"
+Progress = Callable[[int, int], None]
 
 
 def _plain_fields() -> list[str]:
@@ -113,11 +114,13 @@ def crossval(
     init_only: str = "*",
     allow_leaks: bool = False,
     synthetic: Path | None = None,
+    progress: Progress | None = None,
 ) -> CrossvalResult:
     """Train and test every fold, `parallel` at a time, each in a process of its own.
 
     `init` names a run of another lake, or a file of weights, that every fold starts from.
     `synthetic`, a pool, is refused, and so is a share of one: it belongs to one fold.
+    `progress(done, folds)` is called as folds get done.
     ValueError when the folds, the lake or the cluster do not fit, or a fold leaks and that is not
     allowed, before anything starts. KeyboardInterrupt where a fold is stopped: none follows it, and
     `resume` goes on.
@@ -165,10 +168,10 @@ def crossval(
         allow_leaks=allow_leaks,
     )
     job.save()
-    return _go_on(job, opened, parallel)
+    return _go_on(job, opened, parallel, progress)
 
 
-def resume(run_id: str, *, parallel: int = 1) -> CrossvalResult:
+def resume(run_id: str, *, parallel: int = 1, progress: Progress | None = None) -> CrossvalResult:
     """Go on with a cross-validation that was stopped or killed: what has finished is kept, a fold
     that was under way goes on from its checkpoint. ValueError where its lake has changed since, or
     MLflow is another one."""
@@ -181,15 +184,19 @@ def resume(run_id: str, *, parallel: int = 1) -> CrossvalResult:
             f"{job.run_id} began in MLflow at {job.tracking_uri}, and this is {tracking_uri()}: "
             "set MLFLOW_TRACKING_URI"
         )
-    return _go_on(job, lake, parallel)
+    return _go_on(job, lake, parallel, progress)
 
 
-def _go_on(job: CrossvalJob, lake: Lake, parallel: int) -> CrossvalResult:
+def _go_on(
+    job: CrossvalJob, lake: Lake, parallel: int, progress: Progress | None
+) -> CrossvalResult:
     tracker = Tracker(job.tracking_uri, job.run_id, job.directory / "journal.jsonl")
     stopping = threading.Event()
     try:
         with on_interrupt(stopping.set):
-            results = tuple(_train_all(job, parallel, stopping))
+            results = tuple(
+                _train_all(job, parallel, stopping, progress or (lambda done, folds: None))
+            )
         result = _concluded(job, lake, results, tracker)
     except KeyboardInterrupt:
         tracker.close("KILLED")
@@ -230,13 +237,14 @@ def _begun(job: CrossvalJob) -> dict[str, str]:
 
 
 def _train_all(
-    job: CrossvalJob, parallel: int, stopping: threading.Event
+    job: CrossvalJob, parallel: int, stopping: threading.Event, progress: Progress
 ) -> Iterator[launch.RunResult]:
     """The folds' results in order; KeyboardInterrupt where one is stopped, or all are to be."""
     if parallel == 1 or not launch.in_process(job.run):
-        for fold in _names(job.folds):
+        for done, fold in enumerate(_names(job.folds)):
             if stopping.is_set():
                 raise KeyboardInterrupt
+            progress(done, job.folds)
             yield launch.unstopped(_train_fold(job, fold))
         return
     from cluster.session import connect
@@ -246,11 +254,15 @@ def _train_all(
         portion = share(1, capacity, parallel=parallel)
         threaded = replace(job.run, engine=replace(job.run.engine, threads=portion.threads))
         own = replace(job, run=threaded)
-        yield from _in_processes(own, parallel, portion.per_worker, stopping)
+        yield from _in_processes(own, parallel, portion.per_worker, stopping, progress)
 
 
 def _in_processes(
-    job: CrossvalJob, parallel: int, resources: Mapping[str, float], stopping: threading.Event
+    job: CrossvalJob,
+    parallel: int,
+    resources: Mapping[str, float],
+    stopping: threading.Event,
+    progress: Progress,
 ) -> Iterator[launch.RunResult]:
     """At most `parallel` folds at once, as Ray tasks. Where one is stopped, or all are to be, those
     under way save and stop too."""
@@ -262,6 +274,7 @@ def _in_processes(
     folds, running, done = _names(job.folds), {}, {}
     waiting = list(folds)
     while waiting or running:
+        progress(len(done), job.folds)
         if stopping.is_set():
             waiting.clear()
             for run_id in _begun(job).values():

@@ -82,9 +82,3 @@ def images_done(created: float) -> tuple[int, int] | None:
         if values["updated"] >= created and values["state"] in jobs.LIVE and values["total_images"]
     ]
     return (own[-1]["images"], own[-1]["total_images"]) if own else None
-
-
-def runs_ended(created: float, total: int) -> tuple[int, int]:
-    """How many of `total` runs, started after `created`, have ended."""
-    own = [values for values in rows() if values["created"] >= created]
-    return sum(values["state"] not in jobs.LIVE for values in own), total

@@ -10,7 +10,8 @@ from tuning.plan import Plan
 from tuning.results import FINAL, SearchResult, TrialRecord
 from tuning.trial import Setup
 
-OnTrial = Callable[[TrialRecord], None]
+OnTrial = Callable[[TrialRecord, int], None]
+"""Hears of a trial that has an end, and how many have by then."""
 
 
 def create_study_run(plan: Plan, setup: Setup) -> str:
@@ -33,7 +34,7 @@ class Progress:
     """The study's own MLflow run: each trial's value, and the best so far, by trials that ended."""
 
     def __init__(
-        self, plan: Plan, setup: Setup, known: Sequence[TrialRecord], on_trial: OnTrial
+        self, plan: Plan, setup: Setup, known: Sequence[TrialRecord], on_trial: OnTrial | None
     ) -> None:
         journal = runs_dir() / str(setup.study_run) / "journal.jsonl"
         self._tracker = Tracker(tracking_uri(), str(setup.study_run), journal, system_metrics=False)
@@ -54,7 +55,8 @@ class Progress:
                 values[f"trial/{item.name}"] = trial.values[item.name]
         self._tracker.metrics(values, step)
         self._tracker.commit(step)
-        self._on_trial(trial)
+        if self._on_trial is not None:
+            self._on_trial(trial, step)
 
     def __enter__(self) -> Progress:
         return self

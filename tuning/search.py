@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tuning.ending import cost_of, importance, outer_test
 from tuning.objectives import measuring, objectives_of
 from tuning.plan import Plan
 from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
-from tuning.results import SearchResult
+from tuning.results import SearchResult, TrialRecord
 from tuning.slots import run_slots
 from tuning.space import search_space
 from tuning.studies import only_searcher, studies_dir, study_name
@@ -165,7 +165,7 @@ def run_study(
             study.keep("origin", to_dict(setup.origin or setup.run))
             study.keep("lake", str(setup.lake))
             study.keep("unseen", setup.unseen)
-            progress = Progress(plan, setup, study.records(), on_trial or (lambda trial: None))
+            progress = Progress(plan, setup, study.records(), on_trial)
             study.close()
             with progress:
                 _search(path, plan, setup, trials, parallel, train, progress.hear)
@@ -182,7 +182,7 @@ def _search(
     trials: int,
     parallel: int,
     train: Train,
-    on_trial: OnTrial,
+    on_end: Callable[[TrialRecord], None],
 ) -> None:
     with connect() as session:
         capacity = Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes)
@@ -196,7 +196,7 @@ def _search(
             portion=portion,
             parallel=parallel,
             train=train,
-            on_trial=on_trial,
+            on_trial=on_end,
         )
 
 

@@ -73,7 +73,7 @@ def main(trials: int, how: str = "", after: str = "0", *rest: str) -> None:
     )
     ended = []
 
-    def on_trial(trial: TrialRecord) -> None:
+    def on_trial(trial: TrialRecord, _: int) -> None:
         ended.append(trial)
         if how == "die" and len(ended) == int(after):
             os._exit(9)

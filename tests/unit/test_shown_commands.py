@@ -23,7 +23,8 @@ def shown() -> list[str]:
     spans = re.compile(r"`[^`\n]+\n[^`\n]+`")
     readme = spans.sub(lambda span: span[0].replace("\n", " "), (ROOT / "README.md").read_text())
     texts = [readme, str(mien.app.info.epilog)]
-    texts += [str(command.epilog) for command in mien.app.registered_commands]
+    group = typer.main.get_command(mien.app)
+    texts += [str(one.epilog) for one in group.commands.values()]  # type: ignore[attr-defined]
     texts += [path.read_text() for path in sorted((ROOT / "cluster" / "examples").iterdir())]
     found = {one.strip() for text in texts for one in SHOWN.findall(text)}
     return sorted(one for one in found if not one.split()[1].startswith("-") and "…" not in one)

@@ -60,8 +60,12 @@ JOB = crossval.CrossvalJob(
 )
 
 
+def untold(done: int, folds: int) -> None:
+    """Nobody watches."""
+
+
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuple(crossval._train_all(JOB, 1, threading.Event()))
+    tuple(crossval._train_all(JOB, 1, threading.Event(), untold))
 
 
 def as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +77,7 @@ def as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     fold_of = crossval._train_fold
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(crossval, "_train_fold", lambda *given: Reference(fold_of(*given)))
-    tuple(crossval._in_processes(JOB, 1, {"CPU": 1.0}, threading.Event()))
+    tuple(crossval._in_processes(JOB, 1, {"CPU": 1.0}, threading.Event(), untold))
 
 
 class Reference:
@@ -97,6 +101,13 @@ def test_nothing_follows_a_stopped_run(
     with pytest.raises(KeyboardInterrupt):
         loop(monkeypatch)
     assert len(stopping) == 1
+
+
+def test_a_crossvalidation_tells_how_many_folds_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "train", lambda *_, fold, **__: result(Path(fold), "finished"))
+    told: list[tuple[int, ...]] = []
+    tuple(crossval._train_all(JOB, 1, threading.Event(), lambda *counts: told.append(counts)))
+    assert told == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_a_stopped_run_of_the_outer_test_is_not_kept(own_home: Path) -> None:

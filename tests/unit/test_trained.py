@@ -297,7 +297,6 @@ def test_progress_is_that_of_the_newest_run(run: Path) -> None:
     assert runs.images_done(time.time() + 1) is None
     job.set_status(run, "running", step=1, images=32, total_images=96)
     assert runs.images_done(0.0) == (32, 96)
-    assert runs.runs_ended(0.0, 5) == (0, 5)
 
 
 def test_the_weights_are_those_of_the_run(run: Path) -> None:

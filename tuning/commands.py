@@ -1,0 +1,115 @@
+"""Commands over many runs: search settings, compare what came of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster import tables, terminal
+from cluster.options import (
+    AllowLeaks,
+    AsJson,
+    Experiment,
+    LakeOption,
+    Name,
+    Parallel,
+    Recipe,
+    Settings,
+)
+from cluster.terminal import show, working
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: mien tune fersnet.small --lake faces --trials 6 --search lambda_cls=0.1:9:log",
+)
+def tune(
+    system: Recipe,
+    *,
+    lake: LakeOption,
+    trials: Annotated[int, typer.Option(min=1, help="Settings to try, all together.")],
+    search: Annotated[
+        list[str] | None, typer.Option(metavar="PATH=LOW:HIGH[:log]", help="What is searched.")
+    ] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What is best, on validation.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=1, help="Folds of each trial.")] = 1,
+    parallel: Parallel = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
+    outer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N|official", help="Set this fold's test subjects aside; test once, last."
+        ),
+    ] = None,
+    asynchronous: Annotated[
+        bool, typer.Option("--asynchronous", help="No waiting for others; not repeatable.")
+    ] = False,
+    settings: Settings = None,
+    allow_leaks: AllowLeaks = False,
+    experiment: Experiment = "mien",
+    name: Name = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search λ and other settings; bad trials end early, and --resume repeats nothing."""
+    with working("tune"), terminal.progress("trials") as progress:
+        from trainer.options import chosen_run
+        from tuning.search import search as run_search
+
+        values = run_search(
+            chosen_run(system, settings),
+            lake,
+            trials=trials,
+            search=search or (),
+            objectives=objective or (),
+            folds=folds,
+            parallel=parallel,
+            name=name,
+            resume=resume,
+            seed=seed,
+            outer=outer,
+            asynchronous=asynchronous,
+            experiment=experiment,
+            allow_leaks=allow_leaks,
+            on_trial=lambda trial, ended: progress(ended, trials),
+        ).as_json()
+    show(values, tables.study(values), as_json)
+    if values["status"] == "stopped":
+        terminal.say(f"stopped; to go on: the same command with --name {values['study']} --resume")
+        raise typer.Exit(terminal.FAILED)
+
+
+@app.command(
+    epilog="Example: mien compare mien --html comparison.html",
+)
+def compare(
+    experiment: Annotated[str, typer.Argument(help="The MLflow experiment.")] = "mien",
+    *,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="One page with everything; MLflow keeps it.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One line per row.")] = None,
+    latex: Annotated[Path | None, typer.Option(metavar="FILE", help="Tables for a paper.")] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Also every two of the best rows.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Runs, folds and trials side by side, from MLflow, with intervals and paired tests."""
+    with working("compare"), terminal.progress("reading"):
+        from cluster.home import tracking_uri
+        from tuning import report
+        from tuning.compare import compare as read_back
+
+        found = read_back(tracking_uri(), experiment)
+        for text, path in ((found.csv, csv), (found.latex, latex)):
+            if path is not None:
+                report.write(text(), path)
+        if html is not None:
+            from tuning.publish import publish
+
+            publish(tracking_uri(), found, html)
+    show(found.as_json(), [found.table(), *(found.pairs() if pairs else ())], as_json)
