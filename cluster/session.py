@@ -80,7 +80,7 @@ def connect(
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with _logging_to(log_file):
         opened = _join(ray, address, log_file) if address else _start(ray, num_cpus, log_file)
-        with opened:
+        with nullcontext() if address else _variables(worker_environment()), opened:
             yield _describe(address or "local", log_file, owned=address is None)
 
 
@@ -130,7 +130,6 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
     """A local Ray, which inherits this process' environment; its files go when it ends well."""
     import torch
 
-    os.environ.update(worker_environment())
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     _use_tokens("token")
     # Short: the paths of Ray's sockets below it must stay under 107 bytes.
@@ -157,6 +156,21 @@ def _start(ray: Any, num_cpus: int | None, log_file: Path) -> Iterator[None]:
         raise
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """This process' environment with the values for the block, for what starts in it."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -76,3 +76,18 @@ def test_where_nothing_listens_is_told_at_once(own_home: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
     )
     assert "no Ray that lets this process in at '127.0.0.1:9': nothing listens" in done.stderr
+
+
+def test_a_session_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
+    """Another home's runs would else be told to the MLflow of the first."""
+    script = (
+        "import os; from cluster.session import connect\n"
+        "def told(): return {k: v for k, v in os.environ.items() if not k.startswith('RAY_AUTH')}\n"
+        "before = told()\n"
+        "with connect(num_cpus=1): inside = told()\n"
+        "assert inside['MLFLOW_TRACKING_URI'].startswith('sqlite:')\n"
+        "changed = before.items() ^ told().items()\n"
+        "assert not changed, changed\n"
+    )
+    environment = {**os.environ, "MIEN_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
