@@ -32,7 +32,7 @@ def first_weights(init: str) -> Path:
 
 def check_unseen(
     run: RunConfig, weights: Path | None, lake: Lake, folds: Mapping[str, Fold]
-) -> None:
+) -> dict[str, str]:
     """ValueError where what `run` uses was trained on subjects that one of `folds` of `lake` tests.
 
     That is the run whose `weights` it starts from, every run that its settings name, and those that
@@ -40,12 +40,15 @@ def check_unseen(
     subject is known by the `sample_id` of its faces, which hashes a file's bytes and its name below
     the source: the same photographs in another lake count too, at whatever size that keeps them.
     Not known again are files under other names, and faces that were drawn at another size, which
-    are other pictures. A file of weights outside of a run tells nothing of its past; whoever names
-    it answers for it.
+    are other pictures. What cannot be looked into stands in the tag that is returned: a file of
+    weights outside of a run tells nothing of its past, nor does a run whose lake is gone.
     """
     used = [*_named(run), *([] if weights is None else [weights])]
     subject_N = subject_keys(lake.table) if used else np.empty(0)
+    unknown = [str(path) for path in used if _run_around(path) is None]
     for ancestor in _line(used):
+        if _lake_of(ancestor, lake) is None:
+            unknown.append(f"run {ancestor.run_id}, whose lake {ancestor.lake} is gone")
         learnt = subject_N[_learnt_rows(ancestor, lake)]
         for name, fold in folds.items():
             seen = np.intersect1d(learnt, _only_tested(subject_N, fold))
@@ -55,6 +58,7 @@ def check_unseen(
                     f"{ancestor.fold}, on {len(seen)} of the subjects that fold {name} tests, "
                     f"such as {seen[0]}; take a run of other people, or of the same fold"
                 )
+    return {"mien.unchecked": "; ".join(unknown)} if unknown else {}
 
 
 def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
@@ -87,14 +91,9 @@ def _learnt_rows(run: Job, lake: Lake, *, chosen: bool = True) -> np.ndarray:
 
     Rows of another lake are the same where their `sample_id` is. A lake that is gone tells nothing.
     """
-    own = lake
-    if run.lake_hash != lake.hash:
-        try:
-            own = Lake.open(run.lake)
-        except (OSError, ValueError):
-            return np.empty(0, np.int64)
-        if own.hash != run.lake_hash:
-            return np.empty(0, np.int64)
+    own = _lake_of(run, lake)
+    if own is None:
+        return np.empty(0, np.int64)
     classes = jobs.classes_of(run.run, own.manifest.classes)
     fold = named_split(own.table, run.fold, classes or None)
     rows = np.concatenate([fold.train_rows, fold.validation_rows]) if chosen else fold.train_rows
@@ -102,6 +101,17 @@ def _learnt_rows(run: Job, lake: Lake, *, chosen: bool = True) -> np.ndarray:
         return np.asarray(rows)
     known = set(own.table["sample_id"].take(rows).to_pylist())
     return np.flatnonzero([one in known for one in lake.table["sample_id"].to_pylist()])
+
+
+def _lake_of(run: Job, lake: Lake) -> Lake | None:
+    """The lake that the run was trained on, which may be `lake`; None where it is no longer."""
+    if run.lake_hash == lake.hash:
+        return lake
+    try:
+        own = Lake.open(run.lake)
+    except (OSError, ValueError):
+        return None
+    return own if own.hash == run.lake_hash else None
 
 
 def _same(run: Job, lake: Lake) -> str:

@@ -137,7 +137,7 @@ def crossval(
     for fold in _names(folds):
         named[fold] = feed.prepare(run, feed.spec_of(run), opened, fold).fold
     weights = first_weights(init) if init else None
-    check_unseen(run, weights, opened, named)
+    unchecked = check_unseen(run, weights, opened, named)
     leaks = leak_tags(opened, named, allow=allow_leaks)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
@@ -147,6 +147,7 @@ def crossval(
         name or f"{run.system_name}.{run.recipe} x{folds} s{run.seed}",
         tags={
             **launch.lake_tags(opened),
+            **unchecked,
             **leaks,
             "mien.kind": "crossval",
             "mien.folds": str(folds),

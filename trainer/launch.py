@@ -211,7 +211,7 @@ def _new_job(
     pool = feed.given_pool(run, synthetic, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init) if init else None
-    check_unseen(run, weights, opened, {} if validation_only else {fold: data.fold})
+    unchecked = check_unseen(run, weights, opened, {} if validation_only else {fold: data.fold})
     leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks, seen_by=seen_by)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
@@ -222,6 +222,7 @@ def _new_job(
         parent=parent,
         tags={
             **lake_tags(opened),
+            **unchecked,
             **leaks,
             "mien.fold": fold,
             "mien.settings": fingerprint(run),

@@ -52,10 +52,10 @@ def finished(
     return weights
 
 
-def check(lake: Lake, init: str | None, *folds: str, run: RunConfig = IDENTITY) -> None:
+def check(lake: Lake, init: str | None, *folds: str, run: RunConfig = IDENTITY) -> dict[str, str]:
     classes = job.classes_of(run, lake.manifest.classes)
     named = {fold: feed.split(lake, fold, classes) for fold in folds}
-    check_unseen(run, first_weights(init) if init else None, lake, named)
+    return check_unseen(run, first_weights(init) if init else None, lake, named)
 
 
 def using(recipe: str, **settings: Any) -> RunConfig:
@@ -126,9 +126,14 @@ def test_other_files_and_faces_drawn_at_another_size_are_not_known_again(
         assert np.array_equal(unseen_rows(weights, other, every), every)
 
 
-def test_a_lake_that_is_gone_tells_nothing(own_home: Path, lake: Lake) -> None:
+def test_a_lake_that_is_gone_tells_nothing_and_the_record_says_so(
+    own_home: Path, lake: Lake
+) -> None:
     gone = finished(own_home, "bbbb", "gone", "1/5")
     assert len(unseen_rows(gone, lake, np.arange(5))) == 5
+    finished(own_home, "cccc", lake.hash, "1/5", init=gone)
+    told = check(lake, "cccc", "1/5")["mien.unchecked"]
+    assert told == f"run bbbb, whose lake {own_home / 'lake'} is gone"
 
 
 def test_every_fold_of_a_crossvalidation_counts(own_home: Path, lake: Lake) -> None:
@@ -142,7 +147,9 @@ def test_every_fold_of_a_crossvalidation_counts(own_home: Path, lake: Lake) -> N
 def test_a_file_outside_of_a_run_is_taken(own_home: Path, tmp_path: Path, lake: Lake) -> None:
     weights = tmp_path / "published.safetensors"
     weights.touch()
-    check(lake, str(weights), "1/5")
+    assert check(lake, str(weights), "1/5") == {"mien.unchecked": str(weights)}
+    finished(own_home, "aaaa", lake.hash, "1/5")
+    assert check(lake, "aaaa", "1/5") == {}
 
 
 def test_what_the_first_weights_came_from_counts_as_well(own_home: Path, lake: Lake) -> None:
