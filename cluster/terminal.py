@@ -120,7 +120,14 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     shown = _screen.err.is_terminal
-    with Progress(*columns, console=_screen.err, transient=True, disable=not shown) as bar:
+    with Progress(
+        *columns,
+        console=_screen.err,
+        transient=True,
+        disable=not shown,
+        redirect_stdout=False,  # what libraries print goes to the log, not above the bar
+        redirect_stderr=False,
+    ) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -35,6 +38,27 @@ def test_chatter_goes_to_the_log_and_not_to_the_terminal(tmp_path: Path) -> None
     text = log.read_text()
     for said in ("python chatter", "child chatter", "raw", "logged chatter"):
         assert said in text
+
+
+def test_chatter_stays_out_of_a_terminal_that_shows_a_bar() -> None:
+    code = (
+        "import sys; from cluster import terminal\n"
+        "with terminal.working('chat'), terminal.progress('faces') as update:\n"
+        "    update(1, 2)\n"
+        "    print('a word', flush=True)\n"
+        "    print('a word', file=sys.stderr, flush=True)\n"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # what a terminal says when its last writer is gone
+        while piece := os.read(ours, 1024):
+            seen += piece
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"faces" in seen and b"log: " in seen
+    assert b"a word" not in seen
 
 
 @pytest.mark.parametrize(
