@@ -18,6 +18,7 @@ MOST_SYNTHETIC = 0.9
 """No more of what is shown may be synthetic."""
 NAMES_RUN = "names_run"
 """Marks, in a field's metadata, a setting that names a run."""
+_COPIED = "copied"
 
 
 def knob(
@@ -35,9 +36,20 @@ def knob(
     return field(default=default, metadata=metadata)
 
 
-def names_run() -> Any:
-    """A setting that names a run, or a file of weights, that the system uses; empty by default."""
-    return field(default="", metadata={NAMES_RUN: True})
+def names_run(*, copied: bool = False) -> Any:
+    """A setting that names a run, or a file of weights, that the system uses; empty by default.
+
+    With `copied` its weights become a player's own: once trained, the system needs it no more.
+    """
+    return field(default="", metadata={NAMES_RUN: True, _COPIED: copied})
+
+
+def without_copied(system: Any) -> Any:
+    """The settings of a system, naming no run whose weights it keeps itself."""
+    items = dataclasses.fields(system)
+    return dataclasses.replace(
+        system, **{item.name: "" for item in items if item.metadata.get(_COPIED)}
+    )
 
 
 def weight(

@@ -10,7 +10,7 @@ import torch
 from data_service.schema import DatasetInfo
 from trainer import catalog, job
 from trainer.checkpoint import initialise, load_weights
-from trainer.config import RunConfig
+from trainer.config import RunConfig, without_copied
 from trainer.job import Job
 from trainer.system import System, SystemSpec
 
@@ -49,7 +49,7 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
     spec = catalog.spec_of(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        system = spec.build(settings.system, info)
+        system = spec.build(without_copied(settings.system), info)
     tensors = load_weights(weights)
     for player in system.players():
         prefix = f"player/{player.name}/"

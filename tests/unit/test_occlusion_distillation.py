@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 
 from data_service.schema import Expression
 from tests.contract import batches as made_of
+from tests.made_runs import finished
 from trainer import catalog, restore
 from trainer.overrides import with_overrides
 from trainer.system import DataNeeds
@@ -71,6 +73,19 @@ def test_a_teacher_is_taken_over_and_its_stage_left_out(monkeypatch) -> None:
     for name, value in given.teacher.state_dict().items():
         assert torch.equal(value, taught.teacher.state_dict()[name])
     assert taught.stages()[0].images == 0
+
+
+def test_a_trained_student_needs_its_teachers_run_no_more(own_home: Path) -> None:
+    run = catalog.recipe("occlusion_distillation.tiny")
+    given = finished(run, made_of.INFO, "aaaa")
+    student = with_overrides(run, {"system.teacher": "aaaa"})
+    finished(student, made_of.INFO, "bbbb")
+    expected = restore.load_system("aaaa").system.teacher.state_dict()  # type: ignore[attr-defined]
+    shutil.rmtree(given)
+    loaded = restore.load_system("bbbb")
+    assert loaded.run == student
+    for name, value in loaded.system.teacher.state_dict().items():  # type: ignore[attr-defined]
+        assert torch.equal(value, expected[name])
 
 
 def test_a_teacher_of_another_shape_is_refused(monkeypatch, own_home: Path) -> None:

@@ -64,7 +64,7 @@ class DistillationConfig:
     margin: float = knob(0.2, bounds=(0.0, 4.0), paper="alpha", doc="of the triplets")
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     classifier_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    teacher: str = names_run()
+    teacher: str = names_run(copied=True)
     teacher_images: int = knob(280_000, bounds=(0, 1e9), doc="of the teacher's stage")
     student_images: int = knob(280_000, bounds=(0, 1e9), doc="of the students' stage")
     joined_images: int = knob(56_000, bounds=(0, 1e9), doc="of the classifier's stage")
