@@ -26,8 +26,10 @@ from cluster.options import (
     Experiment,
     Init,
     InitOnly,
+    LakeToBegin,
     Name,
     Precision,
+    RecipeToBegin,
     Seed,
     Settings,
     Workers,
@@ -72,11 +74,9 @@ def common(
 )
 def train(
     context: typer.Context,
-    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    system: RecipeToBegin = None,
     *,
-    lake: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.", callback=directory)
-    ] = None,
+    lake: LakeToBegin = None,
     fold: Annotated[
         str | None,
         typer.Option(metavar="K/N|official", help="By default the official split, else 1/10."),

@@ -15,6 +15,14 @@ LakeOption = Annotated[
     Path,
     typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.", callback=directory),
 ]
+RecipeToBegin = Annotated[
+    str | None,
+    typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`; not with --resume."),
+]
+LakeToBegin = Annotated[
+    Path | None,
+    typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.", callback=directory),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start, or its folder.")]
 Settings = Annotated[
     list[str] | None,

@@ -240,6 +240,8 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         _complain(str(error) or "interrupted")
         return FAILED
+    if isinstance(error.__context__, BrokenPipeError) and isinstance(error, SystemExit):
+        return FAILED  # who reads our output has seen enough of it, as `head` has
     cause = _root(error)
     if _is_wrong_input(cause):
         _complain(_one_line(cause))

@@ -33,8 +33,10 @@ def corpora(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: mien ingest photos ~/photos --lake lakes/photos --size 64")
 def ingest(
-    corpus: Annotated[str, typer.Argument(help="One of `mien corpora`.")],
-    source: Annotated[Path | None, typer.Argument(help="Its folder; `drawn` needs none.")] = None,
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="One of `mien corpora`.")],
+    source: Annotated[
+        Path | None, typer.Argument(metavar="SOURCE", help="Its folder; `drawn` needs none.")
+    ] = None,
     *,
     lake: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the lake is to be.", callback=directory)
@@ -75,7 +77,7 @@ def ingest(
 
 @app.command(epilog="Example: mien lake lakes/photos --report photos.html")
 def lake(
-    directory: Annotated[Path, typer.Argument(metavar="DIR")],
+    directory: Annotated[Path, typer.Argument(metavar="LAKE", help="Its folder.")],
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")
     ] = None,
@@ -97,7 +99,7 @@ def lake(
 
 @app.command(epilog="Example: mien audit lakes/photos --fold 1/5")
 def audit(
-    directory: Annotated[Path, typer.Argument(metavar="LAKE")],
+    directory: Annotated[Path, typer.Argument(metavar="LAKE", help="Its folder.")],
     fold: Annotated[
         str | None, typer.Option(metavar="K/N", help="Also what stands on more than one side.")
     ] = None,

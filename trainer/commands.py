@@ -14,9 +14,11 @@ from cluster.options import (
     Init,
     InitOnly,
     LakeOption,
+    LakeToBegin,
     Name,
     Parallel,
     Precision,
+    RecipeToBegin,
     Run,
     Seed,
     Settings,
@@ -34,11 +36,9 @@ app = typer.Typer()
 )
 def crossval(
     context: typer.Context,
-    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    system: RecipeToBegin = None,
     *,
-    lake: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.", callback=directory)
-    ] = None,
+    lake: LakeToBegin = None,
     folds: Annotated[
         int | None, typer.Option(min=2, help="Folds by subject; each is tested once.")
     ] = None,
@@ -88,7 +88,9 @@ def crossval(
 
 @app.command(epilog="Example: mien systems fersnet.small --knobs")
 def systems(
-    system: Annotated[str | None, typer.Argument(metavar="SYSTEM[.RECIPE]")] = None,
+    system: Annotated[
+        str | None, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default all systems.")
+    ] = None,
     knobs: Annotated[bool, typer.Option("--knobs", help="Every λ, gate and setting.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -86,7 +86,7 @@ def tune(
     epilog="Example: mien compare mien --html comparison.html",
 )
 def compare(
-    experiment: Annotated[str, typer.Argument(help="The MLflow experiment.")] = "mien",
+    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Of MLflow.")] = "mien",
     *,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One page with everything; MLflow keeps it.")

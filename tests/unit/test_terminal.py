@@ -61,6 +61,12 @@ def test_chatter_stays_out_of_a_terminal_that_shows_a_bar() -> None:
     assert b"a word" not in seen
 
 
+def test_a_reader_that_leaves_is_no_failure() -> None:
+    command = f"{sys.executable} mien.py --help | true"
+    found = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, check=True)
+    assert found.stderr == b""
+
+
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
