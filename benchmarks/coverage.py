@@ -11,7 +11,7 @@ the subjects given, and with subjects drawn anew from them; besides, high skill,
 - coverage: how often `trainer.intervals.subject_intervals` holds the truth (1,000,000 subjects),
   and `paired_difference` the difference 0 of two systems that are equally good.
 - alarms: how often `swap_test` says p < 0.05 of two such systems.
-- pruned: how often sequential pruning over five folds (`tuning.proposals`) gives up a setting that
+- pruned: how often sequential pruning over five folds (`tuning.pruning`) gives up a setting that
   is as good as the best; alarms_after: false alarms of the whole, pruned or told apart at the end.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.photos import environment
-from trainer.intervals import ESTIMATOR, paired_difference, subject_intervals, subject_shares
+from trainer.intervals import ESTIMATOR, paired_difference, subject_intervals
 from trainer.statistics import macro_recall, swap_test
 from tuning.pruning import worse_by_subjects
 
@@ -129,8 +129,7 @@ def pruned(first_SKK: np.ndarray, second_SKK: np.ndarray, seed: int) -> bool:
     fold_S = np.random.default_rng(seed).permutation(len(first_SKK)) % FOLDS
     for done in range(1, FOLDS):
         here = fold_S < done
-        results = [subject_shares(x[here], "macro_recall") for x in (second_SKK, first_SKK)]
-        if worse_by_subjects(*results, num_folds=FOLDS):
+        if worse_by_subjects(second_SKK[here], first_SKK[here], macro_recall, num_folds=FOLDS):
             return True
     return False
 

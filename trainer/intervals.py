@@ -20,18 +20,6 @@ ESTIMATOR = "delete-one-subject jackknife (logit, t with Satterthwaite degrees o
 """What intervals are called wherever they are shown."""
 
 
-def subject_shares(counts_SKK: np.ndarray, metric: str) -> np.ndarray:
-    """What each subject adds to accuracy or macro_recall [S]; the sum is the metric itself."""
-    support_K = counts_SKK.sum(axis=(0, 2))
-    present = support_K > 0
-    weight_K = np.full(len(support_K), 1 / support_K.sum())
-    if metric == "macro_recall":
-        weight_K = np.divide(
-            1 / present.sum(), support_K, out=np.zeros(len(present)), where=present
-        )
-    return np.diagonal(counts_SKK, axis1=1, axis2=2) @ weight_K
-
-
 def subject_intervals(
     counts_SKK: np.ndarray, metrics: Mapping[str, Metric] = METRICS, *, level: float = 0.95
 ) -> dict[str, Interval]:
@@ -137,13 +125,21 @@ def paired_difference(
     difference itself rather than its logit; `p` is that of `swap_test`, which is exact under its
     null: within a subject it does not matter which of the two made which predictions.
     """
-    same_faces(first_SKK, second_SKK)
-    value = float(metric(first_SKK.sum(axis=0)) - metric(second_SKK.sum(axis=0)))
+    value, error, degrees = paired_error(first_SKK, second_SKK, metric)
     reach = 1.0
     if len(first_SKK) > 1:
-        deleted_S = _deleted(first_SKK, metric) - _deleted(second_SKK, metric)
-        degrees = degrees_of_freedom((first_SKK + second_SKK) / 2, metric)
-        quantile = float(student_t.ppf((1 + level) / 2, degrees))
-        reach = quantile * _standard_error(deleted_S - value)
+        reach = float(student_t.ppf((1 + level) / 2, degrees)) * error
     p = swap_test(first_SKK, second_SKK, metric, num_swaps=num_swaps, seed=seed)
     return Difference(value=value, low=value - reach, high=value + reach, p=p)
+
+
+def paired_error(
+    first_SKK: np.ndarray, second_SKK: np.ndarray, metric: Metric
+) -> tuple[float, float, float]:
+    """The metric of the first minus that of the second, its standard error (the jackknife's over
+    subjects) and the degrees of freedom of that. Both sets must be of the same faces."""
+    same_faces(first_SKK, second_SKK)
+    value = float(metric(first_SKK.sum(axis=0)) - metric(second_SKK.sum(axis=0)))
+    deleted_S = _deleted(first_SKK, metric) - _deleted(second_SKK, metric)
+    degrees = degrees_of_freedom((first_SKK + second_SKK) / 2, metric)
+    return value, _standard_error(deleted_S - value), degrees

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from scipy.stats import wilcoxon
+from scipy.stats import t as student_t
 
+from trainer.intervals import paired_error
+from trainer.statistics import Metric, accuracy, macro_recall
 from tuning.objectives import Objective
-from tuning.results import TrialRecord
+from tuning.results import Cells, TrialRecord
 
 STARTUP_TRIALS = 4
 """Complete trials with a learning curve before one is stopped for lying below their median."""
@@ -26,6 +27,9 @@ FALSE_ALARMS = 0.02
 
 FOLD_P_VALUE = 0.1
 """How sure the paired test must be where only folds can be paired, for want of subjects."""
+
+PAIRED: Mapping[str, Metric] = {"macro_recall": macro_recall, "accuracy": accuracy}
+"""Objectives of which subjects can be paired."""
 
 DOMINATED_FOLDS = 2
 """Folds in which one earlier trial must be better in every objective."""
@@ -91,35 +95,52 @@ def loses_on_folds(
         return False
     sign = 1 if objective.maximizes else -1
     best = max(complete, key=lambda past: (sign * past.values[objective.name], -past.number))
-    pairs = _by_subject(trial, best)
+    pairs = paired_subjects(trial, best) if objective.name in PAIRED else None
     if pairs is not None:
-        return worse_by_subjects(*pairs, num_folds=num_folds)
+        return worse_by_subjects(*pairs, PAIRED[objective.name], num_folds=num_folds)
     return _loses_by_fold(trial, complete, objective)
 
 
-def _by_subject(trial: TrialRecord, best: TrialRecord) -> tuple[np.ndarray, np.ndarray] | None:
-    """The two trials' results of the same subjects, over the folds that the first has finished."""
-    left, right = [], []
+def paired_subjects(trial: TrialRecord, best: TrialRecord) -> tuple[np.ndarray, np.ndarray] | None:
+    """The two trials' confusion matrices of the same subjects [S, K, K], over the folds that the
+    first has finished."""
+    left: list[Cells] = []
+    right: list[Cells] = []
     for index, fold in trial.finished_folds.items():
         past = best.finished_folds.get(index)
         if past is None or not fold.subjects or fold.subjects.keys() != past.subjects.keys():
             return None
         left += fold.subjects.values()
         right += [past.subjects[name] for name in fold.subjects]
-    return np.array(left), np.array(right)
+    classes = 1 + max(max(cell[:2]) for cells in (*left, *right) for cell in cells)
+    return _dense(left, classes), _dense(right, classes)
 
 
-def worse_by_subjects(trial_S: np.ndarray, best_S: np.ndarray, *, num_folds: int) -> bool:
-    """Wilcoxon's signed-rank test over subjects, one-sided, at an equal part of `FALSE_ALARMS`.
+def _dense(subjects: Sequence[Cells], classes: int) -> np.ndarray:
+    counts_SKK = np.zeros((len(subjects), classes, classes), dtype=np.int64)
+    for counts_KK, cells in zip(counts_SKK, subjects, strict=True):
+        for true, said, faces in cells:
+            counts_KK[true, said] = faces
+    return counts_SKK
+
+
+def worse_by_subjects(
+    trial_SKK: np.ndarray, best_SKK: np.ndarray, metric: Metric, *, num_folds: int
+) -> bool:
+    """One-sided test over subjects at an equal part of `FALSE_ALARMS`.
 
     It is asked after every fold but the last; that many looks together keep the level (Bonferroni).
-    What is not below the best on average is never given up.
+    Student's t of the paired jackknife difference, which for macro recall compares within classes:
+    that one trial leans to one class and the other to another is no noise. It is no surer than the
+    sign of each subject that differs could be. What is not below the best is never given up.
     """
-    difference_S = trial_S - best_S
-    if difference_S.sum() >= 0:
+    differing = int(np.any(trial_SKK != best_SKK, axis=(1, 2)).sum())
+    value, error, degrees = paired_error(trial_SKK, best_SKK, metric)
+    if value >= 0 or error == 0:
         return False
-    found: Any = wilcoxon(difference_S, alternative="less")
-    return bool(found.pvalue < FALSE_ALARMS / max(num_folds - 1, 1))
+    surest = 0.5**differing
+    found = max(float(student_t.cdf(value / error, degrees)), surest)
+    return found < FALSE_ALARMS / max(num_folds - 1, 1)
 
 
 def _loses_by_fold(

@@ -12,20 +12,24 @@ State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 FINAL: tuple[State, ...] = ("COMPLETE", "PRUNED", "FAIL")
 
 
+Cells = tuple[tuple[int, int, int], ...]
+"""A sparse confusion matrix: index of the true class, of the predicted one, faces."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldRecord:
     """One training of a trial.
 
     `values` by objective, empty while it is not finished; `curve` is (images, value of the first
-    objective) at each validation; `subjects` is what each validation subject adds to the first
-    objective, where that can be told.
+    objective) at each validation; `subjects` holds how the faces of each validation subject were
+    recognised, where the first objective is one of recognition.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[tuple[int, float], ...] = ()
     run_id: str | None = None
     seconds: float = 0.0
-    subjects: Mapping[str, float] = field(default_factory=dict)
+    subjects: Mapping[str, Cells] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The record as JSON values."""
@@ -34,14 +38,19 @@ class FoldRecord:
             "curve": [list(point) for point in self.curve],
             "run_id": self.run_id,
             "seconds": self.seconds,
-            "subjects": dict(self.subjects),
+            "subjects": {name: [list(cell) for cell in own] for name, own in self.subjects.items()},
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FoldRecord:
         """The record that `as_json` wrote."""
         curve = tuple((int(images), float(value)) for images, value in values["curve"])
-        return cls(**{**values, "curve": curve})
+        subjects = {
+            name: tuple((int(true), int(said), int(faces)) for true, said, faces in cells)
+            for name, cells in values["subjects"].items()
+            if isinstance(cells, list)  # studies of earlier versions hold a number there
+        }
+        return cls(**{**values, "curve": curve, "subjects": subjects})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

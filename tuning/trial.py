@@ -19,10 +19,10 @@ from cluster.interrupt import interrupt
 from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.evaluate import read_predictions
-from trainer.intervals import subject_shares
 from trainer.tracking import Tracker, TrackingError, create_run, run_tags
 from tuning.objectives import Objective, measured
-from tuning.results import FoldRecord, State, TrialRecord
+from tuning.pruning import PAIRED
+from tuning.results import Cells, FoldRecord, State, TrialRecord
 from tuning.space import with_setting
 
 Train = Callable[..., Any]
@@ -176,14 +176,18 @@ def _train_folds(
     return "COMPLETE"
 
 
-def subjects_of(directory: Path, objective: str) -> dict[str, float]:
-    """What each validation subject adds to the objective, where it is one of recognition."""
+def subjects_of(directory: Path, objective: str) -> dict[str, Cells]:
+    """How each validation subject was recognised, where the objective is one of recognition."""
     kept = directory / "validation.npz"
-    if objective not in ("macro_recall", "accuracy") or not kept.is_file():
+    if objective not in PAIRED or not kept.is_file():
         return {}
     predictions = read_predictions(kept)
-    shares_S = subject_shares(predictions.confusions(), objective)
-    return dict(zip(np.unique(predictions.subjects).tolist(), shares_S.tolist(), strict=True))
+    counts_SKK = predictions.confusions()
+    names = np.unique(predictions.subjects).tolist()
+    return {
+        name: tuple((int(i), int(j), int(counts_KK[i, j])) for i, j in np.argwhere(counts_KK))
+        for name, counts_KK in zip(names, counts_SKK, strict=True)
+    }
 
 
 def _watch(

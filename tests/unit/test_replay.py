@@ -15,15 +15,18 @@ SUBJECTS = 60
 def table(num_settings: int = 12, folds: int = 5) -> list[TrialRecord]:
     """Settings whose recall falls by two points each, over subjects that all share."""
     generator = np.random.default_rng(0)
-    effect = generator.normal(0, 0.1, (folds, SUBJECTS))
+    hard = generator.random((folds, SUBJECTS))
     made = []
     for number in range(num_settings):
         records = {}
         for fold in range(folds):
-            noise = generator.normal(0, 0.05, SUBJECTS)
-            shares = (0.8 - 0.02 * number + effect[fold] + noise) / SUBJECTS
-            subjects = {f"{fold} s{index}": float(share) for index, share in enumerate(shares)}
-            value = {"macro_recall": float(shares.sum())}
+            noise = generator.normal(0, 0.02, SUBJECTS)
+            right = hard[fold] + noise < 0.8 - 0.02 * number
+            subjects = {
+                f"{fold} s{index}": ((index % 2, index % 2 if one else 1 - index % 2, 1),)
+                for index, one in enumerate(right.tolist())
+            }
+            value = {"macro_recall": float(right.mean())}
             records[fold + 1] = FoldRecord(values=value, subjects=subjects, seconds=1.0)
         made.append(TrialRecord(number=number, params={"seed": number}, folds=records))
     return made
