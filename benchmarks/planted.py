@@ -32,12 +32,13 @@ from optuna.samplers import RandomSampler
 from benchmarks.photos import environment
 from trainer.config import RunConfig, knob, weight
 from trainer.overrides import with_overrides
+from trainer.steps import Steps, to_its_end
 from tuning.objectives import Objective
 from tuning.plan import Plan
 from tuning.results import SearchResult
 from tuning.space import search_space
 from tuning.study import Study
-from tuning.trial import Setup, work
+from tuning.trial import Setup, Train, work
 
 FOLDS = 5
 NEAR = 0.005
@@ -85,16 +86,17 @@ def recall(run: RunConfig) -> float:
     return BEST - loss - 0.03 * weights.harmful - (0.0 if run.system.gates.open else 0.03)
 
 
-def fake_training(seed: int) -> Any:
+def fake_training(seed: int) -> Train:
     """A training whose curve rises to the setting's recall, with the fold's own noise."""
 
-    def train(run: RunConfig, lake: Path, *, fold: str, on_validation: Any, **_: Any) -> Any:
+    def train(run: RunConfig, lake: Path, *, fold: str, on_validation: Any, **_: Any) -> Steps[Any]:
         index = int(fold.partition("/")[0])
         hard = np.random.default_rng([seed, index]).normal(0, 0.03)
         settings = np.frombuffer(repr(run.system).encode(), np.uint8)
         own = np.random.default_rng([seed, index, *settings.tolist()]).normal(0, 0.008)
         value = recall(run) + hard + own
         for step in range(1, 5):
+            yield
             if on_validation(step * 1000, {"macro_recall": value * (1 - 0.5**step)}):
                 return _result("pruned", {})
         return _result("finished", {"macro_recall": value})
@@ -163,7 +165,9 @@ def drawn_at_random(seed: int, trials: int) -> dict[str, float]:
         trial = study.ask(dict(space.distributions))
         run = with_overrides(OWN, trial.params)
         values = [
-            train(run, Path(), fold=f"{k}/{FOLDS}", on_validation=lambda *_: False).validation
+            to_its_end(
+                train(run, Path(), fold=f"{k}/{FOLDS}", on_validation=lambda *_: False)
+            ).validation
             for k in range(1, FOLDS + 1)
         ]
         study.tell(trial, float(np.mean([value["macro_recall"] for value in values])))

@@ -27,8 +27,9 @@ from trainer.job import Job
 from trainer.leakage import leak_tags
 from trainer.loop import NonFiniteTermError
 from trainer.session import OnValidation
+from trainer.steps import Steps, whole
 from trainer.tracking import create_run, deliver
-from trainer.work import work
+from trainer.work import work, work_in_steps
 from trainer.world import World
 
 DEFAULT_FOLD = "1/10"
@@ -81,7 +82,7 @@ class RunResult:
         return {**values, "directory": str(self.directory), **(self.scorecard or {})}
 
 
-def train(
+def train_in_steps(
     run: RunConfig,
     lake: Path,
     *,
@@ -97,7 +98,7 @@ def train(
     allow_leaks: bool = False,
     synthetic: Path | None = None,
     seen_by: str | None = None,
-) -> RunResult:
+) -> Steps[RunResult]:
     """Train one run and test it once on the fold's test subjects.
 
     `init` is a finished run, or a file of weights, that it starts from, for the parameters whose
@@ -138,12 +139,15 @@ def train(
         with on_interrupt(job.stop_file.touch):
             if in_process(job.run):
                 device = "cuda" if torch.cuda.is_available() else "cpu"
-                work(job, World.alone(device), on_validation)
+                yield from work_in_steps(job, World.alone(device), on_validation)
             elif on_validation is not None:
                 raise ValueError("on_validation needs engine.workers=1 and engine.zero=none")
             else:
                 _on_ray(job)
     return RunResult.read(job.directory)
+
+
+train = whole(train_in_steps)
 
 
 @contextmanager

@@ -18,10 +18,13 @@ from trainer.job import Job
 from trainer.loop import fit
 from trainer.pool_pictures import pool_pictures
 from trainer.session import OnValidation, Session, close, open_session
+from trainer.steps import Steps, whole
 from trainer.world import World
 
 
-def work(job: Job, world: World, on_validation: OnValidation | None = None) -> dict[str, Any]:
+def work_in_steps(
+    job: Job, world: World, on_validation: OnValidation | None = None
+) -> Steps[dict[str, Any]]:
     """Train, choose by validation, test once; the result, as also written to `result.json`.
 
     Goes on from the newest whole checkpoint of the run's directory, where there is one.
@@ -32,11 +35,14 @@ def work(job: Job, world: World, on_validation: OnValidation | None = None) -> d
     session = open_session(job, world, started, on_validation)
     try:
         with on_interrupt(session.asked_to_stop.set):
-            _train(session)
+            yield from _train(session)
             return conclude(session)
     except BaseException:
         close(session, "failed")
         raise
+
+
+work = whole(work_in_steps)
 
 
 def _set_threads(job: Job, world: World) -> None:
@@ -44,20 +50,20 @@ def _set_threads(job: Job, world: World) -> None:
         torch.set_num_threads(job.run.engine.threads)
 
 
-def _train(session: Session) -> None:
+def _train(session: Session) -> Steps[None]:
     session.saved_at = time.monotonic()
     border = feed.synthesis_stage(session.job.run, session.training.stages)
     if border is None:
         pool = _given_pool(session)
         _report_pool(session, pool, 0)
-        _leg(session, pool, None)
+        yield from _leg(session, pool, None)
         return
     if session.training.progress.stage < border:
-        _leg(session, None, border)
+        yield from _leg(session, None, border)
     if session.status == "running":
         pool = seal(session.job, session.training, session.data, session.lake)
         _report_pool(session, pool, border)
-        _leg(session, pool, None)
+        yield from _leg(session, pool, None)
 
 
 def _given_pool(session: Session) -> SealedPool | None:
@@ -80,7 +86,7 @@ def _report_pool(session: Session, pool: SealedPool | None, stage: int) -> None:
             session.tracker.image(name, picture_HW3, progress.images)
 
 
-def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> None:
+def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> Steps[None]:
     """Train with one stream: the whole run, or its part before or after the synthesis."""
     training = session.training
     with feed.open_batches(session.data, session.lake, pool, training, before_stage) as batches:
@@ -89,6 +95,7 @@ def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) ->
             after_step(session, result)
             if session.status != "running":
                 return
+            yield
 
 
 def _signals(session: Session) -> tuple[bool, ...]:

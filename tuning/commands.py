@@ -37,6 +37,9 @@ def tune(
     ] = None,
     folds: Annotated[int, typer.Option(min=1, help="Folds of each trial.")] = 1,
     parallel: Parallel = 1,
+    lanes: Annotated[
+        int, typer.Option(min=1, help="Settings that each process trains at a time, in turns.")
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
     seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
     outer: Annotated[
@@ -67,6 +70,7 @@ def tune(
             objectives=objective or (),
             folds=folds,
             parallel=parallel,
+            lanes=lanes,
             name=name,
             resume=resume,
             seed=seed,

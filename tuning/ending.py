@@ -14,6 +14,7 @@ from optuna.trial import create_trial
 
 from cluster.home import runs_dir
 from trainer.launch import RunResult, unstopped
+from trainer.steps import to_its_end
 from tuning.objectives import Objective
 from tuning.results import SearchResult, TrialRecord
 from tuning.space import with_setting
@@ -115,14 +116,16 @@ def outer_test(
             break
         done = RunResult.finished(runs_dir() / known[name]) if known.get(name) else None
         if done is None:
-            done = train(
-                run,
-                setup.lake,
-                fold=setup.outer,
-                experiment=setup.experiment,
-                name=f"{result.study} {name} on {setup.outer}",
-                parent=setup.study_run,
-                allow_leaks=setup.leaks != "none",
+            done = to_its_end(
+                train(
+                    run,
+                    setup.lake,
+                    fold=setup.outer,
+                    experiment=setup.experiment,
+                    name=f"{result.study} {name} on {setup.outer}",
+                    parent=setup.study_run,
+                    allow_leaks=setup.leaks != "none",
+                )
             )
             keep(name, unstopped(done).run_id)
         found[name] = done.as_json()

@@ -15,8 +15,7 @@ from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
 from trainer.config import RunConfig, fingerprint, to_dict
-from trainer.launch import default_fold
-from trainer.launch import train as train_run
+from trainer.launch import default_fold, train_in_steps
 from trainer.leakage import leak_tags
 from tuning.ending import cost_of, importance, outer_test
 from tuning.objectives import measuring, objectives_of
@@ -42,6 +41,7 @@ def search(
     objectives: Sequence[str] = (),
     folds: int = 1,
     parallel: int = 1,
+    lanes: int = 1,
     name: str | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -49,24 +49,25 @@ def search(
     asynchronous: bool = False,
     experiment: str = "mien",
     on_trial: OnTrial | None = None,
-    train: Train = train_run,
+    train: Train = train_in_steps,
     allow_leaks: bool = False,
 ) -> SearchResult:
     """Search the settings of a run by what the validation subjects say; test subjects stay unseen.
 
     `search` is described at `tuning.space.search_space`, `objectives` at `tuning.objectives` (by
-    default what the system is for). Trial 0 is the run's own setting. `parallel` settings are
-    proposed and trained at a time, from the results of those before, so that a search that was
-    killed and goes on with `resume` has the same trials, values and states as one left alone. With
-    `folds` above 1 a trial's value is the mean over folds by subject. `outer` sets the test
-    subjects of a fold (`K/N` or official) aside; at the end the run's own setting and the best one
-    are trained on the others and tested on these, once. `asynchronous` proposes from all that has
-    ended by then: faster where trials differ in length, and not repeatable. `on_trial` hears of
-    each trial that has an end. ValueError: what was asked is wrong; RuntimeError: no trial
+    default what the system is for). Trial 0 is the run's own setting. `parallel` processes train
+    `lanes` settings each at a time, which are proposed from the results of those before, so that a
+    search that was killed and goes on with `resume` has the same trials, values and states as one
+    left alone. With `folds` above 1 a trial's value is the mean over folds by subject. `outer` sets
+    the test subjects of a fold (`K/N` or official) aside; at the end the run's own setting and the
+    best one are trained on the others and tested on these, once. `asynchronous` proposes from all
+    that has ended by then: faster where trials differ in length, and not repeatable. `on_trial`
+    hears of each trial that has an end. ValueError: what was asked is wrong; RuntimeError: no trial
     succeeded.
     """
     began = time.monotonic()
-    for given, what in ((trials, "trials"), (folds, "folds"), (parallel, "parallel")):
+    counts = {"trials": trials, "folds": folds, "parallel": parallel, "lanes": lanes}
+    for what, given in counts.items():
         if given < 1:
             raise ValueError(f"{what} is {given}; at least 1 is needed")
     feed.refuse_share(run, "but a study takes no pool of synthetic faces")
@@ -83,6 +84,7 @@ def search(
         objectives=aims,
         num_folds=folds,
         outer=outer,
+        lanes=lanes,
     )
     _check_official(opened, folds, outer)
     if outer is not None:
@@ -97,7 +99,7 @@ def search(
         own=space.own,
         objectives=aims,
         num_folds=folds,
-        generation_size=parallel,
+        generation_size=parallel * lanes,
         seed=seed,
         about={
             "run": fingerprint(setup.run),
@@ -152,7 +154,7 @@ def run_study(
     *,
     trials: int,
     parallel: int,
-    train: Train = train_run,
+    train: Train = train_in_steps,
     on_trial: OnTrial | None = None,
 ) -> SearchResult:
     """Bring a study to `trials` trials; one that has them is only read. See `search`."""

@@ -45,7 +45,8 @@ class Study:
         self._stopping = False
         self._records: dict[int, TrialRecord] = {}
         self._running: dict[int, Trial] = {}
-        self._slots: dict[int, int] = {}
+        self._slots: dict[int, set[int]] = {}
+        self._narrowed: dict[int, int] = {}
         try:
             self._storage = RDBStorage(
                 f"sqlite:///{path}", engine_kwargs={"creator": partial(connect, path)}
@@ -103,13 +104,16 @@ class Study:
 
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
         """The next setting for a slot; "wait" until others have ended; None when all is done."""
+        training = self._slots.setdefault(slot, set())
         while not self._stopping:
+            if len(training) >= self._narrowed.get(slot, len(training) + 1):
+                return "wait"
             self._extend()
             if not any(record.state == "WAITING" for record in self._records.values()):
                 return None if self.is_finished() else "wait"
             number = self._start()
             if not self._lags(number) and not self._loses(number):
-                self._slots[slot] = number
+                training.add(number)
                 return self._records[number]
             self.finish(number, "PRUNED")
         return None
@@ -229,7 +233,7 @@ class Study:
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
         """The end of a trial: COMPLETE, PRUNED, or FAIL with its reason."""
         record = replace(self._records[number], state=state, error=error)
-        trial = self._running.pop(number)
+        trial = self._ended(number)
         if error:
             trial.set_user_attr("error", error)
         complete = state == "COMPLETE"
@@ -239,23 +243,33 @@ class Study:
         return record
 
     def release(self, slot: int) -> None:
-        """A slot's process has ended: its setting is queued again, or given up the second time."""
-        number = self._slots.pop(slot, None)
-        if number is None or number not in self._running:
-            return
-        record = self._records[number]
-        record = self._records[number] = replace(record, deaths=record.deaths + 1)
-        if record.deaths >= MAX_DEATHS:
-            self.finish(number, "FAIL", f"its process ended {record.deaths} times")
-            return
-        self._retry(record)
+        """A slot's process has ended: its setting is queued again, or given up the second time.
+
+        Where it trained several, nobody knows by whose fault: from then on it trains one.
+        """
+        numbers = sorted(self._slots.get(slot, ()))
+        if len(numbers) > 1:
+            self._narrowed[slot] = 1
+        for number in numbers:
+            self._died(number, "its process ended", alone=len(numbers) == 1)
 
     def ran_out_of_memory(self, number: int) -> TrialRecord | None:
-        """A training did: the setting is queued again; given up, and returned, the second time."""
-        record = replace(self._records[number], deaths=self._records[number].deaths + 1)
-        self._records[number] = record
+        """A training did: the setting is queued again; given up, and returned, the second time.
+
+        Where the slot trained others beside it, it trains one fewer from then on.
+        """
+        slot = next(slot for slot, numbers in self._slots.items() if number in numbers)
+        others = len(self._slots[slot]) - 1
+        if others:
+            self._narrowed[slot] = others
+        return self._died(number, "ran out of memory", alone=not others)
+
+    def _died(self, number: int, how: str, *, alone: bool) -> TrialRecord | None:
+        """Queued again; counted where nothing else was trained beside it."""
+        record = self._records[number]
+        record = self._records[number] = replace(record, deaths=record.deaths + alone)
         if record.deaths >= MAX_DEATHS:
-            return self.finish(number, "FAIL", f"ran out of memory {record.deaths} times")
+            return self.finish(number, "FAIL", f"{how} {record.deaths} times")
         self._retry(record)
         return None
 
@@ -280,4 +294,10 @@ class Study:
     def _retry(self, record: TrialRecord) -> None:
         """Queue before telling: a kill between the two leaves a ghost and loses no setting."""
         self._enqueue(record)
-        self._study.tell(self._running.pop(record.number), state=TrialState.FAIL)
+        self._study.tell(self._ended(record.number), state=TrialState.FAIL)
+
+    def _ended(self, number: int) -> Trial:
+        """The attempt, no longer under way."""
+        for training in self._slots.values():
+            training.discard(number)
+        return self._running.pop(number)

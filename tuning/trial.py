@@ -19,21 +19,22 @@ from cluster.interrupt import interrupt
 from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.evaluate import read_predictions
+from trainer.steps import Steps
 from trainer.tracking import Tracker, TrackingError, create_run, run_tags
+from tuning.lanes import POLL_SECONDS, Lane, has_room, take_turns
 from tuning.objectives import Objective, measured
 from tuning.pruning import PAIRED
 from tuning.results import Cells, FoldRecord, State, TrialRecord
 from tuning.space import with_setting
 
-Train = Callable[..., Any]
-"""`trainer.launch.train`, or what a test puts in its place."""
+Train = Callable[..., Steps[Any]]
+"""`trainer.launch.train_in_steps`, or what a test puts in its place."""
 
 _MLFLOW_STATES: dict[str, Literal["FINISHED", "FAILED", "KILLED"]] = {
     "COMPLETE": "FINISHED",
     "PRUNED": "KILLED",
     "FAIL": "FAILED",
 }
-POLL_SECONDS = 0.05
 STOP_POLL_SECONDS = 1.0
 
 
@@ -57,9 +58,9 @@ class Setup:
     `origin` is the run as it was given. `outer` is the fold whose test subjects are set aside and
     tested last. `unseen` is that fold, or the one that the search stays within: its test subjects
     the choice never saw; None where folds of all subjects leave none. Without a `study_run` nothing
-    is told to MLflow. `threads` are torch's in a slot, `environment` the variables that every
-    process of mien needs, `leaks` what is trained on though it stands on more than one side of a
-    fold.
+    is told to MLflow. `lanes` trials are trained at a time in a slot. `threads` are torch's in a
+    slot, `environment` the variables that every process of mien needs, `leaks` what is trained on
+    though it stands on more than one side of a fold.
     """
 
     run: RunConfig
@@ -71,6 +72,7 @@ class Setup:
     outer: str | None = None
     origin: RunConfig | None = None
     study_run: str | None = None
+    lanes: int = 1
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     leaks: str = "none"
@@ -95,47 +97,63 @@ def work(
     ledger: Ledger, slot: int, setup: Setup, train: Train, report: Callable[[TrialRecord], None]
 ) -> None:
     """Evaluate settings until the ledger has no more; `report` hears of each that has an end."""
-    with _stopping_when_asked(ledger):
-        while (task := ledger.pull(slot)) is not None:
+    training: set[int] = set()
+
+    def lane() -> Lane:
+        while (task := _pulled(ledger, slot, len(training))) is not None:
             if task == "wait":
-                time.sleep(POLL_SECONDS)
+                again = time.monotonic() + POLL_SECONDS
+                while time.monotonic() < again:
+                    yield "wait"
                 continue
-            done = evaluate(ledger, task, setup, train)
+            training.add(task.number)
+            done = yield from evaluate(ledger, task, setup, train)
+            training.remove(task.number)
             if done is not None:
                 report(done)
 
+    with _stopping_when_asked(ledger):
+        take_turns([lane() for _ in range(setup.lanes)])
 
-def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> TrialRecord | None:
+
+def _pulled(ledger: Ledger, slot: int, others: int) -> TrialRecord | Literal["wait"] | None:
+    """What the ledger has for a lane of the slot, once there is memory for it beside the others."""
+    return ledger.pull(slot) if not others or has_room(others) else "wait"
+
+
+def evaluate(
+    ledger: Ledger, task: TrialRecord, setup: Setup, train: Train
+) -> Steps[TrialRecord | None]:
     """Train what is left of a trial and tell the ledger its end; None where it was stopped.
 
     An error is the trial's own, except for what would meet every other: a ValueError of trial 0,
     the run's own setting, and MLflow out of reach. It ends the search, which can go on with it.
     """
-    tracker = None
+    tracker, done, has_memory = None, None, True
     try:
         if setup.study_run is not None:
             task = _with_mlflow_run(ledger, task, setup)
             journal = runs_dir() / str(task.run_id) / "journal.jsonl"
             tracker = Tracker(tracking_uri(), str(task.run_id), journal, system_metrics=False)
-        state = _train_folds(ledger, task, setup, train)
+        state = yield from _train_folds(ledger, task, setup, train)
     except (MemoryError, torch.OutOfMemoryError):
-        gc.collect()
-        torch.cuda.empty_cache()
-        done = ledger.ran_out_of_memory(task.number)
+        has_memory = False
     except TrackingError as error:
         ledger.give_back(task.number, f"{error}; nothing is lost: --resume goes on")
-        done = None
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if task.number == 0 and isinstance(error, ValueError):
             ledger.give_back(task.number, str(error))
-            done = None
         else:
             done = ledger.finish(task.number, "FAIL", reason)
     else:
         if state is None:
             ledger.give_back(task.number)
         done = ledger.finish(task.number, state) if state else None
+    if not has_memory:  # the error is gone by now, and with it the frames that held the tensors
+        gc.collect()
+        torch.cuda.empty_cache()
+        done = ledger.ran_out_of_memory(task.number)
     if tracker is not None:
         _close(tracker, done)
     return done
@@ -143,13 +161,13 @@ def evaluate(ledger: Ledger, task: TrialRecord, setup: Setup, train: Train) -> T
 
 def _train_folds(
     ledger: Ledger, task: TrialRecord, setup: Setup, train: Train
-) -> Literal["COMPLETE", "PRUNED"] | None:
+) -> Steps[Literal["COMPLETE", "PRUNED"] | None]:
     run = with_setting(setup.run, task.params)
     for fold in range(1, setup.num_folds + 1):
         if fold in task.finished_folds:
             continue
         began = time.monotonic()
-        result = train(
+        result = yield from train(
             run,
             setup.lake,
             fold=setup.fold(fold),
@@ -193,7 +211,7 @@ def subjects_of(directory: Path, objective: str) -> dict[str, Cells]:
 def _watch(
     ledger: Ledger, number: int, fold: int, metric: str
 ) -> Callable[[int, Mapping[str, float]], bool]:
-    """The learning curve of one training, as `trainer.launch.train` hands it out."""
+    """The learning curve of one training, as `trainer.launch` hands it out."""
 
     def on_validation(images: int, metrics: Mapping[str, float]) -> bool:
         return metric in metrics and ledger.observe(number, fold, images, float(metrics[metric]))

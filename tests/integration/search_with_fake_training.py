@@ -19,6 +19,7 @@ from cluster.home import home
 from cluster.interrupt import interrupt
 from trainer import catalog
 from trainer.config import RunConfig
+from trainer.steps import Steps
 from tuning.objectives import objectives_of
 from tuning.plan import Plan
 from tuning.results import TrialRecord
@@ -30,13 +31,14 @@ from tuning.trial import Setup
 LOSE = home() / "lose-a-slot"
 
 
-def train(run: RunConfig, lake: Path, *, on_validation: Any, name: str, **_: Any) -> Any:
+def train(run: RunConfig, lake: Path, *, on_validation: Any, name: str, **_: Any) -> Steps[Any]:
     """The nearer the identity's weight is to 2, the better; curves rise evenly."""
     if name.startswith("trial 1 ") and LOSE.exists():
         LOSE.unlink()
         os._exit(1)
     quality = 1 / (1 + abs(run.system.weights.identity - 2))
     for step in range(1, 6):
+        yield
         if on_validation(step * 100, {"macro_recall": quality * step / 5}):
             return SimpleNamespace(
                 run_id=name, directory=home(), status="pruned", validation={}, images_per_second=1

@@ -36,7 +36,7 @@ def begun(lake: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch, "work", dies)
+        patch.setattr(launch, "work_in_steps", dies)
         with pytest.raises(KeyboardInterrupt):
             launch.train(RUN, lake, fold="1/3")
     (run,) = job.records()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +17,12 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from tests.studies import blank_database
 from trainer import catalog
 from trainer.config import RunConfig, knob, to_dict, weight
 from trainer.evaluate import Predictions, write_predictions
 from trainer.statistics import macro_recall
+from trainer.steps import Steps
 from trainer.tracking import TrackingError
 from tuning import proposals
 from tuning.ending import cost_of, importance
@@ -33,7 +33,7 @@ from tuning.results import FoldRecord, SearchResult, TrialRecord
 from tuning.search import search
 from tuning.studies import Best, best_of, study_name
 from tuning.study import Study
-from tuning.trial import Setup, work
+from tuning.trial import Setup, Train, work
 
 RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
 ERROR = Objective(name="reconstruction", direction="minimize", capability="synthesise")
@@ -98,16 +98,23 @@ def train(run: RunConfig, lake: Path, *, fold: str | None, on_validation: Any, *
     )
 
 
-@cache
-def blank_database() -> bytes:
-    """Optuna's tables, which take longer to make than anything that is tested here."""
-    with tempfile.TemporaryDirectory() as folder:
-        optuna.storages.RDBStorage(f"sqlite:///{folder}/blank.db").engine.dispose()
-        return Path(folder, "blank.db").read_bytes()
+def in_steps(train: Callable[..., Any]) -> Train:
+    """The training as one step."""
+
+    def steps(*arguments: Any, **options: Any) -> Steps[Any]:
+        yield
+        return train(*arguments, **options)
+
+    return steps
 
 
 def work_on(
-    path: Path, plan: Plan = PLAN, *, trials: int, train: Callable[..., Any] = train
+    path: Path,
+    plan: Plan = PLAN,
+    *,
+    trials: int,
+    train: Callable[..., Any] = train,
+    lanes: int = 1,
 ) -> Any:
     if not path.exists():
         path.write_bytes(blank_database())
@@ -119,9 +126,10 @@ def work_on(
         experiment="mien",
         objectives=plan.objectives,
         num_folds=plan.num_folds,
+        lanes=lanes,
     )
     try:
-        work(study, 0, setup, train, lambda trial: None)
+        work(study, 0, setup, in_steps(train), lambda trial: None)
         return study.records()
     finally:
         study.close()
@@ -335,6 +343,25 @@ def test_a_trial_that_runs_out_of_memory_is_tried_again(tmp_path: Path) -> None:
     failures[0] = 1
     records = work_on(tmp_path / "b.db", trials=8, train=starved)
     assert failures[0] == 0 and all(record.state != "FAIL" for record in records)
+
+
+def test_where_a_process_with_several_trainings_dies_none_of_them_is_to_blame(
+    tmp_path: Path,
+) -> None:
+    study = Study(tmp_path / "a.db", replace(PLAN, generation_size=3), trials=3)
+    numbers = []
+    for _ in range(3):
+        task = study.pull(slot=0)
+        assert isinstance(task, TrialRecord)
+        numbers.append(task.number)
+    study.release(0)
+    assert [(record.state, record.deaths) for record in study.records()] == [("WAITING", 0)] * 3
+    assert isinstance(study.pull(slot=0), TrialRecord)
+    assert study.pull(slot=0) == "wait", "one alone shows whose fault it was"
+    assert isinstance(study.pull(slot=1), TrialRecord), "another slot keeps its lanes"
+    study.release(0)
+    assert [record.deaths for record in study.records()] == [1, 0, 0]
+    study.close()
 
 
 def test_conditional_settings_are_drawn_where_their_condition_is_met(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.made_runs import recorded
 from trainer import catalog, crossval, job, launch, reproduce
 from trainer.launch import RunResult
+from trainer.steps import Steps
 from tuning.ending import outer_test
 
 RUN = catalog.recipe("baseline.tiny")
@@ -119,7 +120,8 @@ def test_a_stopped_run_of_the_outer_test_is_not_kept(own_home: Path) -> None:
     ends = iter(("finished", "stopped"))
     directory = own_home / "runs" / "aaaa"
 
-    def train(*_: Any, **__: Any) -> RunResult:
+    def train(*_: Any, **__: Any) -> Steps[RunResult]:
+        yield
         return result(directory, next(ends))
 
     with pytest.raises(KeyboardInterrupt):
@@ -134,7 +136,8 @@ def test_an_own_setting_that_is_the_best_is_tested_once(own_home: Path) -> None:
     study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={"seed": RUN.seed}))
     trained: list[str] = []
 
-    def train(*_: Any, name: str, **__: Any) -> RunResult:
+    def train(*_: Any, name: str, **__: Any) -> Steps[RunResult]:
+        yield
         trained.append(name)
         return result(own_home / "runs" / "aaaa", "finished")
 
@@ -165,6 +168,6 @@ def test_to_go_on_with_a_finished_run_returns_it(
     done = written(directory, "finished")
     recorded(RUN)
     before = (directory / "result.json").read_bytes()
-    monkeypatch.setattr(launch, "work", lambda *_: pytest.fail("it trains or tests again"))
+    monkeypatch.setattr(launch, "work_in_steps", lambda *_: pytest.fail("it trains or tests again"))
     assert launch.train(replace(RUN, seed=9), LAKE, resume="aaaa") == done
     assert (directory / "result.json").read_bytes() == before

@@ -1,0 +1,154 @@
+"""Lanes of a slot: trials take turns, are refilled, become fewer where memory runs out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from optuna.distributions import FloatDistribution
+
+from tests.studies import blank_database
+from trainer.config import RunConfig, weight
+from trainer.steps import Steps
+from tuning import trial as trials_module
+from tuning.objectives import Objective
+from tuning.plan import Plan
+from tuning.results import TrialRecord
+from tuning.study import Study
+from tuning.trial import Setup, work
+
+RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    pixel: float = weight(1.0, paper="lambda_1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    weights: Weights = Weights()
+
+
+RUN = RunConfig(system_name="fake", recipe="tiny", system=Settings())
+PLAN = Plan(
+    name="study",
+    distributions={"system.weights.pixel": FloatDistribution(0.0, 10.0)},
+    own={"system.weights.pixel": 1.0},
+    objectives=(RECALL,),
+    num_folds=1,
+    generation_size=3,
+    seed=3,
+    about={},
+    sampler="tpe",
+)
+
+
+class Training:
+    """Trainings of ten steps, best at a weight of 4, and what went on in which order."""
+
+    def __init__(self, starved: int = 0) -> None:
+        self.steps: list[str] = []
+        self.most, self.open = 0, 0
+        self.starved = starved
+
+    def __call__(
+        self, run: RunConfig, lake: Path, *, name: str, on_validation: Any, **_: Any
+    ) -> Steps[Any]:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            quality = math.exp(-((run.system.weights.pixel - 4) ** 2) / 8)
+            status = "finished"
+            for step in range(1, 11):
+                if step == 5 and self.open > 1 and self.starved:
+                    self.starved -= 1
+                    self.most = 0
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                self.steps.append(name)
+                yield
+                if on_validation(step, {"macro_recall": quality * step / 10}):
+                    status = "pruned"
+                    break
+        finally:
+            self.open -= 1
+        return SimpleNamespace(
+            run_id=name,
+            directory=Path(),
+            status=status,
+            validation={"macro_recall": quality},
+            images_per_second=1.0,
+        )
+
+
+def searched(path: Path, train: Training, lanes: int, trials: int = 12) -> tuple[TrialRecord, ...]:
+    path.write_bytes(blank_database())
+    study = Study(path, PLAN, trials=trials)
+    setup = Setup(
+        run=RUN,
+        lake=path,
+        lake_hash="0",
+        experiment="mien",
+        objectives=PLAN.objectives,
+        num_folds=1,
+        lanes=lanes,
+    )
+    try:
+        work(study, 0, setup, train, lambda trial: None)
+        return study.records()
+    finally:
+        study.close()
+
+
+def ends(records: tuple[TrialRecord, ...]) -> list[Any]:
+    return [
+        (
+            one.number,
+            one.params,
+            one.state,
+            {k: replace(f, seconds=0) for k, f in one.folds.items()},
+        )
+        for one in records
+    ]
+
+
+def test_trials_take_turns_and_end_as_they_would_alone(tmp_path: Path) -> None:
+    alone, together = Training(), Training()
+    expected = searched(tmp_path / "alone.db", alone, lanes=1)
+    found = searched(tmp_path / "lanes.db", together, lanes=3)
+    assert ends(found) == ends(expected)
+    assert {one.state for one in found} == {"COMPLETE", "PRUNED"}
+    assert (alone.most, together.most) == (1, 3)
+    assert together.steps[:6] == [f"trial {n} fold 1" for n in (0, 1, 2, 0, 1, 2)]
+
+
+def test_a_lane_whose_trial_is_pruned_takes_the_next(tmp_path: Path) -> None:
+    train = Training()
+    records = searched(tmp_path / "a.db", train, lanes=2)
+    pruned = next(one for one in records if one.state == "PRUNED" and one.number % 3 < 2)
+    names = train.steps
+    last = max(i for i, name in enumerate(names) if name == f"trial {pruned.number} fold 1")
+    beside = names[last + 1 : last + 5]
+    assert len(set(beside)) == 2, f"both lanes go on: {beside}"
+
+
+def test_where_memory_runs_out_a_trial_is_tried_again_in_fewer_lanes(tmp_path: Path) -> None:
+    expected = searched(tmp_path / "alone.db", Training(), lanes=1)
+    train = Training(starved=2)
+    found = searched(tmp_path / "lanes.db", train, lanes=3)
+    assert train.starved == 0 and train.most == 1, "three lanes, then two, then one"
+    assert ends(found) == ends(expected)
+
+
+def test_a_lane_begins_only_where_there_is_memory_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials_module, "has_room", lambda lanes: lanes < 2)
+    train = Training()
+    found = searched(tmp_path / "a.db", train, lanes=3)
+    assert train.most == 2 and len(found) == 12
