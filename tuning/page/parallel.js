@@ -1,6 +1,7 @@
 // Parallel coordinates: an axis per setting that differs and one for the figure that ranks.
 const AXIS_WIDTH = 128;
 const MOST_AXES = 24;
+const MOST_LETTERS = 17;
 const parallel = { canvas: $("#parallel canvas"), axes: [], drag: null };
 
 function axisOf(path) {
@@ -8,7 +9,7 @@ function axisOf(path) {
   for (const row of inBlock()) if (path in row.settings) values.push(row.settings[path]);
   const different = [...new Set(values)];
   const numbers = different.map(Number);
-  const label = path.replace(/^system\.(weights\.|gates\.)?/, "");
+  const label = SHORT.get(path);
   if (different.length > 2 && numbers.every(Number.isFinite) && !different.includes("")) {
     const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
     const log = low > 0 && high / low >= 30;
@@ -98,6 +99,14 @@ function drawParallel() {
   for (const axis of parallel.axes) drawAxis(pen, axis, x(axis), y);
 }
 
+// A long label on two lines, parted where a word ends if one does.
+function inTwo(label) {
+  if (label.length <= MOST_LETTERS) return [label];
+  const ends = [...label.slice(0, MOST_LETTERS).matchAll(/[ ._,]/g)].map((found) => found.index + 1);
+  const at = ends.pop() ?? MOST_LETTERS;
+  return [label.slice(0, at).trim(), label.slice(at, at + MOST_LETTERS + 3)];
+}
+
 function drawAxis(pen, axis, x, y) {
   pen.strokeStyle = ink("soft");
   pen.lineWidth = 1;
@@ -123,7 +132,7 @@ function drawAxis(pen, axis, x, y) {
   pen.fillStyle = ink("ink");
   pen.textAlign = "center";
   pen.textBaseline = "bottom";
-  const words = axis.label.length > 17 ? [axis.label.slice(0, 17), axis.label.slice(17, 34)] : [axis.label];
+  const words = inTwo(axis.label);
   words.forEach((text, at) => pen.fillText(text, x, TOP - 8 - 14 * (words.length - 1 - at)));
   const range = axis.range;
   if (!range) return;

@@ -79,10 +79,23 @@ function digits(text) {
   return isLong ? String(Number(Number(text).toPrecision(4))) : text;
 }
 
+// The end of each setting's path that no other setting has; a ramp's point keeps what it is a point of.
+const SHORT = new Map();
+{
+  const paths = [...new Set(ROWS.flatMap((row) => Object.keys(row.settings)))];
+  const end = (path, count) => path.split(".").slice(-count).join(".");
+  for (const path of paths) {
+    let count = /\.(start|end|begin|finish|shape)$/.test(path) ? 2 : 1;
+    while (paths.some((other) => other !== path && end(other, count) === end(path, count))) count++;
+    SHORT.set(path, end(path, count));
+  }
+}
+
 for (const row of ROWS) {
-  const settings = Object.entries(row.settings).map(([path, value]) => `${path}=${digits(value)}`);
-  row.told = settings.map((text) => text.replace(/^system\./, "")).join("  ");
-  row.text = `${row.name} ${row.system} ${row.told} ${row.verdict}`.toLowerCase();
+  const settings = Object.entries(row.settings).map(([path, value]) => [path, digits(value)]);
+  row.told = settings.map(([path, value]) => `${SHORT.get(path)}=${value}`).join("  ");
+  const whole = settings.map(([path, value]) => `${path}=${value}`).join(" ");
+  row.text = `${row.name} ${row.system} ${whole} ${row.verdict}`.toLowerCase();
 }
 
 function passes(row) {
