@@ -10,10 +10,12 @@ what it said of every subject. Later fills go on where the last one stopped.
 `replay` takes the settings in a random order and trains them one after another, which costs what
 the table says: fold by fold, giving a setting up where the rule says so.
 
-- paired: this project's rule (`tuning.pruning`): a test over subjects against the best so far.
+- paired: this project's test over subjects against the best so far, after each fold.
+- search: that, and this project's rule for learning curves, both as in `tuning.pruning`. The table
+  holds no curves: a fold's end stands for its curve, so the fold that is given up is paid in full.
 - asha: rungs of 1, 2, 4 and all folds; a setting goes on if it is in the best half of its rung.
 - median: given up below the median of those before after as many folds.
-- random: as many settings, in all folds, as the paired search's trainings pay for.
+- random: as many settings, in all folds, as the trainings of `search` pay for.
 
 Of each: how far the setting that it ends with lies below the best of the table (mean of all folds),
 its trainings as a share of all, and how often the best was given up. Of the table: how far its best
@@ -33,12 +35,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 
 from benchmarks.photos import environment
 from trainer.intervals import paired_difference
 from trainer.statistics import macro_recall
 from tuning.objectives import Objective
-from tuning.pruning import loses_on_folds, paired_subjects
+from tuning.pruning import lags_behind, loses_on_folds, paired_subjects
 from tuning.results import FoldRecord, TrialRecord
 
 RECIPE = "fersnet.small_single_task"
@@ -78,10 +81,15 @@ def read_table(path: Path) -> list[TrialRecord]:
         TrialRecord(
             number=number,
             params=row["params"],
-            folds={int(k): FoldRecord.from_json(fold) for k, fold in row["folds"].items()},
+            folds={int(k): _with_end(FoldRecord.from_json(v)) for k, v in row["folds"].items()},
         )
         for number, row in enumerate(rows)
     ]
+
+
+def _with_end(fold: FoldRecord) -> FoldRecord:
+    """The fold's end as the one point of its curve."""
+    return replace(fold, curve=((SHORT["system.images"], fold.values["macro_recall"]),))
 
 
 def write_table(path: Path, trials: Sequence[TrialRecord]) -> None:
@@ -89,7 +97,9 @@ def write_table(path: Path, trials: Sequence[TrialRecord]) -> None:
     rows = [
         {
             "params": dict(trial.params),
-            "folds": {str(index): fold.as_json() for index, fold in trial.folds.items()},
+            "folds": {
+                str(index): replace(fold, curve=()).as_json() for index, fold in trial.folds.items()
+            },
         }
         for trial in trials
     ]
@@ -134,8 +144,13 @@ def fill(path: Path, lake: Path, hours: float) -> None:
 
 
 def paired(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
-    """The project's own rule."""
+    """The project's test alone."""
     return loses_on_folds(trial, ended, RECALL, num_folds)
+
+
+def both(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
+    """All that the project prunes by."""
+    return paired(trial, ended, num_folds) or lags_behind(trial, max(trial.folds), ended, RECALL)
 
 
 def asha(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
@@ -160,7 +175,7 @@ def _mean(trial: TrialRecord, folds: int) -> float:
     return float(np.mean(values))
 
 
-RULES: Mapping[str, Rule] = {"paired": paired, "asha": asha, "median": median}
+RULES: Mapping[str, Rule] = {"search": both, "paired": paired, "asha": asha, "median": median}
 
 
 def searched(
@@ -194,7 +209,7 @@ def replayed(table: Sequence[TrialRecord], replays: int) -> dict[str, dict[str, 
             share = sum(len(trial.folds) for trial in ended) / (len(table) * num_folds)
             lost = any(trial.number == best and trial.state == "PRUNED" for trial in ended)
             found[name].append((truth[best] - truth[chosen], share, lost))
-        affordable = order[: max(1, int(found["paired"][-1][1] * len(table)))]
+        affordable = order[: max(1, int(found["search"][-1][1] * len(table)))]
         gap = truth[best] - truth[affordable].max()
         found["random"].append((gap, len(affordable) / len(table), best not in affordable))
     return {
@@ -241,6 +256,7 @@ def main() -> None:
         fill(arguments.table, arguments.lake, arguments.hours)
         return
     table = [trial for trial in read_table(arguments.table) if len(trial.folds) == FOLDS]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     if not table:
         parser.error(f"{arguments.table} has no setting with all {FOLDS} folds; fill it first")
     results: dict[str, Any] = {"settings": len(table), "folds": FOLDS, "replays": arguments.replays}
