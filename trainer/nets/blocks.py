@@ -28,7 +28,7 @@ class ConvNorm(nn.Sequential):
     """3x3 convolution, norm, (leaky) ReLU."""
 
     def __init__(self, num_in: int, num_out: int, norm: Norm, *, slope: float = 0.0) -> None:
-        activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
+        activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
         convolution = nn.Conv2d(num_in, num_out, 3, padding=1)
         super().__init__(convolution, normalisation(norm, num_out), activation)
 
@@ -121,7 +121,7 @@ class PatchCritic(nn.Module):
         for index, after in enumerate(channels):
             layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1))
             layers += [InstanceNorm2d(after)] if index else []
-            layers.append(nn.LeakyReLU(0.2))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
             before = after
         layers += [nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(before, 1, 4, padding=1)]
         self.layers = nn.Sequential(*layers)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainer.config import knob
 
@@ -82,9 +83,8 @@ class Gate(nn.Module):
         self.bias = nn.Parameter(start) if config.learned_bias else bias
         self.mean_opening = torch.zeros(())
 
-    def forward(self, both_BCHW: Tensor) -> Tensor:
-        """The opening, which broadcasts over the map that it multiplies."""
-        x = self.map(both_BCHW)
+    def forward(self, x: Tensor) -> Tensor:
+        """The opening, of what `map` gives; it broadcasts over what it multiplies."""
         if self.pooled:
             x = x.mean(dim=(2, 3), keepdim=True)
         opening = torch.sigmoid((x + self.bias) / self.temperature)
@@ -106,11 +106,18 @@ class ConvFLU(nn.Module):
 
     def forward(self, own_BCHW: Tensor, other_BCHW: Tensor) -> Tensor:
         """The task's own features, with what the gates let in."""
-        both_BCHW = torch.cat([own_BCHW, other_BCHW], dim=1)
-        leaked_BCHW = self.leak(both_BCHW) * other_BCHW
+        leak_BCHW, memory_BCHW = self._gate_maps(torch.cat([own_BCHW, other_BCHW], dim=1))
+        leaked_BCHW = self.leak(leak_BCHW) * other_BCHW
         candidate_BCHW = torch.tanh(self.own(own_BCHW) + self.other(leaked_BCHW))
         kept_BCHW = own_BCHW.to(candidate_BCHW.dtype)
-        return torch.lerp(candidate_BCHW, kept_BCHW, self.memory(both_BCHW))
+        return torch.lerp(candidate_BCHW, kept_BCHW, self.memory(memory_BCHW))
+
+    def _gate_maps(self, both_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """What the two gates see, by one convolution: they look at the same maps."""
+        weights = [gate.map.weight for gate in (self.leak, self.memory)]
+        maps = functional.conv2d(both_BCHW, torch.cat(weights), padding=self.leak.map.padding)
+        leak_BCHW, memory_BCHW = maps.split([len(weight) for weight in weights], dim=1)
+        return leak_BCHW, memory_BCHW
 
 
 class Exchange(nn.Module):

@@ -77,14 +77,23 @@ def critic_terms(
     """The critic's side of LSGAN; real faces are the partners, under their own expressions.
 
     A face without a partner is its own. `mismatch`: the same faces under a wrong class are fake.
+    The critic sees all of them as one batch, which its instance norms do not mix.
     """
     real_B = ~batch.synthetic_B
     partner_BK = one_hot(batch.partner_expression[RULE], fake_target_BK.shape[1])
+    asked = {}
+    if "critic" in wanted:
+        asked |= {"real": (reals, partner_BK), "fake": (fakes, fake_target_BK)}
+    if "mismatch" in wanted:
+        asked |= {"wrong": (reals, wrong_BK)}
+    faces, classes = zip(*asked.values(), strict=True)
+    scores = critic(torch.cat(faces), torch.cat(classes))
+    score = dict(zip(asked, scores.split([len(part) for part in faces]), strict=True))
     terms: dict[str, Mean] = {}
     if "critic" in wanted:
-        on_real = least_squares(critic(reals, partner_BK), 1.0, real_B)
-        on_fake = least_squares(critic(fakes, fake_target_BK), 0.0, real_B)
+        on_real = least_squares(score["real"], 1.0, real_B)
+        on_fake = least_squares(score["fake"], 0.0, real_B)
         terms["critic"] = joined(on_real, on_fake)
     if "mismatch" in wanted:
-        terms["mismatch"] = least_squares(critic(reals, wrong_BK), 0.0, real_B)
+        terms["mismatch"] = least_squares(score["wrong"], 0.0, real_B)
     return terms
