@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from data_service.transforms import AugmentConfig
-from trainer.config import DataConfig, EvaluationConfig, RunConfig, SynthesisConfig
+from trainer.config import DataConfig, EngineConfig, EvaluationConfig, RunConfig, SynthesisConfig
 from trainer.nets.convflu import GateConfig
 from trainer.presets import PHOTO_DATA, annealed
 from trainer.schedules import Ramp
@@ -30,6 +30,7 @@ def paper() -> RunConfig:
         recipe="paper",
         system=system,
         data=DataConfig(image_size=96, global_batch_images=8, augment=augment),
+        engine=EngineConfig(channels_last=True),
         evaluation=EvaluationConfig(flip=False),
     )
 
