@@ -2,7 +2,7 @@
 #   make setup [PYTHON=python3.11] [TORCH_INDEX=URL]   TORCH_INDEX picks another torch build (CPU, CUDA)
 #   make test    linters, types, unit, contract and integration tests, as CI runs them
 #   make verify  everything, the slow tests included
-#   make chaos   faults under training, by seed [ROUNDS=5] [SEED=0]; a disk of its own needs root
+#   make chaos   faults under training, by seed [ROUNDS=4] [SEED=0]; a disk of its own needs root
 #   make demo    one job through the whole house, in minutes
 
 SHELL := /bin/bash
@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-ROUNDS ?= 5
+ROUNDS ?= 4
 SEED ?= 0
 PARALLEL ?= -n 2 --dist loadgroup
 # What needs a browser, a GPU or root is for `make verify`; each of these tests says why it skips.

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ _SSH = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostState:
-    """One machine of the file: `alive` when Ray counts it in."""
+    """One machine of the file: `alive` when Ray counts it in, else `reason` where that is known."""
 
     address: str
     role: str
@@ -37,6 +36,7 @@ class HostState:
     cpus: float = 0.0
     gpus: float = 0.0
     memory_bytes: int = 0
+    reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -51,32 +51,44 @@ def up(config: ClusterConfig, *, wait_seconds: float = JOIN_SECONDS) -> tuple[Ho
     """
     make_token()
     ray_up = [str(Path(sys.executable).with_name("ray")), "up", str(config.path), "--yes"]
-    done = subprocess.run([*ray_up, "--no-config-cache"], stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [*ray_up, "--no-config-cache"],
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"`{shlex.join(ray_up)}` failed with exit code {done.returncode}")
     deadline = time.monotonic() + wait_seconds
     while True:
         states = status(config)
-        lacking = [one.address for one in states if not one.alive]
+        lacking = [one for one in states if not one.alive]
         if len(states) - len(lacking) > config.min_workers:
             return states
         if time.monotonic() > deadline:
+            away = ", ".join(": ".join(filter(None, (one.address, one.reason))) for one in lacking)
             raise RuntimeError(
-                f"after {wait_seconds:.0f} s Ray is not on {', '.join(lacking)}; on the head, "
+                f"after {wait_seconds:.0f} s Ray is not on {away}; on the head, "
                 "/tmp/ray/session_latest/logs/monitor.out tells how its workers were started"
             )
         time.sleep(2)
 
 
 def status(config: ClusterConfig) -> tuple[HostState, ...]:
-    """How each machine of the file stands, the head first; all are away if the head is."""
-    with suppress(RuntimeError, ValueError, subprocess.TimeoutExpired):
+    """How each machine of the file stands, the head first.
+
+    All are away if the head does not answer; the head's `reason` then says what came instead.
+    """
+    try:
         listed = on_host(config, config.head, f"{config.ray} list nodes --format json --limit 1000")
-        return _states(config, json.loads(listed))
-    return _states(config, ())
+    except RuntimeError as error:
+        return _states(config, (), reason=str(error).removeprefix(f"{config.head}: "))
+    return _states(config, json.loads(listed.strip().splitlines()[-1]))
 
 
-def _states(config: ClusterConfig, nodes: Sequence[dict[str, Any]]) -> tuple[HostState, ...]:
+def _states(
+    config: ClusterConfig, nodes: Sequence[dict[str, Any]], reason: str = ""
+) -> tuple[HostState, ...]:
     alive = {node["node_ip"]: node for node in nodes if node["state"] == "ALIVE"}
     states = []
     for host in config.hosts:
@@ -88,10 +100,17 @@ def _states(config: ClusterConfig, nodes: Sequence[dict[str, Any]]) -> tuple[Hos
                 alive=host in alive,
                 cpus=has.get("CPU", 0.0),
                 gpus=has.get("GPU", 0.0),
-                memory_bytes=int(has.get("memory", 0)),
+                memory_bytes=_bytes(has.get("memory", "0 B")),
+                reason=reason if host == config.head else "",
             )
         )
     return tuple(states)
+
+
+def _bytes(shown: str) -> int:
+    """What `ray list nodes` shows as `12.359 GiB`."""
+    number, unit = shown.split()
+    return int(float(number) * 1024 ** ("B", "KiB", "MiB", "GiB").index(unit))
 
 
 def down(config: ClusterConfig) -> tuple[str, ...]:
@@ -111,22 +130,28 @@ def down(config: ClusterConfig) -> tuple[str, ...]:
 def _stops(config: ClusterConfig, host: str) -> bool:
     try:
         on_host(config, host, f"{config.ray} stop")
-    except (RuntimeError, subprocess.TimeoutExpired):
+    except RuntimeError:
         return False
     return True
 
 
 def on_host(config: ClusterConfig, host: str, command: str) -> str:
-    """What a shell command prints on a machine; RuntimeError with its last line if it fails."""
+    """What a shell command prints on a machine.
+
+    RuntimeError with its last line if it fails, and where the machine is silent for two minutes.
+    """
     key = [] if config.ssh_key is None else ["-i", str(config.ssh_key.expanduser())]
     shell = f"RAY_AUTH_MODE=token {command}"
-    done = subprocess.run(
-        ["ssh", *_SSH, *key, f"{config.ssh_user}@{host}", shell],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            ["ssh", *_SSH, *key, f"{config.ssh_user}@{host}", shell],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{host}: no answer within {COMMAND_SECONDS:.0f} s") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise RuntimeError(f"{host}: {lines[-1] if lines else 'no answer'}")

@@ -263,7 +263,7 @@ def hosts(states: Sequence[HostState]) -> Table:
         (
             one.address,
             one.role,
-            "up" if one.alive else "away",
+            "up" if one.alive else ": ".join(filter(None, ("away", one.reason))),
             *((one.cpus, one.gpus, one.memory_bytes / 1e9) if one.alive else (None, None, None)),
         )
         for one in states

@@ -22,7 +22,7 @@ from benchmarks.chaos.trial import REPOSITORY, StoodStillError
 def main() -> None:
     """The faults in turn, with one seed after the other; exit 1 where an invariant was broken."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--seconds", type=float, default=math.inf, help="Begin no run after that.")

@@ -1,14 +1,16 @@
-"""What is run: a training of few small steps, a search of three such, and the lake for both."""
+"""What is run: a training of few small steps, a search of three such, or a pool's filling."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.chaos.trial import Trial
+from benchmarks.chaos.trial import PoolTrial, Trial
 
 BATCH, STEPS, SAVE_EVERY = 16, 240, 20
 LONG = 4 * STEPS
 STUDY, TRIALS = "chaos", 3
+FACES, PARTS = 60, 10
+"""Of each class in a pool; and of the batches that it is filled by, so many come at least."""
 
 
 def make_lake(path: Path) -> Path:
@@ -32,6 +34,21 @@ def search(home: Path, lake: Path, steps: int) -> Trial:
     begin = ("tune", "baseline.tiny", *_given(lake, steps), "--trials", str(TRIALS))
     begin = (*begin, "--name", STUDY, "--search", "system.weights.classification=0.1:10:log")
     return Trial(home=_new(home), begin=begin, again=(*begin, "--resume"))
+
+
+def generator(home: Path, lake: Path) -> Trial:
+    """A short training, not started, of what then makes the faces of a pool."""
+    images = ("--set", "system.images=320")
+    begin = ("train", "pixel_fes.tiny", "--lake", str(lake), "--fold", "1/4", *images)
+    return Trial(home=_new(home), begin=begin)
+
+
+def pool(home: Path, lake: Path, generator: Path) -> Trial:
+    """The filling of a pool by two actors, not started."""
+    wanted = ("--until", str(FACES), "--gate", "0.2", "--actors", "2")
+    out = _new(home) / "pool"
+    begin = ("synthesise", str(generator), "--lake", str(lake), "--out", str(out), *wanted)
+    return PoolTrial(home=home, begin=begin)
 
 
 def _given(lake: Path, steps: int) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import psutil
 
 from benchmarks.chaos import disk, servers
-from benchmarks.chaos.commands import LONG, STEPS, TRIALS
+from benchmarks.chaos.commands import LONG, PARTS, STEPS, TRIALS
 from benchmarks.chaos.trial import Trial
 
 Hurt = Sequence[psutil.Process]
@@ -20,7 +21,7 @@ Hurt = Sequence[psutil.Process]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """What is done, to what: a training of `steps` on `workers`, or a search.
+    """What is done, to what: a training of `steps` on `workers`, a search, or a pool's filling.
 
     `around` holds during the whole trial, such as a server that it tracks through.
     """
@@ -28,12 +29,14 @@ class Fault:
     act: Callable[[Trial, random.Random], Hurt]
     workers: int = 1
     steps: int = STEPS
-    searches: bool = False
+    task: Literal["training", "search", "pool"] = "training"
     around: Callable[[Trial], AbstractContextManager[None]] = lambda trial: nullcontext()
 
     def choose(self, trial: Trial, chance: random.Random) -> int:
-        """The step of the run after which it strikes; of a search, also which trial."""
-        if self.searches:
+        """The step (of a pool, the batch) after which it strikes; of a search, also which trial."""
+        if self.task == "pool":
+            return chance.randrange(2, PARTS)
+        if self.task == "search":
             trial.watched = chance.randrange(TRIALS)
         return chance.randrange(STEPS // 6, STEPS // 2)
 
@@ -75,6 +78,24 @@ def kill_stream_actor(trial: Trial, chance: random.Random) -> Hurt:
     return [chosen]
 
 
+def kill_synthesis_actor(trial: Trial, chance: random.Random) -> Hurt:
+    """SIGKILL of a process that makes synthetic faces; Ray starts another for it."""
+    chosen = chance.choice(trial.family("ray::_Actor"))
+    chosen.kill()
+    return [chosen]
+
+
+def kill_head(trial: Trial, chance: random.Random) -> Hurt:
+    """SIGKILL of the head of the run's Ray: driver and workers must end. Then --resume."""
+    assert trial.driver is not None
+    orphans = trial.family()
+    for process in (*trial.family("/gcs_server "), *trial.family("/raylet ")):
+        process.kill()
+    trial.finish()
+    trial.resume()
+    return orphans
+
+
 def kill_driver(trial: Trial, chance: random.Random) -> Hurt:
     """SIGKILL of the driver alone; what it started must end by itself. Then --resume, at once."""
     assert trial.driver is not None
@@ -108,9 +129,11 @@ FAULTS: dict[str, Fault] = {
     "rank 0 killed": Fault(act=kill_rank_0, workers=2),
     "stream actor killed": Fault(act=kill_stream_actor, workers=2, steps=3 * LONG),
     "worker stopped": Fault(act=stop_worker, workers=2),
+    "synthesis actor killed": Fault(act=kill_synthesis_actor, task="pool"),
+    "head killed": Fault(act=kill_head, workers=2),
     "driver killed": Fault(act=kill_driver),
     "driver of two workers killed": Fault(act=kill_driver, workers=2),
-    "search's driver killed": Fault(act=kill_driver, searches=True),
+    "search's driver killed": Fault(act=kill_driver, task="search"),
     "MLflow server killed": Fault(act=servers.kill_mlflow, steps=LONG, around=servers.mlflow),
     "PostgreSQL killed": Fault(act=servers.kill_postgres, steps=LONG, around=servers.postgres),
     "disk full": Fault(act=disk.fill, steps=LONG, around=disk.small),

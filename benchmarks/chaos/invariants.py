@@ -45,6 +45,14 @@ def broken_by_search(home: Path, reference: Path) -> list[str]:
     ]
 
 
+def broken_by_filling(pool: Path, reference: Path) -> list[str]:
+    """The invariants that do not hold for a sealed pool: it is the same, byte for byte."""
+    left, right = (
+        {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (pool, reference)
+    )
+    return [] if left == right else ["the pools differ"]
+
+
 def trials(home: Path) -> list[tuple[Any, ...]]:
     """Settings, state, values and run of each trial of the search."""
     from tuning.stored import read_study

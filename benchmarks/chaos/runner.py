@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,32 +47,46 @@ class References:
         """Few drawn faces."""
         return commands.make_lake(self.folder / "lake")
 
+    @property
+    def generator(self) -> Path:
+        """The run that makes the faces of pools."""
+        home = self.folder / "generator"
+        return _only_run(self._made(home, lambda: commands.generator(home, self.lake)))
+
     def home_of(self, fault: Fault) -> Path:
-        """The home of the run, or the search, that a fault's is compared to."""
-        what = "search" if fault.searches else f"{fault.workers}-workers"
+        """The home of the run, search or pool that a fault's is compared to."""
+        what = f"{fault.workers}-workers" if fault.task == "training" else fault.task
         home = self.folder / f"undisturbed-{what}-{fault.steps}"
+        return self._made(home, lambda: self.new_trial(fault, home))
+
+    def _made(self, home: Path, new: Callable[[], Trial]) -> Path:
         if not (home / "whole").exists():
             shutil.rmtree(home, ignore_errors=True)
-            trial = new_trial(fault, home, self.lake)
+            trial = new()
             trial.start()
             if trial.finish():
                 raise RuntimeError(f"the undisturbed run failed: {trial.errors}")
             (home / "whole").touch()
         return home
 
+    def new_trial(self, fault: Fault, home: Path) -> Trial:
+        """What the fault will be done to, not yet started."""
+        if fault.task == "pool":
+            return commands.pool(home, self.lake, self.generator)
+        if fault.task == "search":
+            return commands.search(home, self.lake, fault.steps)
+        return commands.training(home, self.lake, fault.workers, fault.steps)
 
-def new_trial(fault: Fault, home: Path, lake: Path) -> Trial:
-    """What the fault will be done to, not yet started."""
-    if fault.searches:
-        return commands.search(home, lake, fault.steps)
-    return commands.training(home, lake, fault.workers, fault.steps)
+
+def _only_run(home: Path) -> Path:
+    return next((home / "runs").iterdir())
 
 
 def run_fault(name: str, seed: int, references: References, home: Path) -> Outcome:
     """One run with one fault at a step that the seed chooses, held against an undisturbed one."""
     fault, chance = FAULTS[name], random.Random(f"{name}/{seed}")
     reference = references.home_of(fault)
-    trial = new_trial(fault, home, references.lake)
+    trial = references.new_trial(fault, home)
     outcome = Outcome(
         fault=name,
         seed=seed,
@@ -110,11 +124,12 @@ def _disturb(fault: Fault, trial: Trial, chance: random.Random, outcome: Outcome
 
 
 def _compare(fault: Fault, trial: Trial, reference: Path) -> list[str]:
-    if fault.searches:
+    if fault.task == "pool":
+        return invariants.broken_by_filling(trial.home / "pool", reference / "pool")
+    if fault.task == "search":
         return invariants.broken_by_search(trial.home, reference)
-    whole = next((reference / "runs").iterdir())
     assert trial.folder is not None
-    return invariants.broken_by_training(trial.folder, whole)
+    return invariants.broken_by_training(trial.folder, _only_run(reference))
 
 
 def _until_gone(trial: Trial, hurt: Collection[psutil.Process]) -> float:

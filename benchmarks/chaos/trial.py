@@ -112,14 +112,20 @@ class Trial:
         if self.looked is not None and now - self.looked > STOOD_STILL_SECONDS:
             raise StoodStillError(f"nothing ran for {now - self.looked:.1f} s")
         self.looked = now
+        seen = self.seen()
+        if seen is not None and (not self.told or self.told[-1][1:] != seen):
+            self.told.append(Told(time.time(), *seen))
+        time.sleep(POLL_SECONDS)
+
+    def seen(self) -> tuple[str, int, int] | None:
+        """Host, process and step that the status file shows; None where nothing runs."""
         folder = self.folder
         if folder is not None:
             with suppress(OSError, ValueError, KeyError):
                 status = json.loads((folder / "status.json").read_text())
-                seen = (status["host"], status["pid"], status["step"])
-                if status["state"] == "running" and (not self.told or self.told[-1][1:] != seen):
-                    self.told.append(Told(time.time(), *seen))
-        time.sleep(POLL_SECONDS)
+                if status["state"] == "running":
+                    return status["host"], status["pid"], status["step"]
+        return None
 
     def watch(self, seconds: float) -> None:
         """Look on for a while."""
@@ -183,6 +189,19 @@ class Trial:
                 process.kill()
         self.driver.kill()
         self.driver.wait()
+
+
+class PoolTrial(Trial):
+    """The filling of a pool below its home: its steps are the batches of faces on disk."""
+
+    def seen(self) -> tuple[str, int, int] | None:
+        """The driver, and how many batches there are."""
+        batches = len(self.checkpoints())
+        return ("", self.driver.pid, batches) if self.driver and batches else None
+
+    def checkpoints(self) -> list[Path]:
+        """The finished batches."""
+        return sorted(self.home.glob("pool/.parts-*/*.arrow"))
 
 
 def lives(process: psutil.Process) -> bool:

@@ -29,6 +29,7 @@ mount --bind {folder}/ray /tmp/ray
 mount --bind {folder}/hosts /etc/hosts
 mount --bind {folder}/passwd /etc/passwd
 mount -t tmpfs -o size=512m,mode=1777 tmpfs /dev/shm
+{limits}
 exec {sshd} -D -e -f {folder}/sshd_config
 """
 _SSHD = """
@@ -73,17 +74,20 @@ class Host:
     key: Path
     link: str
     process: subprocess.Popen[bytes] | None = None
-    cgroups: list[Path] = field(default_factory=list)
+    cgroups: dict[Path, Path] = field(default_factory=dict)
+    """Its control groups, by where the host is to see each."""
 
     def start(self) -> None:
         """Boot: returns when sshd answers."""
-        script = _BOOT.format(name=self.name, folder=self.folder, sshd=_tool("sshd"))
-        join = "".join(f"echo $$ > {group}/cgroup.procs; " for group in self.cgroups)
+        limits = "\n".join(f"mount --bind {group} {at}" for at, group in self.cgroups.items())
+        given = {"name": self.name, "folder": self.folder, "limits": limits}
+        script = _BOOT.format(sshd=_tool("sshd"), **given)
+        join = "".join(f"echo $$ > {group}/cgroup.procs; " for group in self.cgroups.values())
         joined = ["sh", "-c", f'{join}exec "$@"', "sh"]
         inside = ["unshare", "--pid", "--mount", "--uts", "--fork", "--kill-child", "--mount-proc"]
         with (self.folder / "sshd.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*joined, "ip", "netns", "exec", self.name, *inside, "sh", "-c", script],
+                [*joined, "nsenter", f"--net=/run/netns/{self.name}", *inside, "sh", "-c", script],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -207,22 +211,29 @@ def _prepare(folder: Path, token: str, address: str, number: int, key: Path, bri
     return host
 
 
-def _limit(name: str) -> list[Path]:
-    """Control groups that cap memory and CPU, where this machine lets one make them."""
+def _limit(name: str) -> dict[Path, Path]:
+    """Control groups that cap memory and CPU, where this machine lets one make them.
+
+    Where each controller has a tree of its own (version 1), they lie below this process' groups.
+    """
     root, period = Path("/sys/fs/cgroup"), 100_000
     quota = int(CPU_SHARE * period)
-    wanted = {
-        root / "memory" / name: {"memory.limit_in_bytes": MEMORY_BYTES},
-        root / "cpu" / name: {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota},
+    limits = {
+        "memory": {"memory.limit_in_bytes": MEMORY_BYTES},
+        "cpu": {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota},
     }
     if (root / "cgroup.controllers").exists():
-        wanted = {root / name: {"memory.max": MEMORY_BYTES, "cpu.max": f"{quota} {period}"}}
-    made = []
-    for group, limits in wanted.items():
+        limits = {"": {"memory.max": MEMORY_BYTES, "cpu.max": f"{quota} {period}"}}
+    lines = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+    own = {controller: path for _, controller, path in lines if controller}
+    made = {}
+    for controller, values in limits.items():
+        at = root / controller
+        group = at / own.get(controller, "/").lstrip("/") / name
         with suppress(OSError):
             group.mkdir()
-            made.append(group)
-            for file, value in limits.items():
+            made[at] = group
+            for file, value in values.items():
                 (group / file).write_text(str(value))
     return made
 
@@ -231,7 +242,7 @@ def _remove(host: Host) -> None:
     host.kill()
     _run("ip", "netns", "del", host.name, check=False)
     _run("ip", "link", "del", host.link, check=False)
-    for group in host.cgroups:
+    for group in host.cgroups.values():
         deadline = time.monotonic() + 5
         while group.exists() and time.monotonic() < deadline:
             with suppress(OSError):
