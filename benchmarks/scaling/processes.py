@@ -1,0 +1,85 @@
+"""Ranks on this machine: processes that train a recipe together over gloo, one thread each."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+IMAGES_PER_WORKER = 16
+WARM_UP_STEPS = 10
+
+
+def on_ranks(
+    workers: int, measured: Callable[[int, Path, str, int], Any], lake: Path, recipe: str, size: int
+) -> Any:
+    """What `measured(workers, lake, recipe, size)` gives on rank 0 of so many processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = mp.get_context("spawn")
+    answers = context.Queue()
+    given = (workers, port, answers, measured, lake, recipe, size)
+    ranks = [context.Process(target=_rank, args=(rank, *given)) for rank in range(workers)]
+    for process in ranks:
+        process.start()
+    found = answers.get(timeout=600)
+    for process in ranks:
+        process.join()
+    return found
+
+
+def _rank(rank: int, workers: int, port: int, answers: Any, measured: Any, *given: Any) -> None:
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu"}
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(workers), LOCAL_RANK=str(rank), **where)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    found = measured(workers, *given)
+    if rank == 0:
+        answers.put(found)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@contextmanager
+def training(lake: Path, recipe: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """A training of this process group that is warm, and its steps."""
+    from data_service.lake import Lake
+    from trainer import catalog, feed
+    from trainer.loop import begin, fit
+    from trainer.overrides import with_overrides
+    from trainer.world import World
+
+    world = World.of_process_group(torch.device("cpu"))
+    settings = {
+        "engine.workers": world.size,
+        "data.global_batch_images": IMAGES_PER_WORKER * world.size,
+        "data.stream": "local",
+        "system.images": 10**6,
+    }
+    run, opened = with_overrides(catalog.recipe(recipe), settings), Lake.open(lake)
+    spec = feed.spec_of(run)
+    data = feed.prepare(run, spec, opened, "1/5")
+    torch.manual_seed(run.seed)
+    begun = begin(run, spec.build(run.system, data.info), world)
+    with feed.open_batches(data, opened, None, begun, None) as batches:
+        moving = fit(begun, batches)
+        go(moving, WARM_UP_STEPS)
+        yield begun, moving
+
+
+def go(moving: Iterator[Any], steps: int) -> float:
+    """Take so many steps; the seconds that they took."""
+    began = time.perf_counter()
+    for _ in islice(moving, steps):
+        pass
+    return time.perf_counter() - began

@@ -1,0 +1,70 @@
+"""What a checkpoint costs the training that it is taken of, its writing in the background included.
+
+Blocks of steps in turn begin with a checkpoint or without, within one training; a block is long
+enough for the writing to end in it. The difference between neighbours is the cost of one
+checkpoint, and over the 20 s between two of them by default that is a share of the throughput.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scaling.processes import go, on_ranks, training
+
+STEPS_OF_A_BLOCK = 20
+
+
+def measure(lake: Path, recipe: str, workers: int, pairs: int) -> dict[str, Any]:
+    """Of so many pairs of blocks: the seconds of one, and what a checkpoint adds to it."""
+    from trainer.config import CheckpointConfig
+
+    seconds, megabytes, late = on_ranks(workers, _measured, lake, recipe, pairs)
+    costs = [saving - plain for saving, plain in seconds]
+    low, middle, high = statistics.quantiles(costs, n=4)
+    between = CheckpointConfig().every_seconds
+    return {
+        "workers": workers,
+        "recipe": recipe,
+        "pairs": pairs,
+        "steps_of_a_block": STEPS_OF_A_BLOCK,
+        "seconds_of_a_block": statistics.median(plain for _, plain in seconds),
+        "writing_outlasted_its_block": late,
+        "megabytes": megabytes,
+        "checkpoint_milliseconds": {"median": 1e3 * middle, "quartiles": [1e3 * low, 1e3 * high]},
+        "share_of_throughput": {"median": middle / between, "upper_quartile": high / between},
+    }
+
+
+def _measured(
+    workers: int, lake: Path, recipe: str, pairs: int
+) -> tuple[list[tuple[float, float]], float, int]:
+    """Seconds of neighbours (with a checkpoint, without), its size, how often it was still written.
+
+    Who goes first alternates.
+    """
+    from trainer import checkpoint
+    from trainer.config import CheckpointConfig
+
+    late, seconds = 0, []
+    with tempfile.TemporaryDirectory() as name, training(lake, recipe) as (begun, moving):
+        writer = checkpoint.Writer(Path(name), CheckpointConfig()) if begun.world.leads else None
+        for number in range(pairs):
+            spent = {}
+            for saves in (True, False) if number % 2 else (False, True):
+                began = time.perf_counter()
+                picture = checkpoint.capture(begun, {}) if saves else None
+                if writer is not None and picture is not None:
+                    writer.submit(picture)
+                go(moving, STEPS_OF_A_BLOCK)
+                spent[saves] = time.perf_counter() - began
+                late += writer is not None and writer.busy
+            seconds.append((spent[True], spent[False]))
+        if writer is None:
+            return seconds, 0.0, late
+        writer.wait()
+        newest = checkpoint.saved(writer.folder)[-1]
+        return seconds, sum(one.stat().st_size for one in newest.iterdir()) / 1e6, late
