@@ -26,7 +26,6 @@ from cluster.options import (
     Experiment,
     Init,
     InitOnly,
-    LakeToBegin,
     Name,
     Precision,
     RecipeToBegin,
@@ -36,6 +35,7 @@ from cluster.options import (
     Zero,
 )
 from cluster.terminal import show, working
+from data_service.options import LakeToBegin
 
 app = typer.Typer(
     name="mien",

@@ -16,12 +16,12 @@ def home() -> Path:
 
 
 def directory(path: Path | None) -> Path | None:
-    """The path; ValueError for the address of a storage service, which is not supported."""
+    """The path; ValueError for the address of a storage service, where nothing is written."""
     scheme, colon, _ = str(path).partition(":/")
     if colon and scheme.isalnum():
         raise ValueError(
-            f"{path} is no directory: lakes, pools, checkpoints and artifacts lie in directories; "
-            f"mount {scheme} storage, and name the mount"
+            f"{path} is no directory: a new lake, pools, checkpoints and artifacts lie in "
+            f"directories; mount {scheme} storage, and name the mount"
         )
     return path
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cluster.home import directory
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Recipe = Annotated[str, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`.")]
-LakeOption = Annotated[
-    Path,
-    typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.", callback=directory),
-]
 RecipeToBegin = Annotated[
     str | None,
     typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`; not with --resume."),
-]
-LakeToBegin = Annotated[
-    Path | None,
-    typer.Option("--lake", metavar="DIR", help="Made by `mien ingest`.", callback=directory),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start, or its folder.")]
 Settings = Annotated[

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.lock import held
+from data_service.elsewhere import fetched
 from data_service.kept import KeptTables
 from data_service.manifest import (
     IMAGE,
@@ -227,18 +228,21 @@ class Lake:
 
     path: Path
     manifest: Manifest
+    files: Path
+    """The folder of its Parquet files: `path`, or this node's copy of a lake elsewhere."""
 
     @classmethod
     def open(cls, path: Path) -> Lake:
-        """The lake in the folder `path`.
+        """The lake in the folder `path`, which may stand for one in a storage service.
 
         ValueError where there is none, where it is half-written or damaged (files are checked by
         size; `verify` checks their content), or where another version made it.
         """
         path = Path(path)
-        lake = cls(path=path, manifest=Manifest.read(path))
-        for file in lake.manifest.files:
-            found = path / file.name
+        manifest = Manifest.read(path)
+        lake = cls(path=path, manifest=manifest, files=fetched(path, manifest))
+        for file in manifest.files:
+            found = lake.files / file.name
             size = found.stat().st_size if found.is_file() else None
             if size != file.num_bytes:
                 what = "is missing" if size is None else f"has {size} bytes, not {file.num_bytes}"
@@ -260,7 +264,7 @@ class Lake:
         schema = pa.schema([one for one in whole if one.name not in (IMAGE, THUMBNAIL)])
         tables = [schema.empty_table()]  # a lake made before a column came has nothing in it
         for file in self.manifest.files:
-            tables.append(pq.ParquetFile(self.path / file.name).read(columns=schema.names))
+            tables.append(pq.ParquetFile(self.files / file.name).read(columns=schema.names))
         return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
     @cached_property
@@ -273,7 +277,7 @@ class Lake:
         """The file of all faces, which all processes of a node share."""
         side, channels = self.manifest.image_size, self.manifest.channels
         shape = (len(self), side, side, channels)
-        return MappedFaces(unpack_once(self.path, self.manifest), shape)
+        return MappedFaces(unpack_once(self.files, self.manifest), shape)
 
     def require_size(self, image_size: int) -> None:
         """ValueError where the faces are smaller than `image_size` pixels."""
@@ -286,4 +290,4 @@ class Lake:
     def verify(self) -> None:
         """Reads every file; ValueError names the first whose content is not what was written."""
         for file in self.manifest.files:
-            read_checked(self.path, file)
+            read_checked(self.files, file)

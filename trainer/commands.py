@@ -13,8 +13,6 @@ from cluster.options import (
     Experiment,
     Init,
     InitOnly,
-    LakeOption,
-    LakeToBegin,
     Name,
     Parallel,
     Precision,
@@ -27,6 +25,7 @@ from cluster.options import (
     pairs,
 )
 from cluster.terminal import show, table, working
+from data_service.options import LakeOption, LakeToBegin
 
 app = typer.Typer()
 
@@ -186,7 +185,7 @@ def reproduce(
         str | None, typer.Argument(metavar="TABLE", help="Without one: all tables.")
     ] = None,
     *,
-    lake: Annotated[Path | None, typer.Option(metavar="DIR", help="By `mien ingest`.")] = None,
+    lake: LakeToBegin = None,
     system: Annotated[
         list[str] | None, typer.Option(metavar="SYSTEM", help="By default all of the table.")
     ] = None,

@@ -10,13 +10,13 @@ from cluster.options import (
     AllowLeaks,
     AsJson,
     Experiment,
-    LakeOption,
     Name,
     Parallel,
     Recipe,
     Settings,
 )
 from cluster.terminal import show, working
+from data_service.options import LakeOption
 
 app = typer.Typer()
 

@@ -92,7 +92,7 @@ def _batches(lake: Lake) -> Iterator[Batch]:
     side, channels = lake.manifest.image_size, lake.manifest.channels
     first = 0
     for file in lake.manifest.files:
-        parquet = pq.ParquetFile(lake.path / file.name)
+        parquet = pq.ParquetFile(lake.files / file.name)
         names = [name for name in (IMAGE, THUMBNAIL) if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=names):
             faces = b"".join(batch[IMAGE].to_pylist())

@@ -221,7 +221,8 @@ WRONG = [
     (("register", "nosuch", "a/b"), "'a/b' cannot name a registered model; valid: "),
     (("register", "nosuch", "faces", "--alias", "v1"), "'v1' cannot be an alias; valid: "),
     (("doctor", "--cluster"), "--cluster"),
-    (("train", "identity.tiny", "--lake", "s3://bucket/lake"), "is no directory: lakes, pools"),
+    (("ingest", "drawn", "--lake", "s3://bucket/lake"), "is no directory: a new lake, pools"),
+    (("train", "identity.tiny", "--lake", "s3://me:word@bucket/lake"), "must not hold a name or"),
     (("cluster", "up", "nosuch.yaml"), "there is no cluster file nosuch.yaml"),
     (("server", "start", "--host", "0.0.0.0"), "name it for them: --allow"),
 ]
