@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.chaos import table
 from benchmarks.chaos.faults import FAULTS
-from benchmarks.chaos.runner import Outcome, References, run_fault
-from benchmarks.chaos.trial import REPOSITORY, StoodStillError
+from benchmarks.chaos.runner import Outcome, References, StoodStillError, run_fault
+from benchmarks.chaos.trial import REPOSITORY
 
 
 def main() -> None:

@@ -17,6 +17,10 @@ from benchmarks.chaos.faults import FAULTS, Fault
 from benchmarks.chaos.trial import GIVE_UP_SECONDS, Told, Trial, lives
 
 
+class StoodStillError(RuntimeError):
+    """The machine was stopped or asleep for a while, so that times say nothing."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Outcome:
     """What a fault did to one run; `broken` names the invariants that did not hold.
@@ -117,6 +121,8 @@ def _disturb(fault: Fault, trial: Trial, chance: random.Random, outcome: Outcome
         trial.end()
         for process in filter(lives, hurt):
             process.kill()
+    if trial.stood_still_seconds:
+        raise StoodStillError(f"nothing ran for {trial.stood_still_seconds:.1f} s")
     outcome.wall_seconds = time.monotonic() - began
     measure(outcome, trial, before, at)
     if code:

@@ -27,10 +27,6 @@ mien.main()
 """
 
 
-class StoodStillError(RuntimeError):
-    """The machine was stopped or asleep for a while, so that times say nothing."""
-
-
 class Told(NamedTuple):
     """A step, and host and process of rank 0, as the status file showed them at a time."""
 
@@ -61,6 +57,8 @@ class Trial:
     driver: subprocess.Popen[bytes] | None = None
     told: list[Told] = field(default_factory=list)
     looked: float | None = None
+    stood_still_seconds: float = 0.0
+    """The longest that nobody came to look: the machine was stopped, and times say nothing."""
 
     @property
     def folder(self) -> Path | None:
@@ -110,7 +108,7 @@ class Trial:
         """Wait a moment, and note the step that the status file shows, if it is a new one."""
         now = time.monotonic()
         if self.looked is not None and now - self.looked > STOOD_STILL_SECONDS:
-            raise StoodStillError(f"nothing ran for {now - self.looked:.1f} s")
+            self.stood_still_seconds = max(self.stood_still_seconds, now - self.looked)
         self.looked = now
         seen = self.seen()
         if seen is not None and (not self.told or self.told[-1][1:] != seen):

@@ -28,7 +28,7 @@ hostname {name}
 mount --bind {folder}/ray /tmp/ray
 mount --bind {folder}/hosts /etc/hosts
 mount --bind {folder}/passwd /etc/passwd
-mount -t tmpfs -o size=512m,mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o size=1g,mode=1777 tmpfs /dev/shm
 {limits}
 exec {sshd} -D -e -f {folder}/sshd_config
 """
