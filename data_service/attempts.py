@@ -160,7 +160,8 @@ def on_ray(lake: Path, makers: Makers, actors: int) -> Iterator[Crew]:
     gpus = int(resources.get("GPU", 0))
     share = 1 / -(-actors // gpus) if gpus else 0
     remote = ray.remote(num_cpus=1, num_gpus=share, max_restarts=3, max_task_retries=3)(_Actor)
-    members = [remote.remote(lake, makers) for _ in range(actors)]
+    given = ray.put((lake, makers))  # held here: Ray starts a dead actor again with nothing less
+    members = [remote.remote(given) for _ in range(actors)]
 
     def crew(works: Iterable[Work]) -> Generator[tuple[Work, Made]]:
         under_way, turns = deque(), cycle(members)
@@ -191,7 +192,8 @@ def _arrived(under_way: deque[tuple[Work, Any]]) -> tuple[Work, Made]:
 
 
 class _Actor:
-    def __init__(self, lake: Path, makers: Makers) -> None:
+    def __init__(self, given: tuple[Path, Makers]) -> None:
+        lake, makers = given
         self._maker = Maker(Lake.open(lake), *makers())
 
     def make(self, work: Work) -> Made:
