@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,15 @@ def on_ranks(
     ranks = [context.Process(target=_rank, args=(rank, *given)) for rank in range(workers)]
     for process in ranks:
         process.start()
-    found = answers.get(timeout=600)
+    while True:
+        try:
+            found = answers.get(timeout=1)
+            break
+        except queue.Empty:
+            if any(process.exitcode for process in ranks):
+                for process in ranks:
+                    process.kill()
+                raise RuntimeError(f"a rank of {workers} ended before it told anything") from None
     for process in ranks:
         process.join()
     return found

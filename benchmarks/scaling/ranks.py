@@ -42,19 +42,19 @@ class Meter:
         self.calls = self.num_bytes = 0
 
     def _timed(self, collective: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(tensor: Any, *rest: Any, **options: Any) -> Any:
+        def timed(*given: Any, **options: Any) -> Any:
             began = time.perf_counter()
             if self.split:
                 self.barrier()
             ready = time.perf_counter()
-            result = collective(tensor, *rest, **options)
+            result = collective(*given, **options)
             if result is not None:
                 result.wait()
             self.waiting += ready - began
             self.seconds += time.perf_counter() - ready
             self.calls += 1
-            given = tensor if isinstance(tensor, torch.Tensor) else tensor[0]
-            self.num_bytes += given.numel() * given.element_size()
+            tensors = [one for one in (*given, *options.values()) if isinstance(one, torch.Tensor)]
+            self.num_bytes += max(one.numel() * one.element_size() for one in tensors)
             return result
 
         return timed
