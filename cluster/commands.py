@@ -106,14 +106,18 @@ def cluster_wait(
 
 
 @machines.command("up", epilog="Example: mien cluster up ray_cluster.yaml")
-def cluster_up(file: ClusterFile = RAY_CLUSTER, as_json: AsJson = False) -> None:
+def cluster_up(
+    file: ClusterFile = RAY_CLUSTER,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For all to join.")] = 180.0,
+    as_json: AsJson = False,
+) -> None:
     """Start Ray on every machine, and wait until all have joined."""
     from cluster import launcher
     from cluster.config import read
 
     config = read(file)
     with working("cluster-up"), terminal.progress("starting"):
-        states = launcher.up(config)
+        states = launcher.up(config, wait_seconds=wait)
     show({"hosts": [one.as_json() for one in states]}, [tables.hosts(states)], as_json)
     terminal.say(f"on {config.head}: mien --address auto train ...")
 

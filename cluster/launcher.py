@@ -11,14 +11,15 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.config import ClusterConfig
 
-JOIN_SECONDS = 180.0
 COMMAND_SECONDS = 120.0
+MONITOR = "/tmp/ray/session_latest/logs/monitor.out"
 TOKEN = Path("~/.ray/auth_token")
 _SSH = (
     *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"),
@@ -43,11 +44,11 @@ class HostState:
         return asdict(self)
 
 
-def up(config: ClusterConfig, *, wait_seconds: float = JOIN_SECONDS) -> tuple[HostState, ...]:
+def up(config: ClusterConfig, *, wait_seconds: float) -> tuple[HostState, ...]:
     """Start Ray on every machine and wait until `min_workers` have joined the head.
 
     Makes the token that all of them ask for, if there is none. RuntimeError says what did not
-    come up; what Ray's launcher says goes to this process' standard output.
+    come up; what Ray's launcher and the head's monitor say goes to this process' standard output.
     """
     make_token()
     ray_up = [str(Path(sys.executable).with_name("ray")), "up", str(config.path), "--yes"]
@@ -67,9 +68,11 @@ def up(config: ClusterConfig, *, wait_seconds: float = JOIN_SECONDS) -> tuple[Ho
             return states
         if time.monotonic() > deadline:
             away = ", ".join(": ".join(filter(None, (one.address, one.reason))) for one in lacking)
+            with suppress(RuntimeError):
+                print(on_host(config, config.head, f"tail -n 100 {MONITOR}"), flush=True)
             raise RuntimeError(
                 f"after {wait_seconds:.0f} s Ray is not on {away}; on the head, "
-                "/tmp/ray/session_latest/logs/monitor.out tells how its workers were started"
+                f"{MONITOR} tells how its workers were started"
             )
         time.sleep(2)
 

@@ -20,6 +20,8 @@ from pathlib import Path
 
 MEMORY_BYTES = 4_000_000_000
 CPU_SHARE = 1.0
+CPU_WEIGHT = 4
+"""Beside other processes: as so many, since a control group counts as one."""
 TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "unshare", "nsenter")
 
 _BOOT = """
@@ -220,10 +222,20 @@ def _limit(name: str) -> dict[Path, Path]:
     quota = int(CPU_SHARE * period)
     limits = {
         "memory": {"memory.limit_in_bytes": MEMORY_BYTES},
-        "cpu": {"cpu.cfs_period_us": period, "cpu.cfs_quota_us": quota},
+        "cpu": {
+            "cpu.cfs_period_us": period,
+            "cpu.cfs_quota_us": quota,
+            "cpu.shares": 1024 * CPU_WEIGHT,
+        },
     }
     if (root / "cgroup.controllers").exists():
-        limits = {"": {"memory.max": MEMORY_BYTES, "cpu.max": f"{quota} {period}"}}
+        limits = {
+            "": {
+                "memory.max": MEMORY_BYTES,
+                "cpu.max": f"{quota} {period}",
+                "cpu.weight": 100 * CPU_WEIGHT,
+            }
+        }
     lines = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
     own = {controller: path for _, controller, path in lines if controller}
     made = {}
