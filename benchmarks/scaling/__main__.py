@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from benchmarks.photos import environment
 from benchmarks.scaling import load, ranks, saving
@@ -21,24 +22,23 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=16, help="Of `saving`.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scaling.json"))
     given = parser.parse_args()
-    results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    if given.what == "steps":
-        results["steps"] = [
-            ranks.measure(given.lake, recipe, workers, given.steps)
-            for recipe in given.recipes
-            for workers in given.workers
-        ]
-    elif given.what == "saving":
-        results["saving"] = [
-            saving.measure(given.lake, recipe, workers, given.pairs)
-            for recipe in given.recipes
-            for workers in given.workers
-        ]
-    else:
-        results["load"] = load.everything(given.lake, given.recipes[0])
-    results["environment"] = environment()
-    given.out.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps(results[given.what], indent=1))
+    if given.what == "load":
+        _keep(given.out, "load", load.everything(given.lake, given.recipes[0]))
+        return
+    found = []
+    for recipe in given.recipes:
+        for workers in given.workers:
+            if given.what == "steps":
+                found.append(ranks.measure(given.lake, recipe, workers, given.steps))
+            else:
+                found.append(saving.measure(given.lake, recipe, workers, given.pairs))
+            _keep(given.out, given.what, found)
+
+
+def _keep(out: Path, what: str, values: Any) -> None:
+    results = json.loads(out.read_text()) if out.exists() else {}
+    results |= {what: values, "environment": environment()}
+    out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,10 @@ class Cluster:
 def _answer(
     done: subprocess.CompletedProcess[str], arguments: tuple[str, ...], code: int = 0
 ) -> dict[str, Any]:
-    assert done.returncode == code, f"mien {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    if done.returncode != code:
+        logs = re.findall(r"/\S+\.log$", done.stderr, re.MULTILINE)
+        said = "".join(f"\n{log}:\n{Path(log).read_text()[-4000:]}" for log in logs)
+        raise AssertionError(f"mien {' '.join(arguments)}\n{done.stdout}\n{done.stderr}{said}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
