@@ -11,6 +11,7 @@ from cluster import tables, terminal
 from cluster.home import directory
 from cluster.options import AsJson, pairs
 from cluster.terminal import show, working
+from data_service.options import LakeArgument
 
 app = typer.Typer()
 
@@ -77,7 +78,7 @@ def ingest(
 
 @app.command(epilog="Example: mien lake lakes/photos --report photos.html")
 def lake(
-    directory: Annotated[Path, typer.Argument(metavar="LAKE", help="Its folder.")],
+    place: LakeArgument,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")
     ] = None,
@@ -86,7 +87,7 @@ def lake(
     """Counts, classes, subjects, alignment quality and hash of a lake."""
     from data_service.lake import Lake
 
-    opened = Lake.open(directory)
+    opened = Lake.open(place)
     values = asdict(opened.manifest)
     if report is not None:
         from data_service.lake_report import write_report
@@ -99,7 +100,7 @@ def lake(
 
 @app.command(epilog="Example: mien audit lakes/photos --fold 1/5")
 def audit(
-    directory: Annotated[Path, typer.Argument(metavar="LAKE", help="Its folder.")],
+    place: LakeArgument,
     fold: Annotated[
         str | None, typer.Option(metavar="K/N", help="Also what stands on more than one side.")
     ] = None,
@@ -110,7 +111,7 @@ def audit(
         from data_service.audit import told
         from data_service.lake import Lake
 
-        values = told(Lake.open(directory), fold)
+        values = told(Lake.open(place), fold)
     show(values, tables.audit(values), as_json)
 
 

@@ -18,6 +18,7 @@ from data_service.unpacked import cache_dir
 
 ADDRESS = "address"
 _SMALL_FILES = ("quarantine.csv", "audit.json")
+_MOST_SMALL_BYTES = 1 << 28
 
 
 def lake_place(path: Path | None) -> Path | None:
@@ -46,7 +47,7 @@ def fetched(folder: Path, manifest: Manifest) -> Path:
         if absent:
             files, place = _open(address)
             for file in absent:
-                content = _read(files, f"{place}/{file.name}", address)
+                content = _read(files, f"{place}/{file.name}", address, file.num_bytes)
                 if blake(content).hexdigest() != file.hash:
                     raise ValueError(f"damaged lake at {address}: {file.name} has changed")
                 write_atomically(copy / file.name, content)
@@ -86,10 +87,11 @@ def _open(address: str) -> tuple[Any, str]:
         raise ValueError(f"pyarrow cannot read {address}: {error}") from None
 
 
-def _read(files: Any, place: str, address: str) -> bytes:
+def _read(files: Any, place: str, address: str, most_bytes: int = _MOST_SMALL_BYTES) -> bytes:
+    """The content of a file; of one that is larger than it should be, a little too much."""
     try:
         with files.open_input_stream(place, compression=None) as stream:
-            return stream.read()
+            return stream.read(most_bytes + 1)
     except FileNotFoundError:
         raise  # it answers, and there is no such file
     except OSError as error:

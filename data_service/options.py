@@ -1,4 +1,4 @@
-"""The option that names the lake of a command."""
+"""How a command is told of the lake that it reads: a folder, or an address."""
 
 from __future__ import annotations
 
@@ -17,5 +17,8 @@ def _place(path: Path | None) -> Path | None:
 _LAKE: Any = typer.Option(
     "--lake", metavar="DIR|ADDRESS", help="Made by `mien ingest`.", callback=_place
 )
+LakeArgument = Annotated[
+    Path, typer.Argument(metavar="LAKE", help="Its folder, or an address.", callback=_place)
+]
 LakeOption = Annotated[Path, _LAKE]
 LakeToBegin = Annotated[Path | None, _LAKE]
