@@ -108,7 +108,9 @@ def cluster_wait(
 @machines.command("up", epilog="Example: mien cluster up ray_cluster.yaml")
 def cluster_up(
     file: ClusterFile = RAY_CLUSTER,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="For all to join.")] = 180.0,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="For all to join, each time.")
+    ] = 180.0,
     as_json: AsJson = False,
 ) -> None:
     """Start Ray on every machine, and wait until all have joined."""

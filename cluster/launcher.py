@@ -19,6 +19,7 @@ from typing import Any
 from cluster.config import ClusterConfig
 
 COMMAND_SECONDS = 120.0
+STARTS = 2
 MONITOR = "/tmp/ray/session_latest/logs/monitor.out"
 TOKEN = Path("~/.ray/auth_token")
 _SSH = (
@@ -47,10 +48,26 @@ class HostState:
 def up(config: ClusterConfig, *, wait_seconds: float) -> tuple[HostState, ...]:
     """Start Ray on every machine and wait until `min_workers` have joined the head.
 
-    Makes the token that all of them ask for, if there is none. RuntimeError says what did not
-    come up; what Ray's launcher and the head's monitor say goes to this process' standard output.
+    Makes the token that all of them ask for, if there is none. A start that a machine did not
+    answer is made once more, from the head on: Ray 2.60 itself does not come back to a worker whose
+    ssh broke off. RuntimeError says what did not come up; what Ray's launcher and the head's
+    monitor say goes to this process' standard output.
     """
     make_token()
+    error: RuntimeError | None = None
+    for _ in range(STARTS):
+        try:
+            _launch(config)
+            return _joined(config, wait_seconds)
+        except RuntimeError as caught:
+            error = caught
+            with suppress(RuntimeError):
+                print(on_host(config, config.head, f"tail -n 100 {MONITOR}"), flush=True)
+    assert error is not None
+    raise error
+
+
+def _launch(config: ClusterConfig) -> None:
     ray_up = [str(Path(sys.executable).with_name("ray")), "up", str(config.path), "--yes"]
     done = subprocess.run(
         [*ray_up, "--no-config-cache"],
@@ -60,6 +77,9 @@ def up(config: ClusterConfig, *, wait_seconds: float) -> tuple[HostState, ...]:
     )
     if done.returncode:
         raise RuntimeError(f"`{shlex.join(ray_up)}` failed with exit code {done.returncode}")
+
+
+def _joined(config: ClusterConfig, wait_seconds: float) -> tuple[HostState, ...]:
     deadline = time.monotonic() + wait_seconds
     while True:
         states = status(config)
@@ -68,8 +88,6 @@ def up(config: ClusterConfig, *, wait_seconds: float) -> tuple[HostState, ...]:
             return states
         if time.monotonic() > deadline:
             away = ", ".join(": ".join(filter(None, (one.address, one.reason))) for one in lacking)
-            with suppress(RuntimeError):
-                print(on_host(config, config.head, f"tail -n 100 {MONITOR}"), flush=True)
             raise RuntimeError(
                 f"after {wait_seconds:.0f} s Ray is not on {away}; on the head, "
                 f"{MONITOR} tells how its workers were started"

@@ -103,6 +103,6 @@ def cluster() -> Iterator[Cluster]:
         folder.chmod(0o711)
         with make_hosts(folder) as hosts:
             made = Cluster(hosts=hosts, file=cluster_file(hosts, folder), home=folder / "home")
-            answer = made.here("cluster", "up", str(made.file), "--wait", "600", timeout=900)
+            answer = made.here("cluster", "up", str(made.file), "--wait", "240", timeout=900)
             assert [one["alive"] for one in answer["hosts"]] == [True] * 3
             yield made

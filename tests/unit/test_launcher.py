@@ -46,8 +46,9 @@ def test_up_says_what_keeps_machines_away(monkeypatch: pytest.MonkeyPatch, tmp_p
     away = launcher.HostState(address="10.0.0.1", role="head", alive=False, reason="no route")
     monkeypatch.setattr(launcher, "TOKEN", tmp_path / "token")
     monkeypatch.setattr(launcher, "status", lambda config: (away,))
-    monkeypatch.setattr(
-        launcher.subprocess, "run", lambda *rest, **options: type("Done", (), {"returncode": 0})
-    )
+    monkeypatch.setattr(launcher, "on_host", lambda *asked: "what the monitor said")
+    starts = []
+    monkeypatch.setattr(launcher, "_launch", starts.append)
     with pytest.raises(RuntimeError, match=r"Ray is not on 10\.0\.0\.1: no route; on the head"):
         launcher.up(SHIPPED, wait_seconds=0)
+    assert len(starts) == 2, "what broke off is started once more"
