@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -182,9 +183,20 @@ def show(values: Mapping[str, Any], renderables: Sequence[Any], as_json: bool) -
             soft = not isinstance(renderable, Table)
             _screen.out.print(renderable, highlight=False, soft_wrap=soft)
         return
-    line = json.dumps(values, ensure_ascii=False, default=str)
+    line = json.dumps(_finite(values), ensure_ascii=False, default=str)
     _screen.out.file.write(line + "\n")
     _screen.out.file.flush()
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for every number that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return value
 
 
 def run(command: Callable[[], Any]) -> int:

@@ -337,5 +337,7 @@ def _worker(config: Mapping[str, Any]) -> None:
     try:
         work(jobs.load(Path(config["directory"])), world)
     except tuple(_FOR_GOOD.values()) as error:
+        if not torch.distributed.is_initialized():
+            raise  # the group was taken down meanwhile; what torch then says is no wrong input
         jobs.write_json(fault, {"type": type(error).__name__, "text": str(error)})
         raise

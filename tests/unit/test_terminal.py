@@ -20,6 +20,17 @@ from cluster.interrupt import interrupt, on_interrupt
 ROOT = Path(__file__).parents[2]
 
 
+def test_the_json_line_is_json_whatever_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show({"accuracy": float("nan"), "terms": [{"loss": float("inf")}, 0.5]}, [], True)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    line = capsys.readouterr().out.splitlines()[-1]
+    told = json.loads(line, parse_constant=refuse)
+    assert told == {"accuracy": None, "terms": [{"loss": None}, 0.5]}
+
+
 def test_chatter_goes_to_the_log_and_not_to_the_terminal(tmp_path: Path) -> None:
     code = (
         "import os, sys, typer, logging; from cluster import terminal\n"

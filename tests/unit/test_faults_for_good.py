@@ -1,0 +1,28 @@
+"""Which errors of a worker end a run for good, and which bring its workers back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer import launch
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_what_torch_says_without_its_group_is_no_wrong_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("Default process group has not been initialized")
+
+    monkeypatch.setattr(launch, "work", fail)
+    monkeypatch.setattr(launch.jobs, "load", lambda directory: None)
+    monkeypatch.setattr(launch.World, "of_process_group", lambda device: None)
+    monkeypatch.setattr("ray.train.torch.get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: grouped)
+    threads = torch.get_num_threads()
+    with pytest.raises(ValueError, match="process group"):
+        launch._worker({"directory": str(tmp_path), "threads": threads})
+    assert (tmp_path / launch.FAULT).is_file() == grouped
