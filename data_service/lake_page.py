@@ -101,11 +101,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def picture(faces_NHWC: np.ndarray, *, columns: int, words: str, caption: str = "") -> str:
     """Faces (uint8) side by side in rows of `columns`; `words` say to the blind what they are."""
-    sheet = sheet_of(faces_NHWC, columns)
     file = io.BytesIO()
-    Image.fromarray(sheet).convert("RGB").save(file, "JPEG", quality=_QUALITY)
+    Image.fromarray(sheet_of(faces_NHWC, columns)).save(file, "WEBP", quality=_QUALITY)
     data = base64.b64encode(file.getvalue()).decode()
-    shown = f'<img src="data:image/jpeg;base64,{data}" alt="{escape(words)}">'
+    shown = f'<img src="data:image/webp;base64,{data}" alt="{escape(words)}">'
     told = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f"<figure>{shown}{told}</figure>"
 
@@ -121,16 +120,14 @@ def pairs(pictures: Sequence[str]) -> str:
 
 
 def sheet_of(faces_NHWC: np.ndarray, columns: int) -> np.ndarray:
-    """H x W x 3: faces on white, `columns` in a row."""
+    """H x W x 4: `columns` faces in a row; what lies between and after them is transparent."""
     count, height, width = faces_NHWC.shape[:3]
-    faces_NHWC = np.broadcast_to(faces_NHWC, (count, height, width, 3))
-    columns = max(min(columns, count), 1)
     rows = -(-count // columns)
-    sheet = np.full(
-        (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 255, np.uint8
-    )
-    for index, face in enumerate(faces_NHWC):
+    size = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 4)
+    sheet = np.zeros(size, np.uint8)
+    for index, face_HWC in enumerate(faces_NHWC):
         row, column = divmod(index, columns)
         top, left = row * (height + _GAP), column * (width + _GAP)
-        sheet[top : top + height, left : left + width] = face
+        place = sheet[top : top + height, left : left + width]
+        place[..., :3], place[..., 3] = face_HWC, 255
     return sheet

@@ -48,7 +48,7 @@ def test_the_page_is_whole_and_needs_nothing_else(lake, tmp_path):
     reader.feed(content)
     assert not reader.open
     assert reader.pictures and all(
-        one.startswith("data:image/jpeg;base64,") for one in reader.pictures
+        one.startswith("data:image/webp;base64,") for one in reader.pictures
     )
     assert not re.search(r"(src|href)=[\"']?http|url\(", content)
     assert "a & b" in reader.words and lake.hash in reader.words
@@ -76,9 +76,9 @@ def test_ranges_double():
 def test_a_sheet_keeps_every_face():
     faces = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 4, 4, 1), np.uint8)
     sheet = sheet_of(faces, 3)
-    assert sheet.shape == (10, 16, 3)
-    assert sheet[0, 12].tolist() == [2, 2, 2] and sheet[6, 6].tolist() == [4, 4, 4]
-    assert sheet[6, 12].tolist() == [255, 255, 255]
+    assert sheet.shape == (10, 16, 4)
+    assert sheet[0, 12].tolist() == [2, 2, 2, 255] and sheet[6, 6].tolist() == [4, 4, 4, 255]
+    assert sheet[6, 12, 3] == sheet[4, 0, 3] == 0, "the page shines through"
 
 
 def test_a_report_without_a_folder(lake, tmp_path):
