@@ -91,8 +91,8 @@ def train(
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     allow_leaks: AllowLeaks = False,
     synthetic: Annotated[
-        Path | None,
-        typer.Option(metavar="POOL", help="By `mien synthesise`.", callback=directory),
+        str | None,
+        typer.Option(metavar="POOL|live:RUN", help="By `mien synthesise`, or made meanwhile."),
     ] = None,
     share: Annotated[
         float | None, typer.Option(help="Of what is shown, from the pool: 0 to 0.9.")
@@ -152,7 +152,7 @@ def _chosen(
     return best.run, lake or best.lake, *best.fold_on(lake, fold, allow_leaks=allow_leaks)
 
 
-def _share(synthetic: Path | None, share: float | None) -> list[str]:
+def _share(synthetic: str | None, share: float | None) -> list[str]:
     """The setting that --share stands for; ValueError for a pool without one."""
     if synthetic is not None and share is None:
         raise ValueError("--synthetic needs --share, such as --share 0.3")

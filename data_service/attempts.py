@@ -9,7 +9,7 @@ Shapes: B attempts, C channels, S side of the faces that the generator sees, H h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -53,6 +53,11 @@ class Admission(Protocol):
     """The gate. `hash` names the networks and thresholds that it decides by."""
 
     hash: str
+
+    @property
+    def chance(self) -> Sequence[float]:
+        """For each class how often the gate errs: lets a face of another class pass."""
+        ...
 
     def __call__(self, attempts: Attempts) -> tuple[str, ...]:
         """Why each attempt is refused, empty where it is not; each is judged by itself."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,20 +18,18 @@ from data_service.folds import Fold, class_codes
 from data_service.needs import DataNeeds
 from data_service.partners import Candidates, Samples
 from data_service.schema import Expression
+from data_service.synthetic_slots import (
+    LiveRows,
+    LiveSlots,
+    PoolRows,
+    SealedSlots,
+    in_epochs,
+    most_share,
+)
 from data_service.window import Window
 
 Labels = Literal["given", "votes"]
 """Whether a sample has its face's own class, or one drawn anew from the votes on the face."""
-
-
-MOST_REPEATS = 4
-"""A synthetic face is shown at most so many times as often as a real one: of a few faces that the
-gate let pass, and on which it may have erred, a network would else learn too much."""
-
-
-def most_share(real: int, synthetic: int) -> Fraction:
-    """The largest share of synthetic faces, with so many faces of either kind."""
-    return Fraction(MOST_REPEATS * synthetic, MOST_REPEATS * synthetic + real)
 
 
 class LakeRows:
@@ -71,18 +69,6 @@ def _sittings(sittings: pa.ChunkedArray, subject_of_row: np.ndarray) -> np.ndarr
     return number_of_row
 
 
-class PoolRows:
-    """What a plan must know of a sealed pool: class and source row of every synthetic face."""
-
-    def __init__(self, pool: pa.Table, lake: LakeRows) -> None:
-        self.source_rows = pool["source_row"].to_numpy().astype(np.int64)
-        if not lake.train[self.source_rows].all():
-            raise ValueError(
-                "the pool has faces made from subjects that this fold validates or tests on"
-            )
-        self.class_of_row = class_codes(pool, lake.classes)
-
-
 class StageDraws:
     """Fills the slots of one stage, in any order: slot n's face depends on nothing but n."""
 
@@ -93,6 +79,7 @@ class StageDraws:
         lake: LakeRows,
         pool: PoolRows | None,
         seed: int,
+        batch: int,
         window: Window | None = None,
     ) -> None:
         self._needs, self._lake, self._pool, self._seed = needs, lake, pool, seed
@@ -115,17 +102,16 @@ class StageDraws:
             raise ValueError(f"{self._name}: the fold has no training face of {', '.join(lacking)}")
         if needs.target == "other_expression" and len(self._classes) < 2:
             raise ValueError(f"{self._name}: another expression needs at least two classes")
-        self._pool_rows = self._stage_pool_rows()
-        self._share = self._synthetic_share()
+        self._slots = self._synthetic_slots(stage, batch)
 
     def draw(self, slot_B: np.ndarray, key_B: np.ndarray) -> dict[str, Any]:
         """Rows, classes, subjects, partners and targets of the samples in those slots."""
-        before_B = slot_B * self._share.numerator // self._share.denominator
-        after_B = (slot_B + 1) * self._share.numerator // self._share.denominator
-        synthetic_B = after_B > before_B
+        before_B, synthetic_B = self._slots.numbers(slot_B)
         rows_B = np.empty(len(slot_B), np.int64)
         rows_B[~synthetic_B] = self._real_rows((slot_B - before_B)[~synthetic_B])
-        rows_B[synthetic_B] = self._synthetic_rows(before_B[synthetic_B])
+        if synthetic_B.any():
+            shown_S = self._slots.rows(int(slot_B[0]), before_B[synthetic_B])
+            rows_B[synthetic_B] = self._lake.count + shown_S
         class_B, source_B = self._class_and_source(rows_B, synthetic_B)
         if self._lake.votes_NK is not None:
             class_B = self._voted(self._lake.votes_NK, key_B, rows_B, class_B)
@@ -171,19 +157,24 @@ class StageDraws:
             )
         return np.array(sorted(self._lake.classes.index(one) for one in wanted), np.int64)
 
-    def _stage_pool_rows(self) -> np.ndarray:
-        if self._needs.synthetic_share == 0:
-            return np.empty(0, np.int64)
-        if self._pool is None:
-            raise ValueError(f"{self._name} shows synthetic faces, but the plan has no sealed pool")
-        return np.flatnonzero(np.isin(self._pool.class_of_row, self._classes))
-
-    def _synthetic_share(self) -> Fraction:
-        real, synthetic = len(self._rows), len(self._pool_rows)
-        if self._needs.synthetic_share == "proportional":
-            return Fraction(synthetic, synthetic + real)
-        share = Fraction(self._needs.synthetic_share).limit_denominator(10**6)
-        return min(share, most_share(real, synthetic))
+    def _synthetic_slots(self, stage: int, batch: int) -> SealedSlots | LiveSlots:
+        asked, pool, name = self._needs.synthetic_share, self._pool, self._name
+        if asked == 0:
+            return SealedSlots(name, np.empty(0, np.int64), Fraction(0), self._seed)
+        if pool is None:
+            raise ValueError(f"{name} shows synthetic faces, but the plan has no sealed pool")
+        real = len(self._rows)
+        exact = None if asked == "proportional" else Fraction(asked).limit_denominator(10**6)
+        if isinstance(pool, LiveRows):
+            if exact is None:
+                raise ValueError(f"{name}: a share in proportion to its pool needs a sealed one")
+            return LiveSlots(stage, name, pool, self._classes, real, exact, batch, self._seed)
+        rows = np.flatnonzero(np.isin(pool.class_of_row, self._classes))
+        if exact is None:
+            share = Fraction(len(rows), len(rows) + real)
+        else:
+            share = min(exact, most_share(real, len(rows)))
+        return SealedSlots(name, rows, share, self._seed)
 
     def _real_rows(self, draw_B: np.ndarray) -> np.ndarray:
         if not self._needs.balance:
@@ -198,25 +189,13 @@ class StageDraws:
             rows_B[mine] = self._in_epochs(f"real/{klass}", self._rows_of[klass], round_B[mine])
         return rows_B
 
-    def _synthetic_rows(self, draw_B: np.ndarray) -> np.ndarray:
-        if not len(draw_B):
-            return draw_B
-        return self._lake.count + self._in_epochs("synthetic", self._pool_rows, draw_B)
-
     def _in_epochs(self, stream: str, rows: np.ndarray, draw_B: np.ndarray) -> np.ndarray:
-        """The rows that stand at those places of an endless series of orders of `rows`."""
-        epoch_B, place_B = np.divmod(draw_B, len(rows))
-        found_B = np.empty_like(draw_B)
-        for epoch in np.unique(epoch_B):
-            mine = epoch_B == epoch
-            order = self._order(stream, int(epoch), len(rows))
-            found_B[mine] = rows[order[place_B[mine]]]
-        return found_B
+        return in_epochs(partial(self._order, stream), rows, draw_B)
 
     def _order(self, stream: str, epoch: int, count: int) -> np.ndarray:
         """The order of an epoch; a class has its share of the window."""
         name = f"{self._name}/{stream}"
-        if self._window is None or stream == "synthetic":
+        if self._window is None:
             return seeds.permutation(self._seed, name, epoch, count)
         window = max(1, self._window.faces * count // len(self._rows))
         return seeds.sliding_order(self._seed, name, epoch, count, window, self._window.chunk)

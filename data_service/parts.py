@@ -22,13 +22,16 @@ from data_service.near_copies import NearCopies
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
-    """What came of one batch of attempts: rows (EXAMPLE_SCHEMA), refusals by reason.
+    """What came of one batch of attempts at class `klass`: rows (EXAMPLE_SCHEMA), refusals.
 
-    An admitted face has an empty reason; of refused ones there are only examples.
+    An admitted face has an empty reason; of refused ones there are only examples. The gate let
+    `passed` of the attempts pass.
     """
 
+    klass: int
     rows: pa.Table
     tried: int
+    passed: int
     refused: Mapping[str, int]
 
     @property
@@ -43,33 +46,48 @@ class Part:
 
 
 class Parts:
-    """Finished batches on disk, so that an interrupted job loses no more than one."""
+    """Finished batches on disk, by number, so that an interrupted job loses no more than one.
 
-    def __init__(self, path: Path, recipe: str) -> None:
-        self._folder = path / f".parts-{recipe[:16]}"
-        self._folder.mkdir(parents=True, exist_ok=True)
+    Each is there wholly or not at all: others may read them while more are made.
+    """
 
-    def read(self, name: str) -> Part | None:
-        """The part of that name, if it is there."""
-        file = self._folder / f"{name}.arrow"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def require(self, recipe: str) -> None:
+        """ValueError where the parts were made by another recipe; `recipe` names it from now on."""
+        file = self._folder / "recipe"
+        if not file.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, recipe.encode())
+        if file.read_text() != recipe:
+            raise ValueError(
+                f"the faces in {self._folder} were made from another lake, fold, generator, gate "
+                "or seed"
+            )
+
+    def read(self, number: int) -> Part | None:
+        """The part of that number, if it is there; its pixels stay on the disk until needed."""
+        file = self._folder / f"{number:08d}.arrow"
         if not file.is_file():
             return None
         rows = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
         told = json.loads(rows.schema.metadata[b"told"])
         return Part(rows=rows.replace_schema_metadata(None), **told)
 
-    def write(self, name: str, part: Part) -> None:
+    def write(self, number: int, part: Part) -> None:
         """Keeps a part."""
-        told = json.dumps({"tried": part.tried, "refused": dict(part.refused)})
+        counts = {"klass": part.klass, "tried": part.tried, "passed": part.passed}
+        told = json.dumps(counts | {"refused": dict(part.refused)})
         rows = part.rows.replace_schema_metadata({"told": told})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows)
-        write_atomically(self._folder / f"{name}.arrow", memoryview(sink.getvalue()))
+        write_atomically(self._folder / f"{number:08d}.arrow", memoryview(sink.getvalue()))
 
     def remove(self) -> None:
         """Lets go of all parts."""
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Tally:
@@ -78,17 +96,19 @@ class Tally:
     def __init__(self, shape: tuple[int, int, int], seen: NearCopies) -> None:
         self.parts: list[Part] = []
         self.attempts: Counter[int] = Counter()
+        self.passed: Counter[int] = Counter()
         self.admitted: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
         self.seen = seen
         self._shape = shape
 
-    def add(self, klass: int, part: Part) -> None:
-        """Counts a part of class `klass`."""
+    def add(self, part: Part) -> None:
+        """Counts a part."""
         admitted = part.admitted
         self.parts.append(part)
-        self.attempts[klass] += part.tried
-        self.admitted[klass] += admitted.num_rows
+        self.attempts[part.klass] += part.tried
+        self.passed[part.klass] += part.passed
+        self.admitted[part.klass] += admitted.num_rows
         self.refused.update(part.refused)
         for face_HWC in faces_of(admitted, self._shape):
             self.seen.add(face_HWC)

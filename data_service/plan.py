@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import seeds
-from data_service.draws import Labels, LakeRows, PoolRows, StageDraws
+from data_service.draws import Labels, LakeRows, StageDraws
 from data_service.folds import Fold
+from data_service.live_pool import LivePool
 from data_service.needs import DataNeeds
 from data_service.schema import Expression
+from data_service.synthetic_slots import LiveRows, PoolRows
 from data_service.window import Window
 
 __all__ = ["DataNeeds", "Plan", "StagePlan", "StepPlan"]
@@ -36,7 +38,7 @@ class StagePlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepPlan:
-    """The global batch of one step. A row at or above the lake's length is one of the sealed pool.
+    """The global batch of one step. A row at or above the lake's length is one of the pool.
 
     `expression`, `target_expression` and the partners' expressions index the run's classes,
     `subject` the training subjects (-1: unknown). `key` (uint64) is different for every sample of
@@ -94,8 +96,9 @@ class Plan:
     With a `window` neighbours in the lake stay near each other within an epoch, so that a lake
     larger than memory is read in pieces; partners come from all of it.
 
-    `pool` is the table of a sealed pool (source_row, expression); a stage with a share of synthetic
-    faces cannot be stepped without one.
+    `pool` is the table of a sealed pool (source_row, expression), or a live pool; a stage with a
+    share of synthetic faces cannot be stepped without one. With a live one a step is a function of
+    the pool's ledger too, and the share holds over a stage, as far as the faces come in time.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class Plan:
         stages: Sequence[StagePlan],
         batch_images: int,
         seed: int,
-        pool: pa.Table | None = None,
+        pool: pa.Table | LivePool | None = None,
         labels: Labels = "given",
         window: Window | None = None,
     ) -> None:
@@ -116,7 +119,7 @@ class Plan:
         self.stages = tuple(stages)
         self.seed = seed
         self._lake = LakeRows(table, fold, self.classes, labels)
-        self._pool = None if pool is None else PoolRows(pool, self._lake)
+        self._pool = None if pool is None else self._rows_of(pool)
         self.window = window
         self._batches = [stage.needs.batch_images or batch_images for stage in stages]
         num_steps = [
@@ -167,6 +170,16 @@ class Plan:
     def _stage_draws(self, stage: int) -> StageDraws:
         if stage not in self._draws:
             self._draws[stage] = StageDraws(
-                stage, self.stages[stage].needs, self._lake, self._pool, self.seed, self.window
+                stage,
+                self.stages[stage].needs,
+                self._lake,
+                self._pool,
+                self.seed,
+                self._batches[stage],
+                self.window,
             )
         return self._draws[stage]
+
+    def _rows_of(self, pool: pa.Table | LivePool) -> PoolRows:
+        rows = LiveRows if isinstance(pool, LivePool) else PoolRows
+        return rows(pool, self._lake.train, self.classes)

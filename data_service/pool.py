@@ -148,22 +148,39 @@ class SealedPool:
         are to be tested, or were judged by networks that saw them.
         """
         own = self.manifest
-        if own.lake != lake.hash:
-            raise ValueError(
-                f"the pool at {self.path} was made from another lake ({own.lake[:12]}) than "
-                f"{lake.path} ({lake.hash[:12]}); make one for it: mien synthesise"
-            )
-        if own.fold != fold.hash:
-            other = name if name != own.fold_name else f"{name} as these classes divide it"
-            raise ValueError(
-                f"the pool at {self.path} was made for fold {own.fold_name or own.fold[:12]} of "
-                f"{', '.join(own.wanted)}, not for fold {other}, which tests other subjects"
-            )
+        made_for = (own.lake, own.fold, own.fold_name)
+        require_made_for(self.path, made_for, tuple(own.wanted), lake, fold, name)
 
     def verify(self) -> None:
         """ValueError where rows or pixels are not what was written."""
         if content_hash(self.table, self.faces) != self.hash:
             raise ValueError(f"damaged pool at {self.path}: its content has changed")
+
+
+def require_made_for(
+    path: Path,
+    made_for: tuple[str, str, str],
+    classes: tuple[str, ...],
+    lake: Lake,
+    fold: Fold,
+    name: str,
+) -> None:
+    """ValueError unless `made_for` (lake and fold by hash, the fold's name) is `fold` of `lake`.
+
+    `path` and `classes` are the pool's, `name` is what the fold is called.
+    """
+    own_lake, own_fold, own_name = made_for
+    if own_lake != lake.hash:
+        raise ValueError(
+            f"the pool at {path} was made from another lake ({own_lake[:12]}) than "
+            f"{lake.path} ({lake.hash[:12]}); make one for it: mien synthesise"
+        )
+    if own_fold != fold.hash:
+        other = name if name != own_name else f"{name} as these classes divide it"
+        raise ValueError(
+            f"the pool at {path} was made for fold {own_name or own_fold[:12]} of "
+            f"{', '.join(classes)}, not for fold {other}, which tests other subjects"
+        )
 
 
 def content_hash(table: pa.Table, faces_MHWC: np.ndarray) -> str:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from data_service import columns, seeds
-from data_service.crops import AugmentConfig, Crops
+from data_service.crops import AugmentConfig, Crops, Faces
 from data_service.lake import Lake
+from data_service.live_pool import LivePool
 from data_service.packing import Block, PackedBatch, Specs
 from data_service.plan import Plan, StepPlan
 from data_service.pool import SealedPool
@@ -53,7 +54,7 @@ class FaceSource:
     plan: Plan
     side: int
     augment: AugmentConfig
-    pool: Path | None = None
+    pool: Path | LivePool | None = None
     attributes: tuple[str, ...] = ()
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> PackedBatch:
@@ -175,7 +176,8 @@ class FaceSource:
     def _faces(self) -> np.ndarray | _Joined:
         if self.pool is None:
             return self._lake.faces
-        return _Joined(self._lake.faces, SealedPool.open(self.pool).faces)
+        pool = self.pool if isinstance(self.pool, LivePool) else SealedPool.open(self.pool).faces
+        return _Joined(self._lake.faces, pool)
 
 
 def view_key(key_B: np.ndarray, view: str) -> np.ndarray:
@@ -209,9 +211,9 @@ def _of_rows(column_N: np.ndarray, rows_B: np.ndarray) -> np.ndarray:
 class _Joined:
     """The faces of a lake and of a pool, rows counted through."""
 
-    def __init__(self, lake_NHWC: np.ndarray, pool_NHWC: np.ndarray) -> None:
-        self._lake_NHWC, self._pool_NHWC = lake_NHWC, pool_NHWC
+    def __init__(self, lake_NHWC: np.ndarray, pool: Faces) -> None:
+        self._lake_NHWC, self._pool = lake_NHWC, pool
 
     def __getitem__(self, row: int) -> np.ndarray:
         count = len(self._lake_NHWC)
-        return self._lake_NHWC[row] if row < count else self._pool_NHWC[row - count]
+        return self._lake_NHWC[row] if row < count else self._pool[row - count]

@@ -38,6 +38,10 @@ ATTEMPTS_PER_FACE = 20
 """A class is given up after this many attempts for every face that it lacks."""
 NEAR_COPY = "near copy"
 """Why a face is refused that the gate would have let pass."""
+CHANCE = "chance"
+"""Why a face is refused of a class whose faces hardly pass more often than by the gate's errors."""
+MOST_ERRORS = 1 / 3
+"""Of a class' admitted faces no larger share may be the gate's errors, by how often it errs."""
 EXAMPLES = 4
 """Refused faces that a pool keeps of each class and reason, to be looked at."""
 
@@ -60,51 +64,58 @@ def seal_pool(
     run: str = "",
     progress: Progress | None = None,
     crew: Crew | None = None,
+    parts: Path | None = None,
 ) -> SealedPool:
     """Makes faces until the classes of the fold's training faces are filled, and seals them.
 
     `until` equal fills every class to the size of the largest, a number to that many faces, real
-    and synthetic together. Sources are training faces of other classes, each in turn, in an order
-    drawn from `seed`; a class that does not fill in twenty attempts per missing face stays short,
-    which the manifest tells. A face that the gate lets pass is refused where it lies nearer than
-    `copy_gate` to an admitted one of any source (mean absolute difference, in [0, 1]).
+    and synthetic together. The classes take turns, a batch each. Sources are training faces of
+    other classes, each in turn, in an order drawn from `seed`; a class that does not fill in twenty
+    attempts per missing face stays short, which the manifest tells. A face that the gate lets pass
+    is refused where it lies nearer than `copy_gate` to an admitted one of any source (mean absolute
+    difference, in [0, 1]), or where faces of its class pass so seldom that they may be the gate's
+    errors.
 
     The same call again opens the pool that is there, or goes on where it was interrupted. A `crew`
     of the same generator and gate makes the same pool. `progress(admitted, wanted)` is called as
     faces are admitted. `fold_name` and `run` (the generator's) are only told in the manifest.
-    ValueError where `path` holds a pool made otherwise.
+    Finished batches lie in a folder of their own until the pool is sealed; in the folder `parts`
+    they stay, for whoever reads them meanwhile. ValueError where `path` holds a pool made
+    otherwise.
     """
     job = _Job(lake, fold, tuple(classes), synthesiser, admission, until, copy_gate, seed, batch)
     if (path / MANIFEST).is_file():
         return _same(SealedPool.open(path), job.recipe)
-    parts = Parts(path, job.recipe)
+    kept = Parts(parts or path / f".parts-{job.recipe[:16]}")
+    kept.require(job.recipe)
     tally = Tally(job.shape, NearCopies(job.seen, copy_gate))
     crew = crew or here(Maker(lake, synthesiser, admission))
-    for klass in range(len(classes)):
-        for part in _parts_of(klass, job, parts, tally, crew):
-            tally.add(klass, part)
-            if progress:
-                progress(tally.admitted.total(), sum(job.wanted))
+    for part in _filled(job, kept, tally, crew):
+        tally.add(part)
+        if progress:
+            progress(tally.admitted.total(), sum(job.wanted))
     pool = job.seal(path, tally, fold_name, run)
-    parts.remove()
+    if parts is None:
+        kept.remove()
     return pool
 
 
-def _parts_of(klass: int, job: _Job, parts: Parts, tally: Tally, crew: Crew) -> Iterator[Part]:
-    """Parts of a class until it is filled: first those that are there, then new ones."""
-    works, rest = job.works(klass), iter(())
+def _filled(job: _Job, kept: Parts, tally: Tally, crew: Crew) -> Iterator[Part]:
+    """Parts until every class is filled or given up: first those that are there, then new ones."""
+    works, rest, number = job.works(tally), iter(()), 0
     for work in works:
-        if tally.admitted[klass] >= job.wanted[klass]:
-            return
-        if (part := parts.read(job.name(work))) is None:
+        if (part := kept.read(number)) is None:
             rest = chain([work], works)
             break
         yield part
+        number += 1
     with closing(crew(rest)) as results:
-        while tally.admitted[klass] < job.wanted[klass] and (result := next(results, None)):
-            part = job.admit(*result, tally)
-            parts.write(job.name(result[0]), part)
-            yield part
+        for work, made in results:
+            if job.lacking(work.klass, tally):  # else the class was filled while this was made
+                part = job.admit(work, made, tally)
+                kept.write(number, part)
+                yield part
+                number += 1
 
 
 def _same(pool: SealedPool, recipe: str) -> SealedPool:
@@ -114,6 +125,14 @@ def _same(pool: SealedPool, recipe: str) -> SealedPool:
             "choose another folder"
         )
     return pool
+
+
+def least_rate(chance: float) -> float:
+    """How often attempts must pass lest the errors be more than MOST_ERRORS of what is admitted.
+
+    Attempts that show what they should pass always, say, others with that chance.
+    """
+    return chance / (chance + MOST_ERRORS * (1 - chance))
 
 
 @dataclass(eq=False)
@@ -150,15 +169,27 @@ class _Job:
         """Names all that determines the pool."""
         maker = (self.synthesiser.hash, self.synthesiser.side, self.synthesiser.grey)
         gate = (self.admission.hash, self.copy_gate)
-        told = (self.lake.hash, self.fold.hash, self.classes, self.until, self.seed, self.batch)
+        order = (self.seed, self.batch, "classes in turn")
+        told = (self.lake.hash, self.fold.hash, self.classes, self.until, order)
         return blake(json.dumps((told, maker, gate)).encode()).hexdigest()
 
-    def name(self, work: Work) -> str:
-        """The name of a batch's part."""
-        return f"{work.klass:02d}-{work.first:08d}"
+    def lacking(self, klass: int, tally: Tally) -> int:
+        """How many faces of a class are still to be admitted."""
+        return self.wanted[klass] - tally.admitted[klass]
 
-    def works(self, klass: int) -> Iterator[Work]:
-        """Every batch of attempts; none has a source twice."""
+    def works(self, tally: Tally) -> Iterator[Work]:
+        """Batches of attempts, the classes in turn, each until it is filled or given up."""
+        rest = {klass: self._works(klass) for klass in range(len(self.classes))}
+        while rest:
+            for klass, works in list(rest.items()):
+                work = next(works, None) if self.lacking(klass, tally) > 0 else None
+                if work is None:
+                    del rest[klass]
+                else:
+                    yield work
+
+    def _works(self, klass: int) -> Iterator[Work]:
+        """Every batch of attempts at a class; none has a source twice."""
         sources, cap = self._sources[klass], self.wanted[klass] * ATTEMPTS_PER_FACE
         first = 0
         while len(sources) and first < cap:
@@ -170,9 +201,12 @@ class _Job:
 
     def admit(self, work: Work, made: Made, tally: Tally) -> Part:
         """Of a batch, what the gate lets pass and is no near copy, as many as are lacking."""
-        lacking = self.wanted[work.klass] - tally.admitted[work.klass]
+        lacking = self.lacking(work.klass, tally)
         fresh = NearCopies(self.seen, self.copy_gate)
+        passed = made.reasons.count("")
         reasons, kept = list(made.reasons), []
+        if self._by_chance(work, passed, tally):
+            reasons = [reason or CHANCE for reason in reasons]
         for index, face_HWC in enumerate(made.faces_BHWC):
             if reasons[index] or len(fresh) == lacking:
                 continue
@@ -184,7 +218,14 @@ class _Job:
         refused = Counter(reason for reason in reasons if reason)
         for reason in refused:
             kept += [index for index, why in enumerate(reasons) if why == reason][:EXAMPLES]
-        return Part(rows=self._rows(work, made, reasons, kept), tried=len(reasons), refused=refused)
+        rows = self._rows(work, made, reasons, kept)
+        return Part(klass=work.klass, rows=rows, tried=len(reasons), passed=passed, refused=refused)
+
+    def _by_chance(self, work: Work, passed: int, tally: Tally) -> bool:
+        """Whether the class passes so seldom, with this batch, that it may be the gate's errors."""
+        tried = tally.attempts[work.klass] + len(work.source_rows)
+        least = least_rate(self.admission.chance[work.klass])
+        return tally.passed[work.klass] + passed < least * tried
 
     def _rows(self, work: Work, made: Made, reasons: list[str], kept: list[int]) -> pa.Table:
         klass = str(self.classes[work.klass])
@@ -204,7 +245,7 @@ class _Job:
 
     def seal(self, path: Path, tally: Tally, fold_name: str, run: str) -> SealedPool:
         """Writes the pool of all parts."""
-        admitted = [part.admitted for part in tally.parts]
+        admitted = [part.admitted for part in sorted(tally.parts, key=lambda part: part.klass)]
         rows = pa.concat_tables([EXAMPLE_SCHEMA.empty_table(), *admitted])
         faces_MHWC = faces_of(rows, self.shape)
         table = rows.drop_columns(["reason", "pixels"]).combine_chunks()

@@ -1,10 +1,11 @@
 """The gate of FES-DA: which synthetic faces a network may be trained with.
 
-A face is admitted when a recogniser that never saw its source subject reads the target expression
-with enough confidence, and the identity network sees the same subject (and, which the pool itself
-looks after, when it is no near copy of another admitted face). A system without an identity network
-is judged by two that never saw the subject either; those hold a face for its source's subject where
-real pairs of such likeness are as often of one subject as of two.
+A face is admitted when it lies no further from face space than real faces do, a recogniser that
+never saw its source subject reads the target expression with enough confidence, and the identity
+network sees the same subject. A system without an identity network is judged by two that never saw
+the subject either; those hold a face for its source's subject where real pairs of such likeness are
+as often of one subject as of two. The pool itself looks after two more: that a face is no near copy
+of another admitted one, and that its class' faces pass more often than by the recogniser's errors.
 
 Shapes: B faces, N faces, P pairs, C channels, S side, K classes, D features.
 """
@@ -24,6 +25,7 @@ from data_service.attempts import Attempts
 from data_service.lake import Lake
 from trainer.config import PoolConfig, RunConfig
 from trainer.evaluate import evaluation_batch, labels_of
+from trainer.face_space import FaceSpace
 from trainer.feed import TrainingData
 from trainer.judge import Judge, expression_judge, identity_judge
 from trainer.system import System
@@ -33,6 +35,8 @@ JUDGE_IMAGES = 12288
 CALIBRATION_FACES = 2000
 """Real faces whose likeness says what likeness is one subject's."""
 MIN_PAIRS = 50
+REASONS = ("no face", "expression", "identity")
+"""Why a face is refused, in the order of the questions."""
 _JUDGE_SEEDS = (11, 12)
 
 
@@ -67,13 +71,15 @@ def embedded(network: nn.Module, faces_BCHW: Tensor) -> Tensor:
 class CrossFittedGate:
     """The gate, as `data_service.attempts.Admission`.
 
-    `judges[h]` and `identities[h]` were trained on the training subjects of the other half than
-    `half_of_row` says; without `identities` nobody asks who is shown.
+    `judges[h]`, `identities[h]` and `spaces[h]` were trained on the training subjects of the other
+    half than `half_of_row` says; without `identities` nobody asks who is shown.
     """
 
     gate: float
     judges: tuple[Judge, Judge]
     half_of_row: np.ndarray
+    spaces: tuple[FaceSpace, FaceSpace]
+    chance: tuple[float, ...]
     identities: tuple[SameSubject, SameSubject] | None
     hash: str
 
@@ -103,37 +109,79 @@ class CrossFittedGate:
         else:
             identities = _cross_fitted_identities(lake, parts, run, data)
         judges = (first, second)
+        real = [_real(lake, part, run, data) for part in parts]
+        (_, faces_NCHW), (_, others_NCHW) = real
+        spaces = (
+            FaceSpace.fit(others_NCHW, faces_NCHW),
+            FaceSpace.fit(faces_NCHW, others_NCHW),
+        )
         return cls(
             gate=config.gate,
             judges=judges,
             half_of_row=half_of_row,
+            spaces=spaces,
+            chance=_chance(judges, real, config.gate),
             identities=identities,
-            hash=_named(config.gate, judges, identities),
+            hash=_named(config.gate, judges, spaces, identities),
         )
 
     @torch.no_grad()
     def __call__(self, attempts: Attempts) -> tuple[str, ...]:
-        """Confidence first, then identity."""
+        """Whether it is a face comes first, then confidence, then identity."""
         made, target_B = attempts.made_BCHW, attempts.target_expression_B
         half_B = torch.from_numpy(self.half_of_row[attempts.source_rows])
         every_B = torch.arange(len(made))
         share_BK = torch.stack([judge(made).softmax(1) for judge in self.judges])[half_B, every_B]
         sure_B = share_BK.gather(1, target_B.view(-1, 1)).squeeze(1) >= self.gate
+        face_B = torch.stack([space(made) for space in self.spaces])[half_B, every_B]
         same_B = torch.ones_like(sure_B)
         if self.identities:
             seen_HB = [same(made, attempts.source_BCHW) for same in self.identities]
             same_B = torch.stack(seen_HB)[half_B, every_B]
+        answers = zip(face_B.tolist(), sure_B.tolist(), same_B.tolist(), strict=True)
         return tuple(
-            "" if sure and same else "identity" if sure else "expression"
-            for sure, same in zip(sure_B.tolist(), same_B.tolist(), strict=True)
+            next((why for why, passed in zip(REASONS, answer, strict=True) if not passed), "")
+            for answer in answers
         )
 
 
+def _real(
+    lake: Lake, rows_N: np.ndarray, run: RunConfig, data: TrainingData
+) -> tuple[np.ndarray, Tensor]:
+    """Classes and pictures of real faces, at most CALIBRATION_FACES of those rows."""
+    rows_N = rows_N[:: -(-len(rows_N) // CALIBRATION_FACES)]
+    labels_N = labels_of(lake, rows_N, data.info)
+    return labels_N, evaluation_batch(lake, rows_N, labels_N, run, data.info).faces_BCHW
+
+
+@torch.no_grad()
+def _chance(
+    judges: tuple[Judge, Judge], real: list[tuple[np.ndarray, Tensor]], gate: float
+) -> tuple[float, ...]:
+    """For each class how often a real face of another one passes for it, by the rule of succession:
+    not 0, for a few hundred faces cannot show that. Of a gate that is open nobody asks it."""
+    labels_N = torch.from_numpy(np.concatenate([labels for labels, _ in real]))
+    share_NK = torch.cat(
+        [
+            judge(part).softmax(1)
+            for judge, (_, faces_NCHW) in zip(judges, real, strict=True)
+            for part in faces_NCHW.split(256)
+        ]
+    )
+    classes = range(share_NK.shape[1])
+    passed = [share_NK[labels_N != klass, klass] >= gate for klass in classes]
+    return tuple((int(one.sum()) + 1) / (len(one) + 2) if gate else 0.0 for one in passed)
+
+
 def _named(
-    gate: float, judges: tuple[Judge, Judge], identities: tuple[SameSubject, SameSubject] | None
+    gate: float,
+    judges: tuple[Judge, Judge],
+    spaces: tuple[FaceSpace, FaceSpace],
+    identities: tuple[SameSubject, SameSubject] | None,
 ) -> str:
     """Names the gate by its networks and thresholds."""
     states = {f"judge {half}": judge.state_dict() for half, judge in enumerate(judges)}
+    states |= {f"space {half}": space.state_dict() for half, space in enumerate(spaces)}
     for half, same in enumerate(identities or ()):
         states[f"identity {half}"] = same.network.state_dict()
     return f"{content_hash(states)}/{(gate, *(same.least for same in identities or ()))}"
@@ -177,9 +225,8 @@ def _equal_error(
     """The cosine at which as many pairs of one subject are missed as pairs of two are taken for
     one, among real pairs of different expressions; None where too few subjects have such pairs."""
     rows_N = rows_N[:: -(-len(rows_N) // CALIBRATION_FACES)]
-    labels_N = labels_of(lake, rows_N, data.info)
-    batch = evaluation_batch(lake, rows_N, labels_N, run, data.info)
-    features_ND = torch.cat([embedded(network, part) for part in batch.faces_BCHW.split(256)])
+    labels_N, faces_NCHW = _real(lake, rows_N, run, data)
+    features_ND = torch.cat([embedded(network, part) for part in faces_NCHW.split(256)])
     cosine_NN = (features_ND @ features_ND.T).numpy()
     names = lake.table["subject"].take(rows_N).to_pylist()
     known_N = np.array([name is not None for name in names])

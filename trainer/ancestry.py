@@ -11,7 +11,7 @@ import numpy as np
 
 from data_service.folds import Fold, named_split, subject_keys
 from data_service.lake import Lake
-from data_service.pool import SealedPool
+from data_service.live_pool import open_pool
 from trainer import job as jobs
 from trainer.config import NAMES_RUN, RunConfig
 from trainer.job import Job
@@ -155,7 +155,10 @@ def _teachers(run: Job) -> Iterator[Path]:
     yield from _named(run.run)
     if run.pool is not None:
         with suppress(ValueError):
-            yield first_weights(SealedPool.open(run.pool).manifest.run)
+            yield first_weights(open_pool(run.pool).manifest.run)
+    if run.live:
+        with suppress(ValueError):
+            yield first_weights(run.live)
 
 
 def _named(run: RunConfig) -> Iterator[Path]:

@@ -15,15 +15,16 @@ import torch
 
 from data_service import columns
 from data_service.batches import to_batch
-from data_service.draws import MOST_REPEATS, most_share
 from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
 from data_service.lake import Lake
+from data_service.live_pool import LivePool, open_pool
 from data_service.needs import DataNeeds
 from data_service.plan import Plan, StagePlan
 from data_service.pool import SealedPool
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from data_service.source import FaceSource
 from data_service.stream import open_stream
+from data_service.synthetic_slots import MOST_REPEATS, most_share
 from data_service.window import Window
 from trainer import catalog
 from trainer.config import RunConfig
@@ -34,6 +35,8 @@ from trainer.world import World
 if TYPE_CHECKING:
     from trainer.loop import Training
 
+DEFAULT_FOLD = "1/10"
+Pool = SealedPool | LivePool
 WITHOUT_CLASSES = frozenset({"identify", "attributes"})
 """What can be learnt of faces whose expression nobody told."""
 _NUMBERS_LANDMARK = 3
@@ -51,6 +54,12 @@ class TrainingData:
     def classes(self) -> tuple[Expression, ...]:
         """The run's classes, in the order of their indices."""
         return self.info.classes
+
+
+def default_fold(lake: Lake) -> str:
+    """The corpus' own split where it has one, else the first of ten folds by subject."""
+    parts = set(lake.table["split"].unique().to_pylist())
+    return OFFICIAL if {"train", "test"} <= parts else DEFAULT_FOLD
 
 
 def check_fold(fold: str) -> None:
@@ -148,7 +157,7 @@ def spec_of(run: RunConfig) -> SystemSpec:
 
 
 def check_system(
-    run: RunConfig, spec: SystemSpec, data: TrainingData, lake: Lake, pool: SealedPool | None
+    run: RunConfig, spec: SystemSpec, data: TrainingData, lake: Lake, pool: Pool | None
 ) -> None:
     """Build the system once and let go of it, so that what does not fit is said at once."""
     with torch.random.fork_rng(devices=[]):
@@ -167,7 +176,7 @@ def check_system(
 
 def given_pool(
     run: RunConfig, path: Path | None, lake: Lake, data: TrainingData, fold: str
-) -> SealedPool | None:
+) -> Pool | None:
     """The whole and unchanged pool that the run is to be trained with, if it is given one.
 
     ValueError where it is not this lake's in this fold, where a share needs one and none is given,
@@ -181,8 +190,10 @@ def given_pool(
             f"{run.system_name}.{run.recipe} makes its own synthetic faces; without --synthetic, "
             "or another recipe"
         )
-    pool = SealedPool.open(path)
+    pool = open_pool(path)
     pool.require(lake, data.fold, fold)
+    if isinstance(pool, LivePool):
+        return pool
     pool.verify()
     _require_enough(pool, run.data.synthetic_share, len(data.fold.train_rows))
     return pool
@@ -222,7 +233,7 @@ def plan_of(
     data: TrainingData,
     lake: Lake,
     stages: tuple[Stage, ...],
-    pool: SealedPool | None,
+    pool: Pool | None,
 ) -> Plan:
     """The plan over all stages."""
     return Plan(
@@ -232,7 +243,7 @@ def plan_of(
         [StagePlan(images=stage.images, needs=_needs(run, data, stage)) for stage in stages],
         run.data.global_batch_images,
         run.seed,
-        None if pool is None else pool.table,
+        pool.table if isinstance(pool, SealedPool) else pool,
         run.data.labels,
         Window.of(lake.manifest, run.data.window_mib),
     )
@@ -249,7 +260,7 @@ def _needs(run: RunConfig, data: TrainingData, stage: Stage) -> DataNeeds:
 def open_batches(
     data: TrainingData,
     lake: Lake,
-    pool: SealedPool | None,
+    pool: Pool | None,
     training: Training,
     before_stage: int | None,
 ) -> Iterator[Iterator[FaceBatch]]:
@@ -261,7 +272,7 @@ def open_batches(
         plan=plan,
         side=run.data.image_size,
         augment=run.data.augment,
-        pool=None if pool is None else pool.path,
+        pool=pool.path if isinstance(pool, SealedPool) else pool,
         attributes=data.info.attributes,
     )
     stop = plan.num_steps if before_stage is None else plan.steps_of(before_stage).start

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from data_service.attempts import Crew
+from data_service.attempts import Admission, Crew
 from data_service.lake import Lake
 from data_service.pool import SealedPool
 from data_service.synthesis import Progress, seal_pool
@@ -43,7 +43,7 @@ def seal(job: Job, training: Training, data: TrainingData, lake: Lake) -> Sealed
 def fill(
     job: Job,
     system: System,
-    gate: CrossFittedGate,
+    gate: Admission,
     data: TrainingData,
     lake: Lake,
     config: PoolConfig,
@@ -52,11 +52,12 @@ def fill(
     fold: str | None = None,
     progress: Progress | None = None,
     crew: Crew | None = None,
+    parts: Path | None = None,
 ) -> SealedPool:
     """A pool for the training faces of `data`, by the system of the run `job` as it stands.
 
     `fold` is what the division of `data` is called, where it is not the run's. A `crew` makes the
-    faces by the same generator and gate.
+    faces by the same generator and gate. In `parts` its finished batches stay.
     """
     return seal_pool(
         lake,
@@ -72,6 +73,7 @@ def fill(
         run=job.run_id,
         progress=progress,
         crew=crew,
+        parts=parts,
     )
 
 

@@ -32,7 +32,8 @@ class Job:
     `face_pixels` is the side of the lake's faces, of which the run sees the middle. `fold` is
     `K/N`, 1-based. `init` is the file of the weights that it starts from, for the
     parameters that match `init_only`. `validation_only` leaves the test subjects untouched. `pool`
-    is the sealed pool that it was given, with the hash of its content.
+    is the sealed pool that it was given, or another run's live one to be replayed, with the hash of
+    its content. `live` is the run that makes faces for this one while it trains.
     """
 
     run_id: str
@@ -50,6 +51,12 @@ class Job:
     validation_only: bool = False
     pool: Path | None = None
     pool_hash: str = ""
+    live: str = ""
+
+    @property
+    def live_pool(self) -> Path:
+        """Where the faces lie that are made while the run trains, and their ledger."""
+        return self.directory / "live"
 
     @property
     def checkpoints(self) -> Path:
@@ -109,6 +116,7 @@ def save(job: Job) -> None:
             "init_only": job.init_only,
             "validation_only": job.validation_only,
             "pool": {"path": str(job.pool), "hash": job.pool_hash} if job.pool else None,
+            "live": job.live,
             "created": time.time(),
         },
     )
@@ -152,6 +160,7 @@ def _from_json(directory: Path, values: Mapping[str, Any]) -> Job:
         validation_only=values["validation_only"],
         pool=Path(pool["path"]) if pool else None,
         pool_hash=pool["hash"] if pool else "",
+        live=values.get("live", ""),
     )
 
 

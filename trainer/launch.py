@@ -18,6 +18,7 @@ from cluster.lock import held
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
 from data_service.lake import Lake
+from data_service.live_pool import LivePool
 from data_service.pool import SealedPool
 from trainer import catalog, feed
 from trainer import job as jobs
@@ -25,6 +26,7 @@ from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
+from trainer.live_pool import PREFIX, generator_of, manifest_of, synthesising
 from trainer.loop import NonFiniteTermError
 from trainer.session import OnValidation
 from trainer.steps import Steps, whole
@@ -32,7 +34,6 @@ from trainer.tracking import create_run, deliver
 from trainer.work import work, work_in_steps
 from trainer.world import World
 
-DEFAULT_FOLD = "1/10"
 FAULT = "fault.json"
 _FOR_GOOD = {error.__name__: error for error in (ValueError, NonFiniteTermError)}
 """What goes wrong again however often it is tried."""
@@ -96,14 +97,15 @@ def train_in_steps(
     on_validation: OnValidation | None = None,
     validation_only: bool = False,
     allow_leaks: bool = False,
-    synthetic: Path | None = None,
+    synthetic: str | Path | None = None,
     seen_by: str | None = None,
 ) -> Steps[RunResult]:
     """Train one run and test it once on the fold's test subjects.
 
     `init` is a finished run, or a file of weights, that it starts from, for the parameters whose
     names match the pattern `init_only` and whose shapes fit. `synthetic` is a sealed pool of this
-    lake and fold, of which `data.synthetic_share` is drawn.
+    lake and fold, of which `data.synthetic_share` is drawn; `live:RUN` has the faces made by that
+    run meanwhile; the folder `live` of a run that was trained so replays what that one saw.
     `resume` names a run to go on with; everything else then comes from it. One that has finished is
     returned as it is (its test subjects are touched once), and MLflow is told what it missed.
     `on_validation` sees (images, metrics) after every validation and ends the run by returning
@@ -136,7 +138,7 @@ def train_in_steps(
     with held(job.directory / "lock", busy), _told_of_failure(job):
         if resume is not None:
             job.stop_file.unlink(missing_ok=True)
-        with on_interrupt(job.stop_file.touch):
+        with on_interrupt(job.stop_file.touch), synthesising(job):
             if in_process(job.run):
                 device = "cuda" if torch.cuda.is_available() else "cpu"
                 yield from work_in_steps(job, World.alone(device), on_validation)
@@ -179,12 +181,6 @@ def unstopped(result: RunResult) -> RunResult:
     return result
 
 
-def default_fold(lake: Lake) -> str:
-    """The corpus' own split where it has one, else the first of ten folds by subject."""
-    parts = set(lake.table["split"].unique().to_pylist())
-    return feed.OFFICIAL if {"train", "test"} <= parts else DEFAULT_FOLD
-
-
 def in_process(run: RunConfig) -> bool:
     """Whether the run needs neither Ray nor DeepSpeed."""
     return run.engine.workers == 1 and run.engine.zero is None
@@ -202,7 +198,7 @@ def _new_job(
     init_only: str,
     validation_only: bool,
     allow_leaks: bool,
-    synthetic: Path | None,
+    synthetic: str | Path | None,
     seen_by: str | None,
 ) -> Job:
     """Check everything that can be checked before anything starts, then write the run down."""
@@ -210,9 +206,12 @@ def _new_job(
         share(run.engine.workers, offered)
     opened = Lake.open(Path(lake))
     spec = catalog.load(run.system_name)
-    fold = fold or default_fold(opened)
+    fold = fold or feed.default_fold(opened)
     data = feed.prepare(run, spec, opened, fold)
-    pool = feed.given_pool(run, synthetic, opened, data, fold)
+    generator = generator_of(synthetic)
+    live = manifest_of(generator, run, opened, data, fold) if generator else None
+    path = None if live or synthetic is None else Path(synthetic)
+    pool = None if live else feed.given_pool(run, path, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init) if init else None
     unchecked = check_unseen(run, weights, opened, {} if validation_only else {fold: data.fold})
@@ -231,6 +230,7 @@ def _new_job(
             "mien.fold": fold,
             "mien.settings": fingerprint(run),
             **({"mien.init": init} if init else {}),
+            **({"mien.synthetic": f"{PREFIX}{live.run}"} if live else {}),
             **(pool_tags(pool) if pool else {}),
         },
         params=run,
@@ -251,8 +251,11 @@ def _new_job(
         validation_only=validation_only,
         pool=pool.path.absolute() if pool else None,
         pool_hash=pool.hash if pool else "",
+        live=live.run if live else "",
     )
     jobs.save(job)
+    if live:
+        LivePool.create(job.live_pool, live)
     jobs.set_status(job.directory, "starting", step=0, images=0)
     return job
 
@@ -262,7 +265,7 @@ def lake_tags(lake: Lake) -> dict[str, str]:
     return {"mien.lake": lake.path.name, "mien.lake_hash": lake.hash}
 
 
-def pool_tags(pool: SealedPool) -> dict[str, str]:
+def pool_tags(pool: SealedPool | LivePool) -> dict[str, str]:
     """What MLflow is told of the pool that a run is given."""
     return {"mien.synthetic": pool.path.name, "mien.synthetic_hash": pool.hash}
 

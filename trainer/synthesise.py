@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from trainer import job as jobs
 from trainer.admission import CrossFittedGate
 from trainer.ancestry import require_unseen
 from trainer.config import PoolConfig
+from trainer.feed import default_fold
 from trainer.fesda import Generator, fill
-from trainer.launch import default_fold
+from trainer.job import Job
 from trainer.restore import LoadedSystem, load_capable
 
 
@@ -44,29 +45,56 @@ def synthesise(
     not synthesise, its faces are not this lake's, or it learnt of subjects that the fold holds out.
     """
     config = _config(until, gate)
-    loaded, opened = _loaded(run), Lake.open(Path(lake))
-    job = jobs.load(loaded.directory)
-    fold = fold or (job.fold if job.lake_hash == opened.hash else default_fold(opened))
-    data = _data(loaded, opened, fold)
-    require_unseen(loaded.directory / "weights.safetensors", opened, data.fold, fold)
-    judged = CrossFittedGate.train(job.run, loaded.system, data, opened, config)
-    pour = partial(
-        fill,
-        job,
-        loaded.system,
-        judged,
-        data,
-        opened,
-        config,
-        Path(out),
-        fold=fold,
-        progress=progress,
-    )
+    source = Source.of(run, Path(lake), fold)
+    judged = source.gate(config)
+    pour = partial(source.fill, judged, config, Path(out), progress=progress)
     if not actors:
         return pour()
-    makers = partial(_makers, loaded.directory, judged)
-    with connect(), on_ray(opened.path.absolute(), makers, actors) as crew:
+    makers = partial(_makers, source.loaded.directory, judged)
+    with connect(), on_ray(source.lake.path.absolute(), makers, actors) as crew:
         return pour(crew=crew)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Source:
+    """A finished run that is to make faces of a fold's training subjects."""
+
+    loaded: LoadedSystem
+    job: Job
+    lake: Lake
+    fold: str
+    data: feed.TrainingData
+
+    @classmethod
+    def of(cls, run: str | Path, lake: Path, fold: str | None) -> Source:
+        """ValueError where the run does not synthesise, its faces are not this lake's, or it learnt
+        of subjects that the fold holds out. The fold is by default as `synthesise` says."""
+        loaded, opened = _loaded(run), Lake.open(lake)
+        job = jobs.load(loaded.directory)
+        fold = fold or (job.fold if job.lake_hash == opened.hash else default_fold(opened))
+        data = _data(loaded, opened, fold)
+        require_unseen(loaded.directory / "weights.safetensors", opened, data.fold, fold)
+        return cls(loaded=loaded, job=job, lake=opened, fold=fold, data=data)
+
+    def gate(self, config: PoolConfig) -> CrossFittedGate:
+        """The gate by judges of the fold's training subjects: trained, or read where kept."""
+        return CrossFittedGate.train(
+            self.loaded.run, self.loaded.system, self.data, self.lake, config
+        )
+
+    def fill(self, gate: Admission, config: PoolConfig, out: Path, **options: Any) -> SealedPool:
+        """A pool at `out`; the options are those of `trainer.fesda.fill`."""
+        return fill(
+            self.job,
+            self.loaded.system,
+            gate,
+            self.data,
+            self.lake,
+            config,
+            out,
+            fold=self.fold,
+            **options,
+        )
 
 
 def _makers(run: Path, gate: CrossFittedGate) -> tuple[Synthesiser, Admission]:

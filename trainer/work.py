@@ -9,8 +9,9 @@ import torch
 
 from cluster.interrupt import on_interrupt
 from cluster.memory import keep_freed_blocks
+from data_service.live_pool import LivePool
 from data_service.pool import SealedPool
-from trainer import feed
+from trainer import feed, live_pool
 from trainer.between import after_step
 from trainer.conclude import conclude
 from trainer.fesda import seal
@@ -55,8 +56,11 @@ def _train(session: Session) -> Steps[None]:
     border = feed.synthesis_stage(session.job.run, session.training.stages)
     if border is None:
         pool = _given_pool(session)
-        _report_pool(session, pool, 0)
+        if isinstance(pool, SealedPool):
+            _report_pool(session, pool, 0)
         yield from _leg(session, pool, None)
+        if isinstance(pool, LivePool) and session.tracker is not None:
+            live_pool.report(session.tracker, pool, session.training.progress.images)
         return
     if session.training.progress.stage < border:
         yield from _leg(session, None, border)
@@ -66,19 +70,21 @@ def _train(session: Session) -> Steps[None]:
         yield from _leg(session, pool, None)
 
 
-def _given_pool(session: Session) -> SealedPool | None:
+def _given_pool(session: Session) -> feed.Pool | None:
     job = session.job
+    if job.live:
+        return LivePool(job.live_pool)
     pool = feed.given_pool(job.run, job.pool, session.lake, session.data, job.fold)
     if pool is not None and pool.hash != job.pool_hash:
         raise ValueError(f"the pool at {pool.path} is not the one that run {job.run_id} began with")
     return pool
 
 
-def _report_pool(session: Session, pool: SealedPool | None, stage: int) -> None:
+def _report_pool(session: Session, pool: SealedPool, stage: int) -> None:
     """What the gate let pass and what not, when the stage that first shows them begins."""
     progress = session.training.progress
     begins = progress.stage == stage and progress.stage_images == 0
-    if pool is not None and session.tracker is not None and begins:
+    if session.tracker is not None and begins:
         rates = pool.manifest.admission_rates
         named = {f"synthetic/admission_rate/{name}": rate for name, rate in rates.items()}
         session.tracker.metrics(named | {"synthetic/faces": len(pool)}, progress.images)
@@ -86,7 +92,7 @@ def _report_pool(session: Session, pool: SealedPool | None, stage: int) -> None:
             session.tracker.image(name, picture_HW3, progress.images)
 
 
-def _leg(session: Session, pool: SealedPool | None, before_stage: int | None) -> Steps[None]:
+def _leg(session: Session, pool: feed.Pool | None, before_stage: int | None) -> Steps[None]:
     """Train with one stream: the whole run, or its part before or after the synthesis."""
     training = session.training
     with feed.open_batches(session.data, session.lake, pool, training, before_stage) as batches:

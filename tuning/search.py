@@ -15,7 +15,8 @@ from data_service.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
 from trainer.config import RunConfig, fingerprint, to_dict
-from trainer.launch import default_fold, train_in_steps
+from trainer.feed import default_fold
+from trainer.launch import train_in_steps
 from trainer.leakage import leak_tags
 from tuning.ending import cost_of, importance, outer_test
 from tuning.objectives import measuring, objectives_of

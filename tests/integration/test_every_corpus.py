@@ -21,7 +21,7 @@ from data_service.ingest import ingest
 from data_service.lake import Lake
 from data_service.source import FaceSource
 from trainer import catalog, feed
-from trainer.launch import default_fold
+from trainer.feed import default_fold
 from trainer.loop import begin, fit
 from trainer.overrides import with_overrides
 from trainer.world import World

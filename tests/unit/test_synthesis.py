@@ -13,7 +13,14 @@ from data_service.lake import Lake, LakeWriter
 from data_service.plan import DataNeeds, Plan, StagePlan
 from data_service.pool import SealedPool
 from data_service.schema import Expression, face_schema
-from data_service.synthesis import ATTEMPTS_PER_FACE, EXAMPLES, NEAR_COPY, seal_pool
+from data_service.synthesis import (
+    ATTEMPTS_PER_FACE,
+    CHANCE,
+    EXAMPLES,
+    NEAR_COPY,
+    least_rate,
+    seal_pool,
+)
 
 SIDE, SEEN, ROWS = 12, 8, 60
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
@@ -81,14 +88,14 @@ class Inverter:
 class EveryThird:
     """Admits sources whose row divides by three."""
 
-    hash = "every third"
+    hash, chance = "every third", (0.0, 0.0, 0.0)
 
     def __call__(self, attempts):
         return tuple("not a third" if row % 3 else "" for row in attempts.source_rows)
 
 
 class Everybody:
-    hash = "everybody"
+    hash, chance = "everybody", (0.0, 0.0, 0.0)
 
     def __call__(self, attempts):
         return ("",) * len(attempts.source_rows)
@@ -165,6 +172,17 @@ def test_no_admitted_face_is_nearly_another_whatever_its_source(lake, tmp_path):
     assert len(greys) > 5 and len(set(pool.table["source_row"].to_pylist())) > 1
     assert np.diff(np.sort(greys)).min() >= gate * 255
     assert set(pool.manifest.refused) == {NEAR_COPY}
+
+
+def test_a_class_that_passes_as_seldom_as_the_gate_errs_stays_empty(lake, tmp_path):
+    class Erring(EveryThird):
+        chance = (0.0, 0.3, 0.1)
+
+    assert least_rate(0.3) > 0.4 > 1 / 3 > least_rate(0.1)
+    manifest = seal(lake, tmp_path / "pool", admission=Erring(), batch=40).manifest
+    assert manifest.admitted == {"anger": 0, "fear": 0, "happiness": manifest.wanted["happiness"]}
+    assert manifest.refused[CHANCE] > 14 * ATTEMPTS_PER_FACE / 4
+    assert least_rate(0.0) == 0 and least_rate(1.0) == 1
 
 
 def test_refused_faces_are_kept_as_examples(lake, tmp_path):

@@ -21,7 +21,7 @@ from tests.made_runs import finished_on, self_contained
 from trainer import catalog, crossval, feed, job, launch
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
-from trainer.synthesise import synthesise
+from trainer.synthesise import Source, synthesise
 
 pytestmark = pytest.mark.usefixtures("quick_judges")
 
@@ -252,3 +252,28 @@ def test_train_and_crossval_say_what_a_pool_needs(call, lake: Path, tmp_path: Pa
         code, _, complaint = call(*words)
         assert code == terminal.WRONG_INPUT
         assert says in complaint and "\n" not in complaint
+
+
+def test_live_synthesis_is_refused_before_anything_starts(lake: Path) -> None:
+    finished("aaaa", lake)
+    finished("bbbb", lake, recipe="baseline.tiny")
+    finished("cccc", lake, fold="2/3")
+    plain = catalog.recipe("baseline.tiny")
+    fewer = with_overrides(LEARNER, {"data.classes": "anger,happiness,surprise"})
+    for run, generator, says in (
+        (LEARNER, "none", "there is no run 'none'"),
+        (LEARNER, "bbbb", "does not make faces"),
+        (LEARNER, "cccc", r"cccc was trained, in fold 2/3, on \d of the subjects"),
+        (plain, "aaaa", "live:aaaa needs data.synthetic_share, such as --share"),
+        (fewer, "aaaa", "the classes to be trained are anger, happiness, surprise"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            launch.train(run, lake, fold="1/3", synthetic=f"live:{generator}")
+    assert not list(job.runs_dir().glob("[!abc]*")), "a run has begun"
+
+
+def test_a_run_with_live_faces_has_learnt_of_their_makers_subjects(lake: Path) -> None:
+    oldest = finished("bbbb", lake, fold="2/3")
+    finished("aaaa", lake, lake_hash="another", live=oldest.name)
+    with pytest.raises(ValueError, match="bbbb was trained, in fold 2/3"):
+        Source.of("aaaa", lake, "1/3")
