@@ -18,7 +18,7 @@ pays to ask for leaks. `exponent` is the growth between neighbouring sizes: seco
 faces^exponent; n log n has 1.09 to 1.11 there.
 
     python -m benchmarks.audit planted SOURCE [--spread 27] [--out benchmarks/results/audit.json]
-    python -m benchmarks.audit cost [--faces 10000 30000 100000] [--out ...]
+    python -m benchmarks.audit cost [--faces 10000 30000 100000] [--lakes DIR] [--out ...]
 """
 
 from __future__ import annotations
@@ -253,24 +253,26 @@ def audit_alone(folder: Path) -> dict:
     }
 
 
-def measure_cost(sizes: list[int]) -> dict:
-    """Audits of growing lakes."""
+def measure_cost(sizes: list[int], lakes: Path) -> dict:
+    """Audits of growing lakes, which are made in the folder `lakes` where they are not there."""
     results: list[dict] = []
     for faces in sizes:
-        with tempfile.TemporaryDirectory() as name:
-            folder = drawn_lake(Path(name) / "lake", faces)
-            command = [sys.executable, "-m", "benchmarks.audit", "alone", str(folder)]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            card = json.loads(told.splitlines()[-1])
-            lake = Lake.open(folder)
-            names = lake.table["name"].to_pylist()
-            ways = list(WAYS)
-            planted = {
-                name: (name.partition("/")[2], ways[int(name[5])])
-                for name in names
-                if name.startswith("copy ")
-            }
-            judged = found_and_flagged(audited(lake), names, planted)
+        folder = lakes / str(faces)
+        if not folder.is_dir():
+            drawn_lake(folder, faces)
+        (folder / "audit.json").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "benchmarks.audit", "alone", str(folder)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        card = json.loads(told.splitlines()[-1])
+        lake = Lake.open(folder)
+        names = lake.table["name"].to_pylist()
+        ways = list(WAYS)
+        planted = {
+            name: (name.partition("/")[2], ways[int(name[5])])
+            for name in names
+            if name.startswith("copy ")
+        }
+        judged = found_and_flagged(audited(lake), names, planted)
         card |= {key: judged[key] for key in ("planted", "found_share", "flagged_share")}
         if results:
             before = results[-1]
@@ -288,6 +290,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, nargs="?")
     parser.add_argument("--spread", type=int, default=27)
     parser.add_argument("--faces", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--lakes", type=Path, help="of `cost`: a folder where its lakes stay")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/audit.json"))
     options = parser.parse_args()
     if options.part == "alone":
@@ -296,7 +299,8 @@ def main() -> None:
     if options.part == "planted":
         result = measure_planted(options.source.absolute(), options.spread)
     else:
-        result = measure_cost(options.faces)
+        with tempfile.TemporaryDirectory() as name:
+            result = measure_cost(options.faces, options.lakes or Path(name))
     whole = json.loads(options.out.read_text()) if options.out.is_file() else {}
     part = whole.setdefault(options.part, {}) if options.part == "planted" else whole
     part[options.source.name if options.source else "cost"] = result | {
