@@ -19,7 +19,6 @@ import trainer.commands
 import trainer.photo_commands
 import tuning.commands
 from cluster import tables, terminal
-from cluster.home import directory
 from cluster.options import (
     AllowLeaks,
     AsJson,
