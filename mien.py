@@ -16,7 +16,7 @@ import typer
 import cluster.commands
 import data_service.commands
 import trainer.commands
-import trainer.photo_commands
+import trainer.inference.commands
 import tuning.commands
 from cluster import tables, terminal
 from cluster.options import (
@@ -51,7 +51,7 @@ ROOMS = {
     "Training and testing": trainer.commands.app,
     "Searching and comparing": tuning.commands.app,
     "Data": data_service.commands.app,
-    "Photographs": trainer.photo_commands.app,
+    "Photographs": trainer.inference.commands.app,
     "Machines": cluster.commands.app,
 }
 

@@ -43,9 +43,9 @@ def confusions(
     Of classes, or of attributes: there or not, all attributes together. Of edits: the class that
     was asked for and the class that is read.
     """
-    from data_service.lake import Lake
-    from trainer.evaluate import predict_rows
+    from data_service.lakes.lake import Lake
     from trainer.restore import load_system
+    from trainer.scorecard.evaluate import predict_rows
     from trainer.world import World
 
     loaded, lake = load_system(directory), Lake.open(lake_path)
@@ -70,9 +70,9 @@ def parted(loaded: Any, lake: Any, fold: str) -> tuple[np.ndarray, np.ndarray]:
 
 def edit_confusions(loaded: Any, lake: Any, train_rows: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """For each subject how often edits to a class are read as which class."""
-    from trainer.evaluate import evaluation_batch, labels_of
-    from trainer.judge import expression_judge
-    from trainer.statistics import confusion_by_subject
+    from trainer.scorecard.evaluate import evaluation_batch, labels_of
+    from trainer.scorecard.judge import expression_judge
+    from trainer.scorecard.statistics import confusion_by_subject
 
     run, info = loaded.run, loaded.info
     judge = expression_judge(lake, train_rows, run, info, seed=run.seed + 1)
@@ -97,8 +97,8 @@ def attribute_confusions(
     loaded: Any, lake: Any, rows: np.ndarray, change: Change | None
 ) -> np.ndarray:
     """For each subject how often attributes are there (1) or not (0), and are said to be."""
-    from trainer.evaluate import evaluation_batch, labels_of
-    from trainer.statistics import confusion_by_subject
+    from trainer.scorecard.evaluate import evaluation_batch, labels_of
+    from trainer.scorecard.statistics import confusion_by_subject
 
     batch = evaluation_batch(
         lake, rows, labels_of(lake, rows, loaded.info), loaded.run, loaded.info

@@ -23,10 +23,10 @@ def transferred(
     classes, the face's own subject (1) or the one that lent the expression, whose further faces the
     made face is more like; the truth is always 1.
     """
-    from data_service.lake import Lake
-    from trainer.evaluate import evaluation_batch, labels_of
+    from data_service.lakes.lake import Lake
     from trainer.restore import load_system
-    from trainer.statistics import confusion_by_subject
+    from trainer.scorecard.evaluate import evaluation_batch, labels_of
+    from trainer.scorecard.statistics import confusion_by_subject
 
     loaded, lake = load_system(directory), Lake.open(lake_path)
     train_rows, rows = parted(loaded, lake, fold)
@@ -59,7 +59,7 @@ def lent(labels_N: np.ndarray, subjects_N: np.ndarray, seed: int) -> tuple[np.nd
 
 def made_of(system: Any, batch: Any, face_M: np.ndarray, lender_M: np.ndarray) -> torch.Tensor:
     """The faces with the lenders' expressions."""
-    from trainer.photographs import with_reference
+    from trainer.inference.photographs import with_reference
 
     made = []
     with torch.inference_mode():
@@ -77,7 +77,7 @@ def expression_read(
     lake: Any, train_rows: np.ndarray, run: Any, info: Any, images_BCHW: torch.Tensor
 ) -> np.ndarray:
     """The classes that an independent judge reads."""
-    from trainer.judge import expression_judge
+    from trainer.scorecard.judge import expression_judge
 
     judge = expression_judge(lake, train_rows, run, info, seed=run.seed + 1)
     with torch.inference_mode():
@@ -95,8 +95,8 @@ def own_person(
     lender_M: np.ndarray,
 ) -> np.ndarray:
     """1 where the made face is more like the further faces of its own subject than the lender's."""
-    from trainer.evaluate import subjects_of
-    from trainer.judge import identity_judge
+    from trainer.scorecard.evaluate import subjects_of
+    from trainer.scorecard.judge import identity_judge
 
     judge = identity_judge(lake, train_rows, run, info, seed=run.seed + 1)
     assert judge is not None

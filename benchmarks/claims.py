@@ -16,9 +16,9 @@ shortens its recipes; `--set` may change both sides further. What was set stands
 training that fails or is stopped ends the claim; the same command goes on with it.
 
 Of a system that only edits, every fourth test face is edited to every other class, and counted is
-what an independent judge of the training subjects reads in it (`trainer.judge`). Of one that
-transfers, every fourth test face gets every other class from a face of another subject: a judge
-reads the expression, another says which of the two subjects the made face is more like.
+what an independent judge of the training subjects reads in it (`trainer.scorecard.judge`). Of one
+that transfers, every fourth test face gets every other class from a face of another subject: a
+judge reads the expression, another says which of the two subjects the made face is more like.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def trained(recipe: str, lake: Path, seed: int, settings: Mapping[str, Any]) -> 
 def finished(run: Any, lake: Path, fold: str) -> Path | None:
     """A finished run of the same settings, lake and fold, so that a broken-off claim goes on."""
     from cluster.home import runs_dir
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
     from trainer import job
 
     wanted = (run, Lake.open(lake).hash, fold)
@@ -78,8 +78,8 @@ def finished(run: Any, lake: Path, fold: str) -> Path | None:
 
 def tested(claim: Claim, lake: Path, seed: int, settings: dict[str, str]) -> dict[str, Any]:
     """Both sides over all folds: figures under every condition, and the paired difference."""
-    from trainer.intervals import paired_difference, subject_intervals
-    from trainer.statistics import METRICS, macro_recall
+    from trainer.scorecard.intervals import paired_difference, subject_intervals
+    from trainer.scorecard.statistics import METRICS, macro_recall
 
     runs = {
         side: trained(recipe, lake, seed, own | settings)

@@ -8,8 +8,8 @@ so has each class of a subject; a face is recognised by chance of their sum (log
 situations: subjects alike, as different as on the photographs, and twice as different; each with
 the subjects given, and with subjects drawn anew from them; besides, high skill, and ten subjects.
 
-- coverage: how often `trainer.intervals.subject_intervals` holds the truth (1,000,000 subjects),
-  and `paired_difference` the difference 0 of two systems that are equally good.
+- coverage: how often `trainer.scorecard.intervals.subject_intervals` holds the truth (1,000,000
+  subjects), and `paired_difference` the difference 0 of two systems that are equally good.
 - alarms: how often `swap_test` says p < 0.05 of two such systems.
 - pruned: how often sequential pruning over five folds (`tuning.pruning`) gives up a setting that
   is as good as the best; alarms_after: false alarms of the whole, pruned or told apart at the end.
@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.photos import environment
-from trainer.intervals import ESTIMATOR, paired_difference, subject_intervals
-from trainer.statistics import macro_recall, swap_test
+from trainer.scorecard.intervals import ESTIMATOR, paired_difference, subject_intervals
+from trainer.scorecard.statistics import macro_recall, swap_test
 from tuning.pruning import worse_by_subjects
 
 CLASSES = 5

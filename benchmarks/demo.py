@@ -138,10 +138,10 @@ def _gallery(lake: Path, trained: dict) -> None:
     import numpy as np
     from PIL import Image
 
-    from data_service.folds import make_folds
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
+    from data_service.planning.folds import make_folds
     from trainer.restore import load_system
-    from trainer.samples import sample_grid
+    from trainer.scorecard.samples import sample_grid
 
     opened = Lake.open(lake)
     tests = make_folds(opened.table, 5)[0].test_rows

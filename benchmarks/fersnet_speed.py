@@ -33,7 +33,7 @@ from benchmarks.fersnet_peer import CLASSES, Peer
 from benchmarks.photos import environment
 from benchmarks.train_step import build
 from cluster.memory import keep_freed_blocks
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig
 from trainer.loop import fit

@@ -33,8 +33,8 @@ from statistics import median
 import numpy as np
 
 from cluster.session import connect
-from data_service.align import Aligner
-from data_service.decode import decode
+from data_service.alignment.align import Aligner
+from data_service.alignment.decode import decode
 from data_service.ingest import ingest
 
 IMAGE_SIZE = 128

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.photos import environment
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig
 from trainer.loop import Training, begin, fit

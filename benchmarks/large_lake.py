@@ -34,16 +34,16 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.limited import Group, forget, limited
 from benchmarks.photos import environment
 from data_service.corpora import drawn
-from data_service.crops import AugmentConfig
-from data_service.folds import make_folds
-from data_service.lake import Lake, LakeWriter
-from data_service.plan import Plan, StagePlan
+from data_service.lakes.lake import Lake, LakeWriter
+from data_service.lakes.unpacked import unpack_once
+from data_service.planning.folds import make_folds
+from data_service.planning.plan import Plan, StagePlan
+from data_service.planning.window import Window
 from data_service.rows import Recipe, RowMaker
 from data_service.schema import Expression
-from data_service.source import FaceSource
-from data_service.stream import open_stream
-from data_service.unpacked import unpack_once
-from data_service.window import Window
+from data_service.streaming.crops import AugmentConfig
+from data_service.streaming.source import FaceSource
+from data_service.streaming.stream import open_stream
 
 FACE, CROP, BATCH = 96, 84, 64
 DRAWN, FACES_PER_SUBJECT = 4000, 20

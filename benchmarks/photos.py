@@ -35,8 +35,8 @@ COSTS = (0.003, 0.01, 0.03, 0.1)
 def hog_predictions(lake_path: Path, crop: int) -> dict[str, np.ndarray]:
     """Rows, labels, predicted classes and subjects of every test face of all folds."""
     from benchmarks.drawn import hog_features
-    from data_service.folds import class_codes, make_folds
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
+    from data_service.planning.folds import class_codes, make_folds
     from trainer.presets import PHOTO_CLASSES
 
     lake = Lake.open(lake_path)
@@ -74,7 +74,7 @@ def linear_svm(known: tuple, features: np.ndarray, groups: np.ndarray) -> np.nda
 
 def confusions(values: dict[str, np.ndarray], num_classes: int = 5) -> np.ndarray:
     """One confusion matrix per subject, in the order of subjects' names."""
-    from trainer.statistics import confusion_by_subject
+    from trainer.scorecard.statistics import confusion_by_subject
 
     order = np.argsort(values["rows"])
     labels, predicted, subjects = (
@@ -100,8 +100,8 @@ def network(
     """A cross-validation of the recipe: its test predictions, and how long it took."""
     from trainer import catalog
     from trainer.crossval import crossval
-    from trainer.evaluate import read_predictions
     from trainer.overrides import with_overrides
+    from trainer.scorecard.evaluate import read_predictions
 
     run = with_overrides(catalog.recipe(recipe), overrides)
     init, before = pretrained(recipe, pretrain, overrides) if pretrain else (None, 0.0)
@@ -122,8 +122,8 @@ def network(
 
 def measured(values: dict[str, np.ndarray], peer: np.ndarray | None) -> dict[str, Any]:
     """Accuracy and mean class recall with intervals, and the difference to the peer."""
-    from trainer.intervals import paired_difference, subject_intervals
-    from trainer.statistics import macro_recall
+    from trainer.scorecard.intervals import paired_difference, subject_intervals
+    from trainer.scorecard.statistics import macro_recall
 
     own = confusions(values)
     card = {
@@ -144,7 +144,7 @@ def measured(values: dict[str, np.ndarray], peer: np.ndarray | None) -> dict[str
 
 def lake_of(path: Path) -> dict[str, Any]:
     """What names a lake."""
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
 
     manifest = Lake.open(path).manifest
     return {"corpus": manifest.corpus, "faces": manifest.count, "hash": manifest.hash}

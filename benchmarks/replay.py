@@ -38,8 +38,8 @@ import numpy as np
 import optuna
 
 from benchmarks.photos import environment
-from trainer.intervals import paired_difference
-from trainer.statistics import macro_recall
+from trainer.scorecard.intervals import paired_difference
+from trainer.scorecard.statistics import macro_recall
 from tuning.objectives import Objective
 from tuning.pruning import lags_behind, loses_on_folds, paired_subjects
 from tuning.results import FoldRecord, TrialRecord

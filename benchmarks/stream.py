@@ -40,15 +40,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cluster.session import connect
-from data_service.batches import to_batch
-from data_service.crops import AugmentConfig
-from data_service.folds import make_folds
 from data_service.ingest import ingest
-from data_service.lake import Lake
-from data_service.plan import Plan, StagePlan
+from data_service.lakes.lake import Lake
+from data_service.planning.folds import make_folds
+from data_service.planning.plan import Plan, StagePlan
 from data_service.schema import Expression
-from data_service.source import FaceSource
-from data_service.stream import open_stream
+from data_service.streaming.batches import to_batch
+from data_service.streaming.crops import AugmentConfig
+from data_service.streaming.source import FaceSource
+from data_service.streaming.stream import open_stream
 
 FACE, CROP, BATCH, WARM_UP = 128, 112, 64, 30
 AUGMENT = AugmentConfig(crop_shift_pixels=8, flip=0.5)

@@ -36,14 +36,14 @@ import torch
 
 from benchmarks.photos import environment
 from cluster.memory import keep_freed_blocks
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, engines, feed
 from trainer import system as contract
 from trainer.config import RunConfig, weights_of
-from trainer.evaluate import evaluating, evaluation_batch, labels_of
 from trainer.loop import Training, begin, fit
 from trainer.overrides import knobs, with_overrides
 from trainer.schedules import Ramp
+from trainer.scorecard.evaluate import evaluating, evaluation_batch, labels_of
 from trainer.system import Stage
 from trainer.world import World
 

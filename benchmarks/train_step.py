@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.photos import environment
 from cluster.memory import keep_freed_blocks
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig, weights_of
 from trainer.engines import _optimizer, trained_parameters

@@ -85,12 +85,12 @@ def lake(
     as_json: AsJson = False,
 ) -> None:
     """Counts, classes, subjects, alignment quality and hash of a lake."""
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
 
     opened = Lake.open(place)
     values = asdict(opened.manifest)
     if report is not None:
-        from data_service.lake_report import write_report
+        from data_service.lakes.report import write_report
 
         with terminal.progress("drawing"):
             write_report(opened, report)
@@ -109,7 +109,7 @@ def audit(
     """Copies, contradicting labels, subjects of one class, and what gives a class away."""
     with working("audit"), terminal.progress("looking"):
         from data_service.audit import told
-        from data_service.lake import Lake
+        from data_service.lakes.lake import Lake
 
         values = told(Lake.open(place), fold)
     show(values, tables.audit(values), as_json)

@@ -24,8 +24,8 @@ import ray
 
 from data_service import corpora
 from data_service.audit import audited
-from data_service.lake import Lake, LakeWriter
-from data_service.manifest import blake
+from data_service.lakes.lake import Lake, LakeWriter
+from data_service.lakes.manifest import blake
 from data_service.rows import BLOCK, Recipe, RowActor, RowMaker, listed_table, unpacked
 from data_service.schema import Rejection, Scan, SourceFace
 

@@ -9,7 +9,7 @@ import typer
 
 
 def _place(path: Path | None) -> Path | None:
-    from data_service.elsewhere import lake_place  # imports pyarrow
+    from data_service.lakes.elsewhere import lake_place  # imports pyarrow
 
     return lake_place(path)
 

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import corpora
-from data_service.align import Aligner, PlacedFace, as_delivered
+from data_service.alignment.align import Aligner, PlacedFace, as_delivered
+from data_service.alignment.decode import UnreadableImageError, decode, grey, read_bytes
 from data_service.corpora._files import is_picture
-from data_service.decode import UnreadableImageError, decode, grey, read_bytes
 from data_service.schema import (
     THUMBNAIL_PIXELS,
     Expression,

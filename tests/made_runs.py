@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
-from trainer import catalog, feed, gain, job, judge
+from trainer import catalog, feed, job
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
+from trainer.scorecard import gain, judge
 
 
 def self_contained(recipe: str) -> RunConfig:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_service.folds import Fold, named_split, subject_keys
-from data_service.lake import Lake
-from data_service.live_pool import open_pool
+from data_service.lakes.lake import Lake
+from data_service.planning.folds import Fold, named_split, subject_keys
+from data_service.synthesis.live_pool import open_pool
 from trainer import job as jobs
 from trainer.config import NAMES_RUN, RunConfig
 from trainer.job import Job

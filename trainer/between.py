@@ -13,8 +13,8 @@ from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.loop import StepResult
 from trainer.peeking import peek
-from trainer.samples import sample_grid
-from trainer.scoring import validation_metrics, validation_predictions
+from trainer.scorecard.samples import sample_grid
+from trainer.scorecard.scoring import validation_metrics, validation_predictions
 from trainer.session import Session, images_per_second, pause, save
 from trainer.system import SystemSpec
 

@@ -145,8 +145,8 @@ def synthesise(
     if until != "equal" and not until.isdecimal():
         raise ValueError(f"--until {until}: valid: equal, or a number of faces")
     with working("synthesise"), terminal.progress("faces") as progress:
-        from trainer.synthesise import synthesise as fill_pool
-        from trainer.synthesise import told
+        from trainer.synthetic.synthesise import synthesise as fill_pool
+        from trainer.synthetic.synthesise import told
 
         pool = fill_pool(
             run,
@@ -173,7 +173,7 @@ def evaluate(
 ) -> None:
     """A trained run on another lake; on its own lake, on its test subjects alone."""
     with working("evaluate"), terminal.progress("evaluating"):
-        from trainer.retest import retest
+        from trainer.scorecard.retest import retest
 
         values = retest(run, lake, full=full)
     show(values, tables.result(values), as_json)
@@ -253,7 +253,7 @@ def export(
 ) -> None:
     """Write a run as ONNX and torch.export, checked against the original."""
     with working("export"), terminal.progress("exporting"):
-        from trainer.export import export as export_run
+        from trainer.inference.export import export as export_run
 
         done = export_run(run, out)
     rows = [(name, f"{value:.1e}") for name, value in done.differences.items()]
@@ -272,7 +272,7 @@ def register(
 ) -> None:
     """Put a run into MLflow's model registry: ONNX with a signature, as the newest version."""
     with working("register"), terminal.progress("exporting"):
-        from trainer.register import register as register_run
+        from trainer.tracking.register import register as register_run
 
         done = register_run(run, name, alias)
     show(done.as_json(), [f"{done.address} is now version {done.version} of {done.name}"], as_json)

@@ -9,10 +9,10 @@ import numpy as np
 from trainer import checkpoint
 from trainer import job as jobs
 from trainer.between import draw_samples, peek_if_asked, shows_samples
-from trainer.evaluate import Predictions, predict_rows, scorecard, write_predictions
-from trainer.examinee import Examinee
-from trainer.measures import measure
-from trainer.scoring import validation_metrics, validation_predictions
+from trainer.scorecard.evaluate import Predictions, predict_rows, scorecard, write_predictions
+from trainer.scorecard.examinee import Examinee
+from trainer.scorecard.measures import measure
+from trainer.scorecard.scoring import validation_metrics, validation_predictions
 from trainer.session import Session, close, images_per_second, pause, save
 
 

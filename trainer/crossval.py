@@ -13,17 +13,17 @@ import numpy as np
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
 from cluster.resources import Capacity, share
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.schema import Expression
 from trainer import feed, launch
 from trainer import job as jobs
 from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint, to_dict
-from trainer.evaluate import pooled, read_predictions, scorecard
 from trainer.leakage import leak_tags
 from trainer.overrides import from_dict
-from trainer.report import report_scorecard
-from trainer.tracking import Tracker, create_run
+from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
+from trainer.tracking.report import report_scorecard
+from trainer.tracking.tracker import Tracker, create_run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from data_service import columns
-from data_service.batches import to_batch
-from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
-from data_service.lake import Lake
-from data_service.live_pool import LivePool, open_pool
-from data_service.needs import DataNeeds
-from data_service.plan import Plan, StagePlan
-from data_service.pool import SealedPool
+from data_service.lakes import columns
+from data_service.lakes.lake import Lake
+from data_service.planning.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
+from data_service.planning.needs import DataNeeds
+from data_service.planning.plan import Plan, StagePlan
+from data_service.planning.synthetic_slots import MOST_REPEATS, most_share
+from data_service.planning.window import Window
 from data_service.schema import DatasetInfo, Expression, FaceBatch
-from data_service.source import FaceSource
-from data_service.stream import open_stream
-from data_service.synthetic_slots import MOST_REPEATS, most_share
-from data_service.window import Window
+from data_service.streaming.batches import to_batch
+from data_service.streaming.source import FaceSource
+from data_service.streaming.stream import open_stream
+from data_service.synthesis.live_pool import LivePool, open_pool
+from data_service.synthesis.pool import SealedPool
 from trainer import catalog
 from trainer.config import RunConfig
 from trainer.job import classes_of

@@ -17,20 +17,20 @@ from cluster.interrupt import on_interrupt
 from cluster.lock import held
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
-from data_service.lake import Lake
-from data_service.live_pool import LivePool
-from data_service.pool import SealedPool
+from data_service.lakes.lake import Lake
+from data_service.synthesis.live_pool import LivePool
+from data_service.synthesis.pool import SealedPool
 from trainer import catalog, feed
 from trainer import job as jobs
 from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
-from trainer.live_pool import PREFIX, generator_of, manifest_of, synthesising
 from trainer.loop import NonFiniteTermError
 from trainer.session import OnValidation
 from trainer.steps import Steps, whole
-from trainer.tracking import create_run, deliver
+from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
+from trainer.tracking.tracker import create_run, deliver
 from trainer.work import work, work_in_steps
 from trainer.world import World
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from data_service.plan import Plan
+from data_service.planning.plan import Plan
 
 _ODD = (-7046029254386353131, -4658895280553007687, -7723592293110705685)
 

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
 from trainer.config import RunConfig
-from trainer.evaluate import Predictions, predict_rows, read_predictions, write_predictions
+from trainer.scorecard.evaluate import (
+    Predictions,
+    predict_rows,
+    read_predictions,
+    write_predictions,
+)
 from trainer.system import System
 from trainer.world import World
 

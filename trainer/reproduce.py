@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.schema import Expression
 from trainer import catalog, feed, launch
 from trainer.config import RunConfig
 from trainer.crossval import crossval
-from trainer.evaluate import pooled, read_predictions, scorecard
 from trainer.leakage import leak_tags
 from trainer.overrides import knobs, with_overrides
 from trainer.peeking import FILE as PEEKING
+from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
 
 PUBLISHED = Path(__file__).with_name("published.json")
 LOOKS = 20

@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, checkpoint, feed
 from trainer import job as jobs
 from trainer.job import Job
 from trainer.loop import Training, begin
-from trainer.report import report
 from trainer.restore import start_from
-from trainer.sender import Status
 from trainer.system import SystemSpec
-from trainer.tracking import Tracker
+from trainer.tracking.report import report
+from trainer.tracking.sender import Status
+from trainer.tracking.tracker import Tracker
 from trainer.world import World
 
 OnValidation = Callable[[int, dict[str, float]], bool]

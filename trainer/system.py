@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from data_service.needs import DataNeeds
+from data_service.planning.needs import DataNeeds
 from data_service.schema import DatasetInfo, FaceBatch, Prediction
 from trainer.noise import keyed_noise
 from trainer.schedules import Schedule, value_at

@@ -9,17 +9,18 @@ import torch
 
 from cluster.interrupt import on_interrupt
 from cluster.memory import keep_freed_blocks
-from data_service.live_pool import LivePool
-from data_service.pool import SealedPool
-from trainer import feed, live_pool
+from data_service.synthesis.live_pool import LivePool
+from data_service.synthesis.pool import SealedPool
+from trainer import feed
 from trainer.between import after_step
 from trainer.conclude import conclude
-from trainer.fesda import seal
 from trainer.job import Job
 from trainer.loop import fit
-from trainer.pool_pictures import pool_pictures
 from trainer.session import OnValidation, Session, close, open_session
 from trainer.steps import Steps, whole
+from trainer.synthetic import live_pool
+from trainer.synthetic.fesda import seal
+from trainer.synthetic.pool_pictures import pool_pictures
 from trainer.world import World
 
 

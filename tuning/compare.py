@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from trainer.intervals import ESTIMATOR, subject_intervals
-from trainer.statistics import Difference, Interval
+from trainer.scorecard.intervals import ESTIMATOR, subject_intervals
+from trainer.scorecard.statistics import Difference, Interval
 from tuning import report
 from tuning.ranking import SIGNIFICANCE, Pair, ranked
 from tuning.recorded import Tested, by_id, mean_metric, open_store, runs_of, tag, tested_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cluster.home import runs_dir, tracking_uri
-from trainer.tracking import Tracker, create_run, run_tags
+from trainer.tracking.tracker import Tracker, create_run, run_tags
 from tuning.plan import Plan
 from tuning.results import FINAL, SearchResult, TrialRecord
 from tuning.trial import Setup

@@ -11,8 +11,8 @@ from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import t as student_t
 
-from trainer.intervals import paired_error
-from trainer.statistics import Metric, accuracy, macro_recall
+from trainer.scorecard.intervals import paired_error
+from trainer.scorecard.statistics import Metric, accuracy, macro_recall
 from tuning.objectives import Objective
 from tuning.results import Cells, TrialRecord
 

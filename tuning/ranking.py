@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from trainer import statistics
-from trainer.intervals import paired_difference
-from trainer.statistics import Difference
+from trainer.scorecard import statistics
+from trainer.scorecard.intervals import paired_difference
+from trainer.scorecard.statistics import Difference
 from tuning.recorded import Tested
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, sqlite_path
-from trainer.evaluate import Predictions, read_predictions
+from trainer.scorecard.evaluate import Predictions, read_predictions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trainer.statistics import Difference, Interval
+from trainer.scorecard.statistics import Difference, Interval
 
 if TYPE_CHECKING:
     from tuning.compare import Block, Comparison, Row

@@ -11,7 +11,7 @@ import torch
 
 from cluster.resources import Capacity, share
 from cluster.session import connect, worker_environment
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
 from trainer.config import RunConfig, fingerprint, to_dict

@@ -9,7 +9,7 @@ from typing import IO
 
 from cluster.home import home
 from cluster.lock import held
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer.config import RunConfig
 from trainer.overrides import from_dict
 from tuning.results import SearchResult

@@ -18,9 +18,9 @@ from cluster.home import runs_dir, tracking_uri
 from cluster.interrupt import interrupt
 from trainer import job as jobs
 from trainer.config import RunConfig
-from trainer.evaluate import read_predictions
+from trainer.scorecard.evaluate import read_predictions
 from trainer.steps import Steps
-from trainer.tracking import Tracker, TrackingError, create_run, run_tags
+from trainer.tracking.tracker import Tracker, TrackingError, create_run, run_tags
 from tuning.lanes import POLL_SECONDS, Lane, has_room, take_turns
 from tuning.objectives import Objective, measured
 from tuning.pruning import PAIRED

@@ -74,7 +74,7 @@ def told_ledger(folder: Path) -> int:
 
 def planned_ledger(folder: Path) -> int:
     """What they must add up to, by the plan."""
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
     from trainer import catalog, feed, job, ledger
 
     own = job.load(folder)

@@ -27,8 +27,8 @@ def milliseconds(action: Callable[[int], Any], times: int) -> float:
 
 def data(lake: Path, recipe: str) -> dict[int, dict[str, float]]:
     """Per step: the plan, which every worker makes whole, and the pixels of one worker's shard."""
-    from data_service.lake import Lake
-    from data_service.source import FaceSource
+    from data_service.lakes.lake import Lake
+    from data_service.streaming.source import FaceSource
     from trainer import catalog, feed
     from trainer.overrides import with_overrides
 
@@ -54,7 +54,7 @@ def data(lake: Path, recipe: str) -> dict[int, dict[str, float]]:
 
 def saving(lake: Path, recipe: str) -> dict[str, float]:
     """The picture of a training, which its steps wait for, and its writing, which they do not."""
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
     from trainer import catalog, checkpoint, feed
     from trainer.loop import begin, fit
     from trainer.overrides import with_overrides
@@ -85,7 +85,7 @@ def saving(lake: Path, recipe: str) -> dict[str, float]:
 
 def telling(points: int = 20, steps: int = 500) -> dict[str, float]:
     """A logged step of rank 0, and how many points a second its thread gets into MLflow."""
-    from trainer.tracking import Tracker, create_run
+    from trainer.tracking.tracker import Tracker, create_run
 
     with tempfile.TemporaryDirectory() as name:
         uri = f"sqlite:///{name}/mlflow.db"

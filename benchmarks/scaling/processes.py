@@ -62,7 +62,7 @@ def _rank(rank: int, workers: int, port: int, answers: Any, measured: Any, *give
 @contextmanager
 def training(lake: Path, recipe: str) -> Iterator[tuple[Any, Iterator[Any]]]:
     """A training of this process group that is warm, and its steps."""
-    from data_service.lake import Lake
+    from data_service.lakes.lake import Lake
     from trainer import catalog, feed
     from trainer.loop import begin, fit
     from trainer.overrides import with_overrides

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Any
 
 from data_service.audit.findings import Audit, Leaks, leaks, one_class_subjects
-from data_service.folds import Fold, named_split
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
+from data_service.lakes.unpacked import cache_dir
+from data_service.planning.folds import Fold, named_split
 from data_service.schema import Expression
-from data_service.unpacked import cache_dir
 
 __all__ = ["Audit", "Leaks", "audited", "leaks_of", "told"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data_service.manifest import write_atomically
+from data_service.lakes.manifest import write_atomically
 
 AUDIT = "audit.json"
 METHOD = 1

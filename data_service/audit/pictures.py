@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_service.decode import grey
-from data_service.lake import Lake
-from data_service.manifest import IMAGE, THUMBNAIL, blake
+from data_service.alignment.decode import grey
+from data_service.lakes.lake import Lake
+from data_service.lakes.manifest import IMAGE, THUMBNAIL, blake
 from data_service.schema import THUMBNAIL_PIXELS
 
 FACE_PIXELS = 48

@@ -30,8 +30,8 @@ from typing import (
 
 import numpy as np
 
+from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._files import sound
-from data_service.decode import UnreadableImageError
 from data_service.schema import Scan, SourceFace
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_service.align import warp
+from data_service.alignment.align import warp
 from data_service.corpora._drawn_people import Chance
 
 SCALE = (0.42, 0.8)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_service.align import moved
+from data_service.alignment.align import moved
 from data_service.corpora._drawn_muscles import muscles
 from data_service.corpora._drawn_paint import paint
 from data_service.corpora._drawn_people import (

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._class_folders import class_folders
 from data_service.corpora._files import existing_folder, file_named
-from data_service.decode import UnreadableImageError
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "fer2013"

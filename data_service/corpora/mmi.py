@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from data_service import video
+from data_service.alignment import video
+from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._files import existing_folder, folders_named, pictures, visible
-from data_service.decode import UnreadableImageError
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "mmi"

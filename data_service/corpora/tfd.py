@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._arrays import mat_numbers
 from data_service.corpora._files import existing_folder, visible
-from data_service.decode import UnreadableImageError
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "tfd"

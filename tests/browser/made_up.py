@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from trainer.statistics import Difference, Interval
+from trainer.scorecard.statistics import Difference, Interval
 from tuning.compare import Block, Comparison, Row
 from tuning.details import Curve, Details, jpeg
 from tuning.ranking import PAIRED_ROWS, Pair

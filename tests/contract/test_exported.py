@@ -9,7 +9,8 @@ import pytest
 
 from tests.contract import batches as made_of
 from tests.made_runs import recorded
-from trainer import catalog, export
+from trainer import catalog
+from trainer.inference import export
 from trainer.loop import fit
 from trainer.restore import LoadedSystem
 from trainer.world import World

@@ -13,9 +13,9 @@ import torch
 from tests.contract import batches as made_of
 from trainer import catalog, checkpoint
 from trainer.config import to_dict, weights_of
-from trainer.fesda import Generator
 from trainer.loop import Training, fit
 from trainer.overrides import from_dict, knobs, with_overrides
+from trainer.synthetic.fesda import Generator
 from trainer.system import CAPABILITIES
 from trainer.world import World
 

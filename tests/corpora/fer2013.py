@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_service.alignment.decode import grey
 from data_service.corpora.fer2013 import CODES, FOLDERS
-from data_service.decode import grey
 from tests.corpora.pictures import face, write
 
 ROWS = 36

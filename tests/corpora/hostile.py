@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_service.decode import MAX_FILE_BYTES
+from data_service.alignment.decode import MAX_FILE_BYTES
 from data_service.schema import Expression
 from tests.corpora.pictures import encoded, face, write
 

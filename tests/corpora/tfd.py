@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from data_service.alignment.decode import grey
 from data_service.corpora.tfd import CODES
-from data_service.decode import grey
 from tests.corpora.pictures import face
 
 PERSONS = 12

@@ -13,11 +13,12 @@ from cluster.home import tracking_uri
 from cluster.mlflow_store import ensure_store
 from data_service.schema import DatasetInfo, Expression
 from tests.made_runs import finished, self_contained
-from trainer import export, job
-from trainer.export import export as export_run
-from trainer.register import register
+from trainer import job
+from trainer.inference import export
+from trainer.inference.export import export as export_run
 from trainer.restore import load_system
-from trainer.tracking import create_run
+from trainer.tracking.register import register
+from trainer.tracking.tracker import create_run
 
 CLASSES = (Expression.ANGER, Expression.HAPPINESS, Expression.NEUTRAL)
 

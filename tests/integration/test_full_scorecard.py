@@ -12,9 +12,9 @@ import mien
 from cluster.home import tracking_uri
 from data_service.ingest import ingest
 from trainer import catalog, launch
-from trainer.measures import flat
-from trainer.occlusion import OCCLUSIONS
 from trainer.overrides import with_overrides
+from trainer.scorecard.measures import flat
+from trainer.scorecard.occlusion import OCCLUSIONS
 
 SHORT = {
     "system.images": 64,

@@ -8,13 +8,13 @@ import pytest
 
 from cluster.mlflow_store import ensure_store
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, feed, launch, work
 from trainer import job as jobs
 from trainer.ledger import of_plan
 from trainer.overrides import with_overrides
 from trainer.session import Session
-from trainer.synthesise import synthesise
+from trainer.synthetic.synthesise import synthesise
 
 IMAGES, BATCH = 320, 32
 
@@ -26,7 +26,7 @@ def test_killed_and_resumed_with_a_pool_equals_left_alone(
     ingest("drawn", None, lake, image_size=48, options={"subjects": 6, "faces_per_subject": 16})
     maker = with_overrides(catalog.recipe("pixel_fes.tiny"), {"system.images": IMAGES})
     generator = launch.train(maker, lake, fold="1/3")
-    monkeypatch.setattr("trainer.admission.JUDGE_IMAGES", 32)
+    monkeypatch.setattr("trainer.synthetic.admission.JUDGE_IMAGES", 32)
     pool = synthesise(generator.run_id, lake, tmp_path / "pool", until=14, gate=0.0)
     assert len(pool) > 0
     learner = with_overrides(

@@ -18,7 +18,7 @@ from PIL import Image
 from data_service import rows
 from data_service.corpora import drawn
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 
 SUBJECTS, FACES = 4, 36
 PROGRAM = """

@@ -13,7 +13,7 @@ from PIL import Image
 from cluster.session import connect
 from data_service.corpora import drawn
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 
 pytestmark = pytest.mark.xdist_group("ingest on Ray")
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog, feed, job
 from trainer.config import RunConfig
 from trainer.launch import RunResult, train

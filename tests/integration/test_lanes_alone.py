@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from cluster.home import runs_dir
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from trainer import catalog
 from trainer.job import read_json
 from trainer.launch import train_in_steps

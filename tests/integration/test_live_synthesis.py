@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from cluster.mlflow_store import ensure_store
-from data_service.attempts import Admission, Attempts
 from data_service.ingest import ingest
-from data_service.lake import Lake
-from data_service.live_pool import LivePool
-from trainer import catalog, feed, launch, live_pool, work
+from data_service.lakes.lake import Lake
+from data_service.synthesis.attempts import Admission, Attempts
+from data_service.synthesis.live_pool import LivePool
+from trainer import catalog, feed, launch, work
 from trainer import job as jobs
 from trainer.config import PoolConfig, RunConfig
 from trainer.ledger import of_plan
 from trainer.overrides import with_overrides
 from trainer.session import Session
-from trainer.synthesise import Source
+from trainer.synthetic import live_pool
+from trainer.synthetic.synthesise import Source
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

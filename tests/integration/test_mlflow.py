@@ -20,8 +20,8 @@ import pytest
 from cluster import mlflow_server
 from cluster.mlflow_store import ensure_store, password_path
 from tests.ports import free_port
-from trainer import tracking
-from trainer.tracking import Tracker
+from trainer.tracking import tracker as tracking
+from trainer.tracking.tracker import Tracker
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -125,7 +125,7 @@ def test_steps_neither_repeat_nor_go_missing_while_the_server_is_away(home, tmp_
 TRAINS = """
 import sys, time
 from pathlib import Path
-from trainer.tracking import Tracker
+from trainer.tracking.tracker import Tracker
 
 uri, run_id, journal, first, last = sys.argv[1:]
 tracker = Tracker(uri, run_id, Path(journal), system_metrics=False)

@@ -10,12 +10,12 @@ import numpy as np
 import psutil
 import pytest
 
-from data_service.attempts import Work, on_ray
 from data_service.ingest import ingest
-from data_service.pool import SealedPool
+from data_service.synthesis.attempts import Work, on_ray
+from data_service.synthesis.pool import SealedPool
 from trainer import catalog, launch
 from trainer.overrides import with_overrides
-from trainer.synthesise import synthesise
+from trainer.synthetic.synthesise import synthesise
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def test_any_number_of_actors_makes_the_same_pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.admission.JUDGE_IMAGES", 2048)
+    monkeypatch.setattr("trainer.synthetic.admission.JUDGE_IMAGES", 2048)
     lake = tmp_path / "lake"
     ingest("drawn", None, lake, image_size=48, options={"subjects": 8, "faces_per_subject": 20})
     recipe = with_overrides(catalog.recipe("pixel_fes.tiny"), {"system.images": 320})

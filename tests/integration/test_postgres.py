@@ -16,8 +16,8 @@ from cluster import mlflow_server, postgres
 from cluster.home import tracking_uri
 from cluster.mlflow_store import mlflow_client, password_path
 from tests.ports import free_port
-from trainer import tracking
-from trainer.tracking import Tracker
+from trainer.tracking import tracker as tracking
+from trainer.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.xdist_group("postgres")
 

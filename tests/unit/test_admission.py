@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.admission import _chance
-from trainer.face_space import COMPONENTS, FaceSpace
+from trainer.synthetic.admission import _chance
+from trainer.synthetic.face_space import COMPONENTS, FaceSpace
 
 SIDE = 12
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_service.align import (
+from data_service.alignment.align import (
     TEMPLATE_52,
     Aligner,
     as_delivered,
@@ -19,8 +19,8 @@ from data_service.align import (
     similarity,
     warp,
 )
-from data_service.decode import decode
-from data_service.detect import Detection, FaceDetector, suppress
+from data_service.alignment.decode import decode
+from data_service.alignment.detect import Detection, FaceDetector, suppress
 from data_service.schema import ALIGNMENTS
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from tests.corpora import photos
 from tests.made_runs import recorded
 from trainer import catalog, feed, job, launch

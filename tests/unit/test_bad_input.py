@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
-from trainer import catalog, evaluate, feed, judge
+from trainer import catalog, feed
 from trainer.config import RunConfig, weight
 from trainer.crossval import crossval
 from trainer.loop import NonFiniteTermError, begin, fit
 from trainer.restore import start_from
 from trainer.schedules import Schedule
+from trainer.scorecard import evaluate, judge
 from trainer.system import OptimizerConfig, Player, Stage, StepContext, System, Turn
 from trainer.world import World
 

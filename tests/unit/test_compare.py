@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, experiment_id
-from trainer.evaluate import Predictions, write_predictions
+from trainer.scorecard.evaluate import Predictions, write_predictions
 from tuning.compare import compare, division_of
 from tuning.details import curve_of
 from tuning.page import embedded

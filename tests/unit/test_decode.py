@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_service.decode import MAX_PIXELS, UnreadableImageError, decode, grey, read_bytes
+from data_service.alignment.decode import MAX_PIXELS, UnreadableImageError, decode, grey, read_bytes
 
 RAMP_HW = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 

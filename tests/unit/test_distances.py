@@ -7,8 +7,8 @@ import pytest
 from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
 
-from trainer import distances
-from trainer.distances import Sample
+from trainer.scorecard import distances
+from trainer.scorecard.distances import Sample
 
 
 def sample(count: int = 60, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> Sample:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data_service.elsewhere import ADDRESS, lake_place
 from data_service.ingest import ingest
-from data_service.lake import Lake
-from data_service.unpacked import cache_dir
+from data_service.lakes.elsewhere import ADDRESS, lake_place
+from data_service.lakes.lake import Lake
+from data_service.lakes.unpacked import cache_dir
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from data_service.schema import DatasetInfo, Expression, Prediction
-from trainer import evaluate
 from trainer.config import DataConfig, EvaluationConfig
-from trainer.evaluate import Predictions
+from trainer.scorecard import evaluate
+from trainer.scorecard.evaluate import Predictions
 from trainer.system import OptimizerConfig, Player, System
 from trainer.world import World
 

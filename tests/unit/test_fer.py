@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from data_service import corpora
+from data_service.alignment.decode import UnreadableImageError, grey
 from data_service.corpora import fer2013, ferplus
 from data_service.corpora.ferplus import decide, without_slips
-from data_service.decode import UnreadableImageError, grey
 from data_service.schema import Expression
 from tests.corpora import fer2013 as tree
 from tests.corpora import ferplus as plus

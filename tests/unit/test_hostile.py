@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_service import corpora
-from data_service.align import Aligner
+from data_service.alignment.align import Aligner
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.rows import Recipe, RowMaker
 from tests.corpora import hostile
 from tests.corpora.pictures import face, write

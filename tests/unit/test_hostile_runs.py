@@ -18,16 +18,16 @@ import torch
 import mien
 from cluster import terminal
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo, Expression
 from tests.corpora import hostile_weights
 from tests.made_runs import recorded
 from trainer import catalog, checkpoint, job
 from trainer.nets.identity_source import load_identity
 from trainer.nets.weight_files import SUFFIXES
-from trainer.outbox import Outbox
 from trainer.overrides import with_overrides
 from trainer.system import Progress
+from trainer.tracking.outbox import Outbox
 
 HOSTILE = list(hostile_weights.contents(Path("unused")))
 INFO = DatasetInfo(

@@ -11,11 +11,11 @@ from PIL import Image
 
 from data_service import corpora
 from data_service import ingest as ingest_module
-from data_service.align import TEMPLATE_52, five_points
+from data_service.alignment.align import TEMPLATE_52, five_points
+from data_service.alignment.decode import grey
 from data_service.corpora import drawn
-from data_service.decode import grey
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from data_service.rows import listed_faces, listed_table, perceptual_hash
 from data_service.schema import Expression, SourceFace
 

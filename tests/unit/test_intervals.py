@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainer import intervals, statistics
+from trainer.scorecard import intervals, statistics
 
 NUM_CLASSES = 4
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from data_service.schema import DatasetInfo, Expression
-from trainer import judge as judges
 from trainer.config import DataConfig
+from trainer.scorecard import judge as judges
 
 CLASSES = (Expression.ANGER, Expression.FEAR)
 RUN = SimpleNamespace(data=DataConfig(image_size=16))

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_service.lake import Lake, LakeWriter
+from data_service.lakes.lake import Lake, LakeWriter
+from data_service.lakes.unpacked import unpack_once
 from data_service.schema import Rejection, face_schema
-from data_service.unpacked import unpack_once
 
 SIZE = 16
 NAMES = [f"s{index % 4}/{index:02d}.png" for index in range(12)]
@@ -103,7 +103,7 @@ def test_the_hash_follows_pixels_and_labels(tmp_path):
 
 def test_several_files(tmp_path, monkeypatch):
     whole = write(tmp_path / "whole")
-    monkeypatch.setattr("data_service.lake._FILE_BYTES", SIZE * SIZE * 3 * 5)
+    monkeypatch.setattr("data_service.lakes.lake._FILE_BYTES", SIZE * SIZE * 3 * 5)
     split = write(tmp_path / "split", NAMES[::-1])
     assert [file.rows for file in split.manifest.files] == [5, 5, 2]
     assert split.hash == whole.hash

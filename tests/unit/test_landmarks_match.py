@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_service.align import TEMPLATE_52, Aligner, as_delivered, believable
-from data_service.detect import FaceDetector
+from data_service.alignment.align import TEMPLATE_52, Aligner, as_delivered, believable
+from data_service.alignment.detect import FaceDetector
 
 SIDE = 64
 PICTURE = np.full((SIDE, SIDE, 3), 90, np.uint8)

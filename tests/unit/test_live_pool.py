@@ -10,13 +10,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_service.folds import Fold
-from data_service.live_pool import LEDGER, PARTS, WINDOW_STEPS, LiveManifest, LivePool, open_pool
-from data_service.parts import Part, Parts
-from data_service.plan import DataNeeds, Plan, StagePlan
-from data_service.pool import EXAMPLE_SCHEMA, SealedPool
+from data_service.planning.folds import Fold
+from data_service.planning.plan import DataNeeds, Plan, StagePlan
+from data_service.planning.synthetic_slots import CATCH_UP, MOST_REPEATS
 from data_service.schema import Expression
-from data_service.synthetic_slots import CATCH_UP, MOST_REPEATS
+from data_service.synthesis.live_pool import (
+    LEDGER,
+    PARTS,
+    WINDOW_STEPS,
+    LiveManifest,
+    LivePool,
+    open_pool,
+)
+from data_service.synthesis.parts import Part, Parts
+from data_service.synthesis.pool import EXAMPLE_SCHEMA, SealedPool
 
 CLASSES = (Expression.ANGER, Expression.FEAR)
 TRAIN, ROWS, BATCH, SHARE = 80, 100, 10, 0.3
@@ -184,7 +191,7 @@ def test_what_is_no_live_pool_is_refused(live: LivePool, tmp_path: Path) -> None
 
 
 def test_a_ledger_without_its_faces_is_told(live: LivePool, monkeypatch) -> None:
-    monkeypatch.setattr("data_service.live_pool.ARRIVAL_SECONDS", 0.1)
+    monkeypatch.setattr("data_service.synthesis.live_pool.ARRIVAL_SECONDS", 0.1)
     arrive(live, 0)
     plan = plan_of(live)
     plan.step(0)

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from data_service import mapped
-from data_service.manifest import Manifest
-from data_service.mapped import MappedFaces
-from data_service.window import Window
+from data_service.lakes import mapped
+from data_service.lakes.manifest import Manifest
+from data_service.lakes.mapped import MappedFaces
+from data_service.planning.window import Window
 
 SHAPE = (40, 31, 31, 3)
 

@@ -14,14 +14,14 @@ from torch import nn
 
 from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
 from tests.made_runs import shorten_judges
-from trainer import gain, measures
-from trainer.attribute_scores import attribute_card
 from trainer.config import DataConfig, EvaluationConfig
-from trainer.evaluate import predict_rows
-from trainer.examinee import Examinee
-from trainer.robustness import occlusion_card, pose_card
-from trainer.scoring import METRICS, validation_metrics
-from trainer.synthesis_scores import synthesis_card
+from trainer.scorecard import gain, measures
+from trainer.scorecard.attribute_scores import attribute_card
+from trainer.scorecard.evaluate import predict_rows
+from trainer.scorecard.examinee import Examinee
+from trainer.scorecard.robustness import occlusion_card, pose_card
+from trainer.scorecard.scoring import METRICS, validation_metrics
+from trainer.scorecard.synthesis_scores import synthesis_card
 from trainer.system import OptimizerConfig, Player, System
 from trainer.world import World
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_service import corpora, video
-from data_service.align import VIEWS, Aligner, off_upright
+from data_service import corpora
+from data_service.alignment import video
+from data_service.alignment.align import VIEWS, Aligner, off_upright
+from data_service.alignment.detect import Detection
 from data_service.corpora import mmi
-from data_service.detect import Detection
 from data_service.ingest import _chunks
 from data_service.rows import Recipe, RowMaker
 from tests.corpora import mmi as tree

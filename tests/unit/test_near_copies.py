@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_service.near_copies import NearCopies
+from data_service.synthesis.near_copies import NearCopies
 
 
 @given(

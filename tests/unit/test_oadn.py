@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_service.align import TEMPLATE_52
+from data_service.alignment.align import TEMPLATE_52
 from data_service.corpora import drawn
-from data_service.crops import FLIPPED_68
 from data_service.schema import Expression
+from data_service.streaming.crops import FLIPPED_68
 from tests.contract import batches as made_of
 from trainer import catalog
 from trainer.overrides import with_overrides
@@ -34,7 +34,7 @@ def batch(count: int = 4):
 
 def studio() -> np.ndarray:
     """68 landmarks of a drawn frontal face, aligned, 256 px: [1, 68, 3]."""
-    from data_service.align import five_points, moved, similarity
+    from data_service.alignment.align import five_points, moved, similarity
 
     face = drawn.draw(
         subjects=[0], expressions=[Expression.NEUTRAL], intensities=[0.0], size=SIDE, difficulty=0.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data_service.schema import FaceBatch
-from trainer.occlusion import BLOCK_SHARE, BLOCKS, OCCLUSIONS, occluded
+from trainer.scorecard.occlusion import BLOCK_SHARE, BLOCKS, OCCLUSIONS, occluded
 
 SIDE = 40
 

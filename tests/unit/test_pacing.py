@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_service import pacing
+from data_service.streaming import pacing
 
 
 def test_pauses_grow_while_a_block_waits(monkeypatch: pytest.MonkeyPatch) -> None:

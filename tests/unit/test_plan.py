@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_service.folds import Fold
-from data_service.partners import RULES
-from data_service.plan import DataNeeds, Plan, StagePlan
+from data_service.planning.folds import Fold
+from data_service.planning.partners import RULES
+from data_service.planning.plan import DataNeeds, Plan, StagePlan
+from data_service.planning.synthetic_slots import MOST_REPEATS, most_share
 from data_service.schema import Expression
-from data_service.synthetic_slots import MOST_REPEATS, most_share
 
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
 ARRAYS = ("rows", "expression", "target_expression", "subject", "key", "synthetic")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_service.folds import Fold, make_folds, subject_keys
-from data_service.partners import RULES
-from data_service.plan import DataNeeds, Plan, StagePlan, StepPlan
+from data_service.planning.folds import Fold, make_folds, subject_keys
+from data_service.planning.partners import RULES
+from data_service.planning.plan import DataNeeds, Plan, StagePlan, StepPlan
+from data_service.planning.window import Window
 from data_service.schema import Expression
-from data_service.window import Window
 
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
 WORLDS = (1, 2, 3, 8)

@@ -20,10 +20,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from tests.studies import blank_database
 from trainer import catalog
 from trainer.config import RunConfig, knob, to_dict, weight
-from trainer.evaluate import Predictions, write_predictions
-from trainer.statistics import macro_recall
+from trainer.scorecard.evaluate import Predictions, write_predictions
+from trainer.scorecard.statistics import macro_recall
 from trainer.steps import Steps
-from trainer.tracking import TrackingError
+from trainer.tracking.tracker import TrackingError
 from tuning import proposals
 from tuning.ending import cost_of, importance
 from tuning.objectives import Objective, measured, measuring, objectives_of

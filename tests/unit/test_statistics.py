@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from trainer import statistics
+from trainer.scorecard import statistics
 
 NUM_CLASSES = 4
 

@@ -8,12 +8,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from data_service.folds import Fold
-from data_service.lake import Lake, LakeWriter
-from data_service.plan import DataNeeds, Plan, StagePlan
-from data_service.pool import SealedPool
+from data_service.lakes.lake import Lake, LakeWriter
+from data_service.planning.folds import Fold
+from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
-from data_service.synthesis import (
+from data_service.synthesis.fill import (
     ATTEMPTS_PER_FACE,
     CHANCE,
     EXAMPLES,
@@ -21,6 +20,7 @@ from data_service.synthesis import (
     least_rate,
     seal_pool,
 )
+from data_service.synthesis.pool import SealedPool
 
 SIDE, SEEN, ROWS = 12, 8, 60
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)

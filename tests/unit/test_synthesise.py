@@ -15,13 +15,13 @@ import pytest
 import mien
 from cluster import terminal
 from data_service.ingest import ingest
-from data_service.lake import Lake
-from data_service.pool import SealedPool
+from data_service.lakes.lake import Lake
+from data_service.synthesis.pool import SealedPool
 from tests.made_runs import finished_on, self_contained
 from trainer import catalog, crossval, feed, job, launch
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
-from trainer.synthesise import Source, synthesise
+from trainer.synthetic.synthesise import Source, synthesise
 
 pytestmark = pytest.mark.usefixtures("quick_judges")
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cluster.mlflow_store import ensure_store
-from trainer import tracking
-from trainer.outbox import Outbox, Point
-from trainer.tracking import Tracker
+from trainer.tracking import tracker as tracking
+from trainer.tracking.outbox import Outbox, Point
+from trainer.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import mien
 from cluster import terminal
 from data_service import corpora
 from data_service.ingest import ingest
-from data_service.lake import Lake
+from data_service.lakes.lake import Lake
 from tests.made_runs import finished_on, self_contained
 from trainer import catalog, feed, job, runs
 
@@ -144,7 +144,7 @@ def test_edit_can_write_the_aligned_face_at_the_runs_size(
 
 
 def test_what_changes_nothing_leaves_every_pixel(run: Path, photograph: Path) -> None:
-    from trainer.photographs import Viewer, pasted
+    from trainer.inference.photographs import Viewer, pasted
     from trainer.restore import load_system
 
     seen = Viewer(load_system(RUN_ID)).read(photograph)

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from data_service import video
-from data_service.decode import UnreadableImageError
+from data_service.alignment import video
+from data_service.alignment.decode import UnreadableImageError
 
 FRAMES = 20
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.statistics import Difference, Interval
+from trainer.scorecard.statistics import Difference, Interval
 from tuning.details import Details
 from tuning.objectives import is_less_better
 

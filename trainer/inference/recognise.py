@@ -1,0 +1,121 @@
+"""Names the expression in photographs and videos, one by one or by the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_service.alignment.decode import UnreadableImageError, decode, read_bytes
+from data_service.alignment.video import SUFFIXES, count_frames, read_frames
+from trainer.inference.photographs import Photograph, Viewer, ask
+from trainer.restore import LoadedSystem, load_capable
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recognised:
+    """What a system sees in one photograph, or in a frame (from 0) of a video.
+
+    `alignment` tells how the face was found.
+    """
+
+    image: str
+    frame: int | None
+    expression: str
+    confidence: float
+    confidences: dict[str, float]
+    alignment: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """A file of a folder, or a frame of a video, that could not be read, and why."""
+
+    image: str
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def recognise(
+    run: str, sources: Sequence[Path], *, every: int = 1
+) -> tuple[tuple[Recognised, ...], tuple[Refused, ...]]:
+    """The expression of the main face of each picture, and what could not be read.
+
+    A source is a picture, a video, of which each `every`-th frame is taken, or a folder whose
+    pictures and videos are taken in order, at any depth. ValueError when the run's system does not
+    recognise, a file named as such is neither picture nor video, or a folder has none.
+    """
+    if every < 1:
+        raise ValueError(f"every {every}th frame; valid: 1 or more")
+    loaded = load_capable(run, "recognise")
+    viewer = Viewer(loaded)
+    found: list[Recognised] = []
+    refused: list[Refused] = []
+    for source in sources:
+        for path in _files(source):
+            try:
+                for number, image in _images(path, every):
+                    if isinstance(image, UnreadableImageError):
+                        refused.append(Refused(image=f"{path}, frame {number}", reason=str(image)))
+                    else:
+                        found.append(_named(loaded, path, number, viewer.see(image)))
+            except UnreadableImageError as error:
+                if path == source:
+                    raise ValueError(f"{path}: {error}") from None
+                refused.append(Refused(image=str(path), reason=str(error)))
+    return tuple(found), tuple(refused)
+
+
+def _images(
+    path: Path, every: int
+) -> Iterator[tuple[int | None, np.ndarray | UnreadableImageError]]:
+    """The pictures of a file, each with its number where it is a frame."""
+    if path.suffix.lower() not in SUFFIXES:
+        yield None, decode(read_bytes(path))
+        return
+    wanted = range(0, count_frames(path), every)
+    yield from zip(wanted, read_frames(path, wanted), strict=True)
+
+
+def _files(source: Path) -> Iterator[Path]:
+    if not source.is_dir():
+        yield source
+        return
+    valid = {*PICTURES, *SUFFIXES}
+    files = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in valid and not path.name.startswith(".") and path.is_file()
+    )
+    if not files:
+        raise ValueError(f"{source} has no picture and no video; valid: {', '.join(sorted(valid))}")
+    yield from files
+
+
+def _named(
+    loaded: LoadedSystem, path: Path, frame: int | None, photograph: Photograph
+) -> Recognised:
+    logits_BK = ask(loaded, photograph).logits_BK
+    assert logits_BK is not None
+    shares = logits_BK[0].float().softmax(0).tolist()
+    best = int(np.argmax(shares))
+    return Recognised(
+        image=str(path),
+        frame=frame,
+        expression=str(loaded.info.classes[best]),
+        confidence=shares[best],
+        confidences=dict(zip(map(str, loaded.info.classes), shares, strict=True)),
+        alignment=photograph.alignment,
+    )

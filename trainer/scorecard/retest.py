@@ -1,0 +1,125 @@
+"""A trained run on a lake: on its own the test subjects alone, on another whom it never saw."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_service.lakes.lake import Lake
+from data_service.planning.folds import Fold
+from trainer import feed
+from trainer import job as jobs
+from trainer.ancestry import unseen_rows
+from trainer.job import Job
+from trainer.restore import LoadedSystem, load_system
+from trainer.scorecard.evaluate import Predictions, predict_rows, scorecard
+from trainer.scorecard.examinee import Examinee
+from trainer.scorecard.galleries import gallery
+from trainer.scorecard.measures import measure
+from trainer.scorecard.pictures import write_png
+from trainer.tracking.report import record_evaluation
+from trainer.world import World
+
+
+def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
+    """All cards of a trained run on the faces of `lake` that show one of the run's classes.
+
+    `full` adds occlusions, the gain by synthetic faces, and more edits. Pictures are written below
+    the run's directory; figures and pictures also go into the run's record in MLflow, under the
+    lake's name. ValueError where the lake has none of the
+    run's classes, or nobody whom the run has not learnt from, or faces that are smaller than what
+    the run saw, or where the run makes faces and the lake that it was trained on, which its judges
+    need, is gone.
+    """
+    began = time.monotonic()
+    loaded = load_system(run)
+    job = jobs.load(loaded.directory)
+    examinee = examinee_of(loaded, job, Lake.open(lake))
+    values: dict[str, Any] = {
+        "run_id": loaded.directory.name,
+        "lake": str(lake),
+        "lake_hash": examinee.lake.hash,
+        "faces_left_out": len(examinee.lake) - len(examinee.rows_N),
+    }
+    predictions, card = None, None
+    if examinee.can("recognise"):
+        predictions, speed = _predicted(examinee, began)
+        card = scorecard(
+            predictions, [str(name) for name in loaded.info.classes], seed=loaded.run.seed
+        )
+        values |= speed | card
+    values["measures"] = measure(examinee, predictions, "full" if full else "usual")
+    pictures = gallery(examinee, predictions)
+    values["pictures"] = _written(pictures, job.directory / "evaluation" / examinee.lake.path.name)
+    values["not_in_mlflow"] = record_evaluation(
+        job, examinee.lake.path.name, card, values["measures"], pictures
+    )
+    return values
+
+
+def _written(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        write_png(picture, folder / f"{name}.png")
+    return [str(folder / f"{name}.png") for name in pictures]
+
+
+def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
+    """The run's system with the faces of the lake that may be tested."""
+    lake.require_size(loaded.run.data.image_size)
+    own = lake.hash == job.lake_hash
+    judged = "synthesise" in loaded.spec.capabilities
+    home = Lake.open(job.lake) if judged and not own else lake
+    if judged and home.hash != job.lake_hash:
+        raise ValueError(
+            f"{job.lake} is no longer the lake that run {job.run_id} was trained on, by which its "
+            "judges are trained"
+        )
+    fold = feed.split(home, job.fold, loaded.info.classes) if own or judged else None
+    return Examinee(
+        system=loaded.system,
+        spec=loaded.spec,
+        run=loaded.run,
+        info=loaded.info,
+        lake=lake,
+        rows_N=_rows(loaded, fold if own else None, lake),
+        home_lake=home,
+        train_rows_N=np.empty(0, np.int64) if fold is None else np.asarray(fold.train_rows),
+    )
+
+
+def _predicted(examinee: Examinee, began: float) -> tuple[Predictions, dict[str, float]]:
+    world = World.alone()
+    rest = (examinee.run, examinee.info, world)
+    predict_rows(examinee.system, examinee.lake, examinee.rows_N[:1], *rest)
+    first = time.monotonic()
+    found = predict_rows(examinee.system, examinee.lake, examinee.rows_N, *rest)
+    seconds = time.monotonic() - first
+    return found, {
+        "images_per_second": len(found) / seconds,
+        "first_step_seconds": first - began,
+    }
+
+
+def _rows(loaded: LoadedSystem, fold: Fold | None, lake: Lake) -> np.ndarray:
+    """Rows that may be tested: no subject it learnt from, no class it does not know; every other
+    face of another lake for a run without classes."""
+    if fold is not None:
+        return np.asarray(fold.test_rows)
+    rows_N = np.arange(len(lake))
+    classes = [str(name) for name in loaded.info.classes]
+    if classes:
+        rows_N = rows_N[np.isin(np.asarray(lake.table["expression"].to_pylist(), str), classes)]
+    if not len(rows_N):
+        raise ValueError(f"{lake.path} has no face of {', '.join(classes)}, the run's classes")
+    rows_N = unseen_rows(loaded.directory / "weights.safetensors", lake, rows_N)
+    if not len(rows_N):
+        raise ValueError(
+            f"run {loaded.directory.name} has learnt from everybody in {lake.path}; "
+            "evaluate it on the lake that it was trained on, or on other people"
+        )
+    return rows_N

@@ -1,0 +1,68 @@
+"""The end of a run, for MLflow: figures with intervals, pictures, settings, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainer.job import Job
+from trainer.scorecard.measures import flat
+from trainer.scorecard.pictures import confusion_picture
+from trainer.tracking.tracker import Tracker, add_to_run
+
+FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
+
+
+def report(tracker: Tracker, job: Job, result: Mapping[str, Any]) -> None:
+    """Everything that `result.json` says, and the files of the run."""
+    images = result["images"]
+    metrics = {f"final/{name}": value for name, value in result["validation"].items()}
+    metrics["final/images_per_second"] = result["images_per_second"]
+    metrics["final/first_step_seconds"] = result["first_step_seconds"]
+    tracker.metrics(metrics, images)
+    for name in ("run.json", "result.json", "predictions.npz"):
+        if (job.directory / name).exists():
+            tracker.artifact(job.directory / name)
+    if (job.directory / "weights.safetensors").exists():
+        tracker.artifact(job.directory / "weights.safetensors", "checkpoint")
+    report_measures(tracker, result["measures"], images)
+    if result["scorecard"] is not None:
+        report_scorecard(tracker, result["scorecard"], images)
+
+
+def report_measures(tracker: Tracker, cards: Mapping[str, Any], step: int) -> None:
+    """The figures of the cards that `trainer.scorecard.measures` made, each with its interval."""
+    tracker.metrics({f"test/{path}": value for path, value in flat(cards).items()}, step)
+
+
+def report_scorecard(tracker: Tracker, card: Mapping[str, Any], step: int) -> None:
+    """The figures of recognition with their intervals, and the confusion matrix."""
+    report_measures(tracker, {name: card[name] for name in FIGURES}, step)
+    recalls = {f"test/recall_{name}": value for name, value in card["per_class"].items()}
+    tracker.metrics(recalls, step)
+    tracker.image("confusion", _confusion(card), step)
+
+
+def record_evaluation(
+    job: Job,
+    lake: str,
+    card: Mapping[str, Any] | None,
+    cards: Mapping[str, Any],
+    pictures: Mapping[str, np.ndarray],
+) -> str | None:
+    """An evaluation on `lake`, for the record of its run; what kept MLflow from taking it."""
+    figures = {} if card is None else {name: card[name] for name in FIGURES}
+    shown = dict(pictures) if card is None else {**pictures, "confusion": _confusion(card)}
+    return add_to_run(
+        job.tracking_uri,
+        job.run_id,
+        {f"evaluate/{lake}/{path}": value for path, value in flat({**figures, **cards}).items()},
+        {f"evaluate/{lake}/{name}": picture for name, picture in shown.items()},
+    )
+
+
+def _confusion(card: Mapping[str, Any]) -> np.ndarray:
+    classes: Sequence[str] = card["classes"]
+    return confusion_picture(np.asarray(card["confusion"]), classes)
