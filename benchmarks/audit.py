@@ -48,9 +48,9 @@ from benchmarks.photos import environment
 from data_service.audit import audited, leaks_of
 from data_service.audit.findings import Audit
 from data_service.corpora import drawn
+from data_service.folds import make_folds
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake, LakeWriter
-from data_service.planning.folds import make_folds
 from data_service.rows import Recipe, RowMaker, thumbnail
 
 PHOTO_PIXELS, DRAWN_PIXELS = 96, 48

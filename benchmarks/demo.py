@@ -71,6 +71,7 @@ def _walk() -> None:
     from trainer.launch import RunResult, train
     from trainer.overrides import with_overrides
     from tuning.compare import compare
+    from tuning.report import table
     from tuning.search import search
 
     lake = FOLDER / "lake"
@@ -117,7 +118,7 @@ def _walk() -> None:
     )
     say(f"  best: {found.best}")
     comparison = step("compare demo", lambda: compare(tracking_uri(), "demo"))
-    show({}, [comparison.table()], False)
+    show({}, [table(comparison)], False)
     step("(gallery)", lambda: _gallery(lake, trained))
 
 
@@ -138,8 +139,8 @@ def _gallery(lake: Path, trained: dict) -> None:
     import numpy as np
     from PIL import Image
 
+    from data_service.folds import make_folds
     from data_service.lakes.lake import Lake
-    from data_service.planning.folds import make_folds
     from trainer.restore import load_system
     from trainer.scorecard.samples import sample_grid
 

@@ -38,7 +38,7 @@ from data_service.alignment.align import as_delivered, placed_by
 from data_service.corpora import drawn
 from data_service.lakes.lake import Lake
 from data_service.schema import Expression, FaceBatch
-from data_service.streaming.transforms import centre_crop
+from data_service.transforms import centre_crop
 from trainer import job
 from trainer.restore import LoadedSystem, load_system
 

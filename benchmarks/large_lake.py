@@ -34,14 +34,14 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.limited import Group, forget, limited
 from benchmarks.photos import environment
 from data_service.corpora import drawn
+from data_service.crops import AugmentConfig
+from data_service.folds import make_folds
 from data_service.lakes.lake import Lake, LakeWriter
 from data_service.lakes.unpacked import unpack_once
-from data_service.planning.folds import make_folds
+from data_service.lakes.window import Window
 from data_service.planning.plan import Plan, StagePlan
-from data_service.planning.window import Window
 from data_service.rows import Recipe, RowMaker
 from data_service.schema import Expression
-from data_service.streaming.crops import AugmentConfig
 from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import open_stream
 

@@ -35,8 +35,8 @@ COSTS = (0.003, 0.01, 0.03, 0.1)
 def hog_predictions(lake_path: Path, crop: int) -> dict[str, np.ndarray]:
     """Rows, labels, predicted classes and subjects of every test face of all folds."""
     from benchmarks.drawn import hog_features
+    from data_service.folds import class_codes, make_folds
     from data_service.lakes.lake import Lake
-    from data_service.planning.folds import class_codes, make_folds
     from trainer.presets import PHOTO_CLASSES
 
     lake = Lake.open(lake_path)

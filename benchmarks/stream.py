@@ -40,13 +40,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cluster.session import connect
+from data_service.crops import AugmentConfig
+from data_service.folds import make_folds
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import make_folds
 from data_service.planning.plan import Plan, StagePlan
 from data_service.schema import Expression
 from data_service.streaming.batches import to_batch
-from data_service.streaming.crops import AugmentConfig
 from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import open_stream
 

@@ -104,7 +104,11 @@ def status(config: ClusterConfig) -> tuple[HostState, ...]:
         listed = on_host(config, config.head, f"{config.ray} list nodes --format json --limit 1000")
     except RuntimeError as error:
         return _states(config, (), reason=str(error).removeprefix(f"{config.head}: "))
-    return _states(config, json.loads(listed.strip().splitlines()[-1]))
+    try:
+        nodes = json.loads(listed.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return _states(config, (), reason="`ray list nodes` gave no list")
+    return _states(config, nodes)
 
 
 def _states(

@@ -90,7 +90,7 @@ def lake(
     opened = Lake.open(place)
     values = asdict(opened.manifest)
     if report is not None:
-        from data_service.lakes.report import write_report
+        from data_service.lake_report import write_report
 
         with terminal.progress("drawing"):
             write_report(opened, report)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_service.folds import Fold, named_split, subject_keys
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import Fold, named_split, subject_keys
 from data_service.synthesis.live_pool import open_pool
 from trainer import job as jobs
 from trainer.config import NAMES_RUN, RunConfig

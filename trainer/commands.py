@@ -173,7 +173,7 @@ def evaluate(
 ) -> None:
     """A trained run on another lake; on its own lake, on its test subjects alone."""
     with working("evaluate"), terminal.progress("evaluating"):
-        from trainer.scorecard.retest import retest
+        from trainer.retest import retest
 
         values = retest(run, lake, full=full)
     show(values, tables.result(values), as_json)
@@ -272,7 +272,7 @@ def register(
 ) -> None:
     """Put a run into MLflow's model registry: ONNX with a signature, as the newest version."""
     with working("register"), terminal.progress("exporting"):
-        from trainer.tracking.register import register as register_run
+        from trainer.register import register as register_run
 
         done = register_run(run, name, alias)
     show(done.as_json(), [f"{done.address} is now version {done.version} of {done.name}"], as_json)

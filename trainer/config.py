@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from data_service.schema import Expression
-from data_service.streaming.transforms import AugmentConfig
+from data_service.transforms import AugmentConfig
 from trainer.schedules import Schedule, ever_positive, value_at
 
 FORMAT_VERSION = 1

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
 from data_service.lakes import columns
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
+from data_service.lakes.window import Window
 from data_service.planning.needs import DataNeeds
 from data_service.planning.plan import Plan, StagePlan
 from data_service.planning.synthetic_slots import MOST_REPEATS, most_share
-from data_service.planning.window import Window
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from data_service.streaming.batches import to_batch
 from data_service.streaming.source import FaceSource

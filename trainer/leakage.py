@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from data_service.audit import Leaks, leaks_of
+from data_service.folds import Fold
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import Fold
 
 
 def leak_tags(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_service.schema import Expression
-from data_service.streaming.transforms import AugmentConfig
+from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig

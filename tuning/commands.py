@@ -109,11 +109,12 @@ def compare(
         from tuning.compare import compare as read_back
 
         found = read_back(tracking_uri(), experiment)
-        for text, path in ((found.csv, csv), (found.latex, latex)):
+        for text, path in ((report.csv, csv), (report.latex, latex)):
             if path is not None:
-                report.write(text(), path)
+                report.write(text(found), path)
         if html is not None:
             from tuning.publish import publish
 
             publish(tracking_uri(), found, html)
-    show(found.as_json(), [found.table(), *(found.pairs() if pairs else ())], as_json)
+        tables = [report.table(found), *(report.pairs(found) if pairs else ())]
+    show(report.as_json(found), tables, as_json)

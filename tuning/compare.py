@@ -10,18 +10,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from trainer.scorecard.intervals import ESTIMATOR, subject_intervals
-from trainer.scorecard.statistics import Difference, Interval
-from tuning import report
-from tuning.ranking import SIGNIFICANCE, Pair, ranked
+from trainer.scorecard.intervals import subject_intervals
+from tuning.ranking import ranked
 from tuning.recorded import Tested, by_id, mean_metric, open_store, runs_of, tag, tested_of
+from tuning.rows import SIGNIFICANCE, Block, Comparison, Row
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from rich.console import Group
 
 PARENT = "mlflow.parentRunId"
 INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
@@ -33,81 +31,6 @@ OWN_FIGURES = (
 EARLY = " (ended early)"
 BOUNDS = ("_low", "_high")
 FIGURES = {"test/": "", "final/": "validation "}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One setting of one system, over its folds and seeds.
-
-    `behind` is the paired difference to the best row of the block (best minus this one, in mean
-    class recall) and `p` its p value, corrected for all rows of the block; None for the best itself
-    and where there are no predictions. `verdict` is best, tie, behind, or empty. `seconds` is the
-    time of its runs together.
-    """
-
-    system: str
-    kind: str
-    trial: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    run_ids: tuple[str, ...]
-    folds: tuple[str, ...]
-    seeds: tuple[str, ...]
-    num_faces: int = 0
-    num_subjects: int = 0
-    accuracy: Interval | None = None
-    macro_recall: Interval | None = None
-    validation_macro_recall: float | None = None
-    images_per_second: float | None = None
-    seconds: float = 0.0
-    figures: Mapping[str, float] = field(default_factory=dict)
-    behind: Difference | None = None
-    p: float | None = None
-    verdict: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
-    """Rows that may be ranked: tested on the same faces of the same lake, with the same leaks.
-
-    `audit` says what leaks between training and test, empty where nothing does or nobody looked.
-    `pairs` compares every two of the best rows.
-    """
-
-    lake_hash: str
-    tested: str
-    rows: tuple[Row, ...]
-    audit: str = ""
-    pairs: tuple[Pair, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """An experiment's rows in blocks, best first, and what a reader must know of them."""
-
-    experiment: str
-    blocks: tuple[Block, ...]
-    notes: tuple[str, ...]
-    estimator: str = ESTIMATOR
-
-    def table(self) -> Group:
-        """For the terminal."""
-        return report.table(self)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return report.as_json(self)
-
-    def pairs(self) -> list[Any]:
-        """For the terminal: every two of the best rows."""
-        return report.pairs(self)
-
-    def latex(self) -> str:
-        """Tables for a paper; ValueError where nothing was tested."""
-        return report.latex(self)
-
-    def csv(self) -> str:
-        """One line per row, one column per figure."""
-        return report.csv(self)
 
 
 def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.mlflow_store import experiment_id
-from tuning.compare import Comparison
 from tuning.details import Details, details_of
 from tuning.page import page
 from tuning.recorded import by_id, open_store, runs_of, tag
 from tuning.report import write
+from tuning.rows import Comparison
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from trainer.scorecard import statistics
 from trainer.scorecard.intervals import paired_difference
 from trainer.scorecard.statistics import Difference
 from tuning.recorded import Tested
-
-if TYPE_CHECKING:
-    from tuning.compare import Row
+from tuning.rows import SIGNIFICANCE, Pair, Row
 
 RANKED_BY = "macro_recall"
-SIGNIFICANCE = 0.05
 PAIRED_ROWS = 12
 """Of how many rows, the best, every two are compared."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pair:
-    """Two rows of a block by their places in it, `first` minus `second` in mean class recall.
-
-    `p` is corrected by Holm for all pairs of the block; `told_apart` where it is below 5 %.
-    """
-
-    first: int
-    second: int
-    difference: Difference
-    p: float
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether the two are no tie."""
-        return self.p < SIGNIFICANCE
 
 
 def ranked(

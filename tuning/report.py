@@ -19,8 +19,7 @@ from rich.text import Text
 from trainer.scorecard.statistics import Difference, Interval
 
 if TYPE_CHECKING:
-    from tuning.compare import Block, Comparison, Row
-    from tuning.ranking import Pair
+    from tuning.rows import Block, Comparison, Pair, Row
 
 SHOWN_ROWS = 25
 NOTHING = "–"

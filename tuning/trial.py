@@ -103,6 +103,7 @@ def work(
         while (task := _pulled(ledger, slot, len(training))) is not None:
             if task == "wait":
                 again = time.monotonic() + POLL_SECONDS
+                yield "wait"
                 while time.monotonic() < again:
                     yield "wait"
                 continue

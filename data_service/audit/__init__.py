@@ -13,9 +13,9 @@ from dataclasses import asdict
 from typing import Any
 
 from data_service.audit.findings import Audit, Leaks, leaks, one_class_subjects
+from data_service.folds import Fold, named_split
 from data_service.lakes.lake import Lake
 from data_service.lakes.unpacked import cache_dir
-from data_service.planning.folds import Fold, named_split
 from data_service.schema import Expression
 
 __all__ = ["Audit", "Leaks", "audited", "leaks_of", "told"]

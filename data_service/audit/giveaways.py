@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_service.audit.findings import Giveaway
-from data_service.planning.folds import class_codes, subject_keys
+from data_service.folds import class_codes, subject_keys
 from data_service.schema import Expression
 
 MIN_AREA = 0.75

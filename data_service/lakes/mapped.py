@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_service.planning.window import CHUNK_BYTES
+from data_service.lakes.window import CHUNK_BYTES
 
 LARGE_BYTES = 512 << 20
 """Of a larger file so much at most is mapped at a time, and what will be used is read ahead."""

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import seeds
+from data_service.folds import Fold, class_codes
 from data_service.lakes import columns
-from data_service.planning.folds import Fold, class_codes
+from data_service.lakes.window import Window
 from data_service.planning.needs import DataNeeds
 from data_service.planning.partners import Candidates, Samples
 from data_service.planning.synthetic_slots import (
@@ -26,7 +27,6 @@ from data_service.planning.synthetic_slots import (
     in_epochs,
     most_share,
 )
-from data_service.planning.window import Window
 from data_service.schema import Expression
 
 Labels = Literal["given", "votes"]

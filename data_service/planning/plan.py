@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import seeds
+from data_service.folds import Fold
+from data_service.lakes.window import Window
 from data_service.planning.draws import Labels, LakeRows, StageDraws
-from data_service.planning.folds import Fold
 from data_service.planning.needs import DataNeeds
 from data_service.planning.synthetic_slots import LiveRows, PoolRows
-from data_service.planning.window import Window
 from data_service.schema import Expression
 from data_service.synthesis.live_pool import LivePool
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import seeds
-from data_service.planning.folds import class_codes
+from data_service.folds import class_codes
 from data_service.schema import Expression
 from data_service.synthesis.live_pool import WINDOW_STEPS, LivePool
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from data_service.schema import FaceBatch
 from data_service.streaming.packing import PackedBatch
 from data_service.streaming.source import view_key
-from data_service.streaming.transforms import Augmentation, AugmentConfig, to_float
+from data_service.transforms import Augmentation, AugmentConfig, to_float
 
 _PLAIN = "plain"
 

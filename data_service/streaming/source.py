@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from data_service import seeds
+from data_service.crops import AugmentConfig, Crops, Faces
 from data_service.lakes import columns
 from data_service.lakes.lake import Lake
 from data_service.planning.plan import Plan, StepPlan
-from data_service.streaming.crops import AugmentConfig, Crops, Faces
 from data_service.streaming.packing import Block, PackedBatch, Specs
 from data_service.synthesis.live_pool import LivePool
 from data_service.synthesis.pool import SealedPool

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from data_service.lakes.lake import Lake
-from data_service.streaming.transforms import centre_crop
+from data_service.transforms import centre_crop
 
 BATCHES_AHEAD = 2
 """Batches in flight for each actor: it never waits for the next one."""

@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_service import seeds
+from data_service.folds import Fold, class_codes
 from data_service.lakes.lake import Lake
 from data_service.lakes.manifest import MANIFEST, blake
-from data_service.planning.folds import Fold, class_codes
 from data_service.schema import Expression
 from data_service.synthesis.attempts import (
     Admission,

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from data_service.folds import Fold
 from data_service.lakes.lake import Lake
 from data_service.lakes.manifest import blake, write_atomically
-from data_service.planning.folds import Fold
 from data_service.synthesis.parts import Part, Parts
 from data_service.synthesis.pool import ROW_SCHEMA, SealedPool, require_made_for
 

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_service.folds import Fold
 from data_service.lakes.lake import Lake
 from data_service.lakes.manifest import MANIFEST, blake, write_atomically
-from data_service.planning.folds import Fold
 
 FORMAT_VERSION = 1
 FACES = "faces.bin"

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from trainer.scorecard.statistics import Difference, Interval
-from tuning.compare import Block, Comparison, Row
 from tuning.details import Curve, Details, jpeg
-from tuning.ranking import PAIRED_ROWS, Pair
+from tuning.ranking import PAIRED_ROWS
+from tuning.rows import Block, Comparison, Pair, Row
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger")
 

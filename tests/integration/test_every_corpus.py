@@ -15,9 +15,9 @@ import torch
 
 from data_service import corpora
 from data_service.alignment.align import Aligner
+from data_service.folds import Fold
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import Fold
 from data_service.streaming.batches import to_batch
 from data_service.streaming.source import FaceSource
 from trainer import catalog, feed

@@ -16,8 +16,8 @@ from tests.made_runs import finished, self_contained
 from trainer import job
 from trainer.inference import export
 from trainer.inference.export import export as export_run
+from trainer.register import register
 from trainer.restore import load_system
-from trainer.tracking.register import register
 from trainer.tracking.tracker import create_run
 
 CLASSES = (Expression.ANGER, Expression.HAPPINESS, Expression.NEUTRAL)

@@ -14,14 +14,14 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from benchmarks.drawn import hog_features
+from data_service.folds import class_codes
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import class_codes
 from data_service.planning.synthetic_slots import most_share
-from data_service.streaming.transforms import centre_crop
 from data_service.synthesis.attempts import Admission, Attempts
 from data_service.synthesis.fill import seal_pool
 from data_service.synthesis.pool import SealedPool
+from data_service.transforms import centre_crop
 from trainer import catalog, feed
 from trainer.config import PoolConfig
 from trainer.feed import TrainingData

@@ -11,11 +11,11 @@ import pytest
 import ray
 from ray.util.state import list_actors
 
+from data_service.crops import AugmentConfig
+from data_service.folds import make_folds
 from data_service.lakes.lake import Lake, LakeWriter
-from data_service.planning.folds import make_folds
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
-from data_service.streaming.crops import AugmentConfig
 from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import STEPS_PER_TASK, open_stream
 

@@ -17,9 +17,9 @@ from data_service.audit.findings import Audit, Leaks, Pair, leaks, one_class_sub
 from data_service.audit.giveaways import find_giveaways
 from data_service.audit.registration import Face, likeness, variant_map
 from data_service.corpora import drawn
+from data_service.folds import Fold, make_folds
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import Fold, make_folds
 from trainer.leakage import leak_tags
 
 SIDE = 64

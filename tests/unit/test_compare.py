@@ -16,6 +16,7 @@ from rich.console import Console
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, experiment_id
 from trainer.scorecard.evaluate import Predictions, write_predictions
+from tuning import report
 from tuning.compare import compare, division_of
 from tuning.details import curve_of
 from tuning.page import embedded
@@ -117,11 +118,11 @@ def test_what_has_not_finished_is_said(ranked):
 
 def test_the_table_the_json_and_the_csv_tell_the_same(ranked):
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(ranked.table())
+    console.print(report.table(ranked))
     text = console.export_text()
     assert all(word in text for word in ("fersnet.tiny", "tie", "behind", "480 faces", "Holm"))
-    plain = json.loads(json.dumps(ranked.as_json()))
-    (*_, last) = csv.DictReader(io.StringIO(ranked.csv()))
+    plain = json.loads(json.dumps(report.as_json(ranked)))
+    (*_, last) = csv.DictReader(io.StringIO(report.csv(ranked)))
     assert float(last["macro_recall"]) == plain["blocks"][0]["rows"][-1]["macro_recall"]["value"]
     assert last["verdict"] == "behind"
 
@@ -200,20 +201,20 @@ def test_any_two_rows_are_compared_and_corrected_for_their_number(ranked):
     assert [pair.told_apart for pair in block.pairs] == [False, True, True]
     assert all(pair.p >= pair.difference.p for pair in block.pairs)
     console = Console(width=140, record=True, file=io.StringIO())
-    for shown in ranked.pairs():
+    for shown in report.pairs(ranked):
         console.print(shown)
     assert "tie" in console.export_text()
 
 
 def test_latex_names_ties_and_escapes(ranked, store):
-    text = ranked.latex()
+    text = report.latex(ranked)
     assert text.count(r"\begin{tabular}") == 1 and "(tie)" in text and "jackknife" in text
     crossvalidated(store, "odd", "a_b%c", 0.9)
-    assert r"a\_b\%c" in compare(store, "odd").latex()
+    assert r"a\_b\%c" in report.latex(compare(store, "odd"))
     trial = {"kind": "fold", "metrics": {"validation/macro_recall": 0.5}}
     record(store, "untested", "fersnet", **trial)
     with pytest.raises(ValueError, match="nothing to say"):
-        compare(store, "untested").latex()
+        report.latex(compare(store, "untested"))
 
 
 def test_audits_are_not_ranked_together(store):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from data_service.planning.folds import (
+from data_service.folds import (
     make_folds,
     named_split,
     nested_fold,

@@ -14,10 +14,10 @@ from torch import nn
 from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
 from trainer.config import DataConfig, EvaluationConfig
 from trainer.peeking import FILE, peek
+from trainer.pictures import captioned_faces, face_grid
 from trainer.scorecard import galleries
 from trainer.scorecard.evaluate import Predictions, read_predictions
 from trainer.scorecard.examinee import Examinee
-from trainer.scorecard.pictures import captioned_faces, face_grid
 from trainer.system import OptimizerConfig, Player, System
 from trainer.world import World
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from data_service.ingest import ingest
+from data_service.lake_report import _ranges, write_report
 from data_service.lakes.lake import Lake
 from data_service.lakes.page import bars, sheet_of, table
-from data_service.lakes.report import _ranges, write_report
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,10 @@ def test_trials_take_turns_and_end_as_they_would_alone(tmp_path: Path) -> None:
     assert together.steps[:6] == [f"trial {n} fold 1" for n in (0, 1, 2, 0, 1, 2)]
 
 
-def test_a_lane_whose_trial_is_pruned_takes_the_next(tmp_path: Path) -> None:
+def test_a_lane_whose_trial_is_pruned_takes_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials_module, "POLL_SECONDS", 0)
     train = Training()
     records = searched(tmp_path / "a.db", train, lanes=2)
     pruned = next(one for one in records if one.state == "PRUNED" and one.number % 3 < 2)

@@ -77,3 +77,23 @@ def test_a_system_imports_no_other_system() -> None:
                 if module and any(module == one or module.startswith(f"{one}.") for one in others):
                     wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {module}")
     assert not wrong
+
+
+def shelf(path: Path) -> str:
+    """The folder or file of a room that a file below it stands in."""
+    return path.relative_to(ROOT).parts[1].removesuffix(".py")
+
+
+@pytest.mark.parametrize("room", [layer for layer in LAYERS if layer != "mien"])
+def test_the_shelves_of_a_room_import_one_way(room: str) -> None:
+    takes: dict[str, set[str]] = {}
+    shelves = {path.name for path in (ROOT / room).iterdir() if path.is_dir()}
+    for path in python_files(room):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                first, *rest = node.module.split(".")
+                names = rest[:1] if rest else [alias.name for alias in node.names]
+                if first == room:
+                    takes.setdefault(shelf(path), set()).update(set(names) - {shelf(path)})
+    both = [(a, b) for a in takes for b in takes[a] & shelves if a in takes.get(b, ())]
+    assert not both

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_service.planning.folds import Fold
+from data_service.folds import Fold
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.planning.synthetic_slots import CATCH_UP, MOST_REPEATS
 from data_service.schema import Expression

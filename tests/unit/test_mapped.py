@@ -8,7 +8,7 @@ import pytest
 from data_service.lakes import mapped
 from data_service.lakes.manifest import Manifest
 from data_service.lakes.mapped import MappedFaces
-from data_service.planning.window import Window
+from data_service.lakes.window import Window
 
 SHAPE = (40, 31, 31, 3)
 

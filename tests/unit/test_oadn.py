@@ -10,8 +10,8 @@ import torch
 
 from data_service.alignment.align import TEMPLATE_52
 from data_service.corpora import drawn
+from data_service.crops import FLIPPED_68
 from data_service.schema import Expression
-from data_service.streaming.crops import FLIPPED_68
 from tests.contract import batches as made_of
 from trainer import catalog
 from trainer.overrides import with_overrides

@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import between, catalog
+from trainer import between, catalog, pictures
 from trainer.overrides import with_overrides
-from trainer.scorecard import pictures
 
 
 def test_faces_become_pixels():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_service.planning.folds import Fold
+from data_service.folds import Fold
 from data_service.planning.partners import RULES
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.planning.synthetic_slots import MOST_REPEATS, most_share

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_service.planning.folds import Fold, make_folds, subject_keys
+from data_service.folds import Fold, make_folds, subject_keys
+from data_service.lakes.window import Window
 from data_service.planning.partners import RULES
 from data_service.planning.plan import DataNeeds, Plan, StagePlan, StepPlan
-from data_service.planning.window import Window
 from data_service.schema import Expression
 
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
+from data_service.crops import AugmentConfig, Crops
+from data_service.folds import make_folds
 from data_service.lakes.lake import Lake, LakeWriter
-from data_service.planning.folds import make_folds
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
 from data_service.streaming.batches import to_batch
-from data_service.streaming.crops import AugmentConfig, Crops
 from data_service.streaming.packing import batches_of
 from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import MAX_TASKS, _ranges, open_stream

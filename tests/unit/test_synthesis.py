@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 
+from data_service.folds import Fold
 from data_service.lakes.lake import Lake, LakeWriter
-from data_service.planning.folds import Fold
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
 from data_service.synthesis.fill import (

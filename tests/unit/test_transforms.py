@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from data_service import seeds
-from data_service.streaming.crops import FLIPPED_5, FLIPPED_68
-from data_service.streaming.transforms import (
+from data_service.crops import FLIPPED_5, FLIPPED_68
+from data_service.transforms import (
     Augmentation,
     AugmentConfig,
     Crops,

@@ -17,9 +17,9 @@ from data_service.schema import Expression
 from trainer import feed
 from trainer import job as jobs
 from trainer.inference.photographs import Photograph, Viewer, ask, pasted
+from trainer.pictures import as_pixels, write_png
 from trainer.restore import LoadedSystem, load_capable
 from trainer.scorecard.judge import expression_judge
-from trainer.scorecard.pictures import as_pixels, write_png
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

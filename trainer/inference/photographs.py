@@ -5,7 +5,7 @@ Shapes: B faces, C channels, H height, W width, S side of the system's crop, L l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,9 +16,10 @@ from torch import Tensor
 from data_service.alignment.align import Aligner, PlacedFace
 from data_service.alignment.decode import UnreadableImageError, decode, grey, read_bytes
 from data_service.schema import FaceBatch, Prediction
-from data_service.streaming.transforms import centre_crop
+from data_service.transforms import centre_crop
 from trainer.job import load as load_job
 from trainer.restore import LoadedSystem
+from trainer.scorecard.evaluate import with_reference
 
 FEATHER = 0.12
 """Over this share of the crop's side an edit fades into the photograph."""
@@ -114,17 +115,6 @@ def ask(
         batch = with_reference(batch, reference.face_1CSS, torch.full_like(one, reference_class))
     with torch.inference_mode():
         return loaded.system.predict(batch)
-
-
-def with_reference(batch: FaceBatch, faces_BCHW: Tensor, class_B: Tensor) -> FaceBatch:
-    """The batch with faces whose expression is to be transferred, and the classes they show."""
-    return replace(
-        batch,
-        target_expression_B=class_B,
-        partners={**batch.partners, "reference": faces_BCHW},
-        partner_expression={**batch.partner_expression, "reference": class_B},
-        partner_valid={**batch.partner_valid, "reference": torch.ones_like(class_B).bool()},
-    )
 
 
 def pasted(photograph: Photograph, made_1CSS: Tensor) -> np.ndarray:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from trainer.inference.edit import check_folder, class_index
 from trainer.inference.photographs import Viewer, ask
+from trainer.pictures import as_pixels, face_grid, write_png
 from trainer.restore import LoadedSystem, load_capable
-from trainer.scorecard.pictures import as_pixels, face_grid, write_png
 
 FORMATS = (".png", ".gif")
 LEVELS = 6

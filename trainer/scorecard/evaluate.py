@@ -17,11 +17,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from data_service.crops import flipped_landmarks
 from data_service.lakes import columns
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo, FaceBatch
-from data_service.streaming.crops import flipped_landmarks
-from data_service.streaming.transforms import centre_crop
+from data_service.transforms import centre_crop
 from trainer.config import RunConfig
 from trainer.scorecard import statistics
 from trainer.scorecard.intervals import ESTIMATOR, subject_intervals
@@ -117,6 +117,17 @@ def evaluation_batch(
         attributes_BA=torch.from_numpy(columns.attributes(table, info.attributes))
         if info.attributes
         else None,
+    )
+
+
+def with_reference(batch: FaceBatch, faces_BCHW: Tensor, class_B: Tensor) -> FaceBatch:
+    """The batch with faces whose expression is to be transferred, and the classes they show."""
+    return replace(
+        batch,
+        target_expression_B=class_B,
+        partners={**batch.partners, "reference": faces_BCHW},
+        partner_expression={**batch.partner_expression, "reference": class_B},
+        partner_valid={**batch.partner_valid, "reference": torch.ones_like(class_B).bool()},
     )
 
 

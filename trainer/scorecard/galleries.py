@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_service.schema import FaceBatch
-from trainer.inference.photographs import with_reference
-from trainer.scorecard.evaluate import Predictions, evaluating
+from trainer.pictures import as_pixels, captioned_faces, face_grid, heat
+from trainer.scorecard.evaluate import Predictions, evaluating, with_reference
 from trainer.scorecard.examinee import Examinee
-from trainer.scorecard.pictures import as_pixels, captioned_faces, face_grid, heat
 from trainer.scorecard.samples import edited, sample_grid, sample_rows, subject_names
 
 _ERRORS, _ERRORS_PER_ROW = 24, 8

@@ -11,8 +11,8 @@ from torch import Tensor
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from trainer.config import RunConfig
+from trainer.pictures import as_pixels, face_grid
 from trainer.scorecard.evaluate import evaluating, evaluation_batch, labels_of
-from trainer.scorecard.pictures import as_pixels, face_grid
 from trainer.system import System
 
 _ROWS = 6

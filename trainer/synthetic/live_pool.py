@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.home import home
 from data_service.lakes.lake import Lake
@@ -102,15 +102,17 @@ def synthesising(job: Job) -> Iterator[None]:
         try:
             yield
         finally:
-            _tell_of_failure(ray, filled, job)
+            _tell_of_failure(filled, job)
             ray.kill(actor)  # pyright: ignore[reportArgumentType] - the proxy of a handle
 
 
-def _tell_of_failure(ray: object, filled: object, job: Job) -> None:
-    ended, _ = ray.wait([filled], timeout=0)  # type: ignore[attr-defined]
+def _tell_of_failure(filled: Any, job: Job) -> None:
+    import ray
+
+    ended, _ = ray.wait([filled], timeout=0)
     try:
         if ended:
-            ray.get(ended)  # type: ignore[attr-defined]
+            ray.get(ended)
     except Exception as error:
         last = str(error).strip().splitlines()[-1]
         LOG.warning("run %s has no more faces by %s: %s", job.run_id, job.live, last)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from data_service.lakes.lake import Lake
 from data_service.synthesis.parts import faces_of
 from data_service.synthesis.pool import SealedPool
-from trainer.scorecard.pictures import captioned_faces
+from trainer.pictures import captioned_faces
 
 PAIRS_OF_A_CLASS = 4
 PER_ROW = 8

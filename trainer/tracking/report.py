@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from trainer.job import Job
+from trainer.pictures import confusion_picture
 from trainer.scorecard.measures import flat
-from trainer.scorecard.pictures import confusion_picture
 from trainer.tracking.tracker import Tracker, add_to_run
 
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")

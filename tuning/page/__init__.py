@@ -13,7 +13,7 @@ from tuning.details import Details
 from tuning.objectives import is_less_better
 
 if TYPE_CHECKING:
-    from tuning.compare import Block, Comparison, Row
+    from tuning.rows import Block, Comparison, Row
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("state", "leaderboard", "charts", "parallel", "panels", "start")

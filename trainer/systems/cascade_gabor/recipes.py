@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data_service.streaming.transforms import AugmentConfig
+from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, RunConfig
 from trainer.presets import PHOTO_DATA, annealed
 from trainer.systems.cascade_gabor.config import CascadeGaborConfig, GaborConfig

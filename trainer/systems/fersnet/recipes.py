@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from data_service.streaming.transforms import AugmentConfig
+from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, EngineConfig, EvaluationConfig, RunConfig, SynthesisConfig
 from trainer.nets.convflu import GateConfig
 from trainer.presets import PHOTO_DATA, annealed

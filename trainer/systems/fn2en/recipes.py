@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data_service.streaming.transforms import AugmentConfig
+from data_service.transforms import AugmentConfig
 from trainer.config import DataConfig, RunConfig
 from trainer.presets import PHOTO_DATA, annealed
 from trainer.schedules import Ramp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from data_service.streaming.crops import AugmentConfig
+from data_service.crops import AugmentConfig
 from trainer.config import DataConfig, RunConfig
 from trainer.schedules import Ramp
 from trainer.system import OptimizerConfig

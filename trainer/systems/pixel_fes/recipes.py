@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_service.streaming.crops import AugmentConfig
+from data_service.crops import AugmentConfig
 from trainer.config import DataConfig, RunConfig
 from trainer.systems.pixel_fes.system import PixelFesConfig
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_service import seeds
-from data_service.streaming.crops import AugmentConfig, Crops
+from data_service.crops import AugmentConfig, Crops
 
 __all__ = ["AugmentConfig", "Augmentation", "Crops", "centre_crop", "to_float"]
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from data_service.folds import Fold
 from data_service.lakes.lake import Lake
-from data_service.planning.folds import Fold
 from trainer import feed
 from trainer import job as jobs
 from trainer.ancestry import unseen_rows
 from trainer.job import Job
+from trainer.pictures import write_png
 from trainer.restore import LoadedSystem, load_system
 from trainer.scorecard.evaluate import Predictions, predict_rows, scorecard
 from trainer.scorecard.examinee import Examinee
 from trainer.scorecard.galleries import gallery
 from trainer.scorecard.measures import measure
-from trainer.scorecard.pictures import write_png
 from trainer.tracking.report import record_evaluation
 from trainer.world import World
 
