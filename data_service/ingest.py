@@ -1,7 +1,7 @@
 """A corpus on disk becomes a lake: scan, make rows, write; what fails is kept with its reason.
 
-With Ray initialised this is a Ray Data job over a pool of actors that each load the detector once;
-without, it runs in this process. Both write the same lake, bit for bit. Faces are worked on in
+With Ray initialised a pool of actors does it that each load the detector once; without, it runs in
+this process. Both write the same lake, bit for bit. Faces are worked on in
 numbered blocks; those that are done lie in the lake's folder until it is whole, and an ingest of
 the same faces, options and code takes them over from one that was killed.
 """
@@ -21,26 +21,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+from ray.exceptions import RayActorError
 
 from data_service import corpora
 from data_service.audit import audited
 from data_service.lakes.lake import Lake, LakeWriter
 from data_service.lakes.manifest import blake
-from data_service.rows import BLOCK, Recipe, RowActor, RowMaker, listed_table, unpacked
+from data_service.rows import Made, Recipe, RowActor, RowMaker
 from data_service.schema import Rejection, Scan, SourceFace
 
 CHUNK_FACES = 16
 """Of a block, which is kept as a whole."""
 TASK_BLOCKS, TASK_BYTES = 8, 32 << 20
-"""What an actor makes before it asks Ray for more, which takes as long as about ten faces; what a
-killed ingest does again is two such tasks of each actor at most."""
+TASKS_AHEAD = 2
+"""What an actor makes before it is told more; what a killed ingest does again is two such tasks of
+each actor at most."""
+MAX_RETRIES = 3
 MAX_BLOCKS = 4096
 FOUND = ("detector", "corpus", "none")
 MAX_IMAGE_SIZE = 1024
 
 Progress = Callable[[int, int], None]
 Blocks = Mapping[int, Sequence[SourceFace]]
-Made = tuple[int, pa.Table, list[Rejection]]
+Task = Sequence[tuple[int, Sequence[SourceFace]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +91,7 @@ def ingest(
 ) -> IngestReport:
     """Reads the corpus at `source`, places every face and writes the lake.
 
-    `workers` counts the actors of the Ray Data job, by default one for each CPU of the cluster; the
+    `workers` counts the actors, by default one for each CPU of the cluster; the
     lake does not depend on it. `options` go to the corpus' `scan`, unless that was done before and
     is given as `scan`. `progress(done, total)` is called as faces get done. ValueError for an
     unknown corpus or option, a source that is not that corpus, a picture size that cannot be, or
@@ -253,38 +256,47 @@ def _made(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterator[Made]
 def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]:
     """The rows as actors deliver them, in no certain order.
 
-    The listed faces are blocks from the start, so that no upstream task needs a CPU that the actors
-    hold, and few blocks are in flight at a time, so that memory stays bounded.
+    An actor has `TASKS_AHEAD` tasks before it, so that it never waits and memory stays bounded; one
+    that finds no CPU has no task. A process that ends is started anew with what it was to do.
     """
-    import ray.data  # a second to import, and needed here only
+    tasks = _tasks(recipe, blocks, workers)
+    kind: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=MAX_RETRIES)(RowActor)
+    actors = [kind.remote(recipe) for _ in range(min(workers, len(tasks)))]
+    under_way: dict[Any, tuple[Any, Task]] = {
+        actor.make.remote([]): (actor, []) for actor in actors * TASKS_AHEAD
+    }
+    waiting, left = iter(tasks), len(blocks)
+    try:
+        while left:
+            (done,), _ = ray.wait(list(under_way))
+            actor, task = under_way.pop(done)
+            if (following := next(waiting, None)) is not None:
+                under_way[actor.make.remote(following)] = (actor, following)
+            left -= len(task)
+            yield from _delivered(done, task)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
 
-    listed = [
-        listed_table(faces).append_column(BLOCK, pa.array([number] * len(faces), pa.int64()))
-        for number, faces in blocks.items()
-    ]
-    block_bytes = len(listed[0]) * recipe.image_size**2 * recipe.channels
-    at_once = min(TASK_BLOCKS, len(listed) // (4 * workers), TASK_BYTES // block_bytes)
-    at_once = max(1, at_once)
-    listed = [
-        pa.concat_tables(listed[first : first + at_once])
-        for first in range(0, len(listed), at_once)
-    ]
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    with ray.data.DataContext.current(context):
-        made = ray.data.from_arrow(listed).map_batches(
-            RowActor,
-            fn_constructor_kwargs={"recipe": recipe},
-            compute=ray.data.ActorPoolStrategy(
-                size=min(workers, len(listed)), max_tasks_in_flight_per_actor=2
-            ),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=1,
-        )
-        for batch in made.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from unpacked(batch)
+
+def _delivered(done: ray.ObjectRef, task: Task) -> Sequence[Made]:
+    try:
+        return ray.get(done)
+    except RayActorError:
+        if not task:
+            raise
+        names = [faces[edge].name for faces, edge in ((task[0][1], 0), (task[-1][1], -1))]
+        raise RuntimeError(
+            f"a process that reads faces {names[0]} to {names[1]} ended {MAX_RETRIES + 1} times"
+        ) from None
+
+
+def _tasks(recipe: Recipe, blocks: Blocks, workers: int) -> list[Task]:
+    """The blocks in groups, as an actor gets them."""
+    numbered = list(blocks.items())
+    block_bytes = len(numbered[0][1]) * recipe.image_size**2 * recipe.channels
+    at_once = max(1, min(TASK_BLOCKS, len(blocks) // (4 * workers), TASK_BYTES // block_bytes))
+    return [numbered[first : first + at_once] for first in range(0, len(numbered), at_once)]
 
 
 def _chunks(faces: Sequence[SourceFace], size: int) -> list[Sequence[SourceFace]]:

@@ -5,9 +5,8 @@ Shapes: N faces, H height, W width, S side of a crop, C channels, L landmarks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby
@@ -24,7 +23,6 @@ from data_service.alignment.decode import UnreadableImageError, decode, grey, re
 from data_service.corpora._files import is_picture
 from data_service.schema import (
     THUMBNAIL_PIXELS,
-    Expression,
     Rejection,
     SourceFace,
     content_hash,
@@ -34,6 +32,9 @@ from data_service.schema import (
 
 Picture = tuple[np.ndarray, blake2b]
 """Pixels, uint8 RGB H x W x 3, and the hash of what they were read from."""
+
+Made = tuple[int, pa.Table, list[Rejection]]
+"""A block's number, its rows (`face_schema`), and the faces that gave none."""
 
 HASH_PIXELS = 32
 COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
@@ -202,91 +203,12 @@ def perceptual_hash(grey_SS1: np.ndarray) -> int:
     return int.from_bytes(np.packbits(frequencies_64 > np.median(frequencies_64)).tobytes(), "big")
 
 
-SOURCE_SCHEMA = pa.schema(
-    {
-        "name": pa.string(),
-        "path": pa.string(),
-        "subject": pa.string(),
-        "sitting": pa.string(),
-        "sequence": pa.string(),
-        "frame": pa.int64(),
-        "expression": pa.string(),
-        "intensity": pa.float64(),
-        "split": pa.string(),
-        "landmarks": pa.list_(pa.float64()),
-        "box": pa.list_(pa.float64()),
-        "attributes": pa.map_(pa.string(), pa.float64()),
-        "votes": pa.map_(pa.string(), pa.float64()),
-        "options": pa.string(),
-    }
-)
-"""Faces before alignment, on their way to a worker; `options` is JSON."""
-
-
-def listed_table(faces: Sequence[SourceFace]) -> pa.Table:
-    """Listed faces as an Arrow table; `listed_faces` is the way back."""
-    rows = [
-        {name: getattr(face, name, None) for name in SOURCE_SCHEMA.names}
-        | {
-            "path": None if face.path is None else str(face.path),
-            "landmarks": None if face.landmarks_L3 is None else face.landmarks_L3.ravel(),
-            "attributes": list(face.attributes.items()),
-            "votes": list(face.votes.items()),
-            "options": json.dumps(dict(face.options)),
-        }
-        for face in faces
-    ]
-    return pa.Table.from_pylist(rows, schema=SOURCE_SCHEMA)
-
-
-def listed_faces(table: pa.Table) -> list[SourceFace]:
-    """The faces of a `listed_table`."""
-    faces = []
-    for row in table.to_pylist(maps_as_pydicts="strict"):
-        path, box, landmarks = row["path"], row["box"], row.pop("landmarks")
-        expression = row["expression"]
-        row |= {
-            "path": None if path is None else Path(path),
-            "box": None if box is None else tuple(box),
-            "landmarks_L3": None if landmarks is None else np.reshape(landmarks, (-1, 3)),
-            "expression": None if expression is None else Expression(expression),
-            "options": json.loads(row["options"]),
-        }
-        faces.append(SourceFace(**row))
-    return faces
-
-
-BLOCK = "block"
-"""The column that numbers the block of a listed face, on its way to a worker."""
-_MADE = pa.schema({BLOCK: pa.int64(), "rows": pa.large_binary(), "rejected": pa.large_string()})
-
-
 class RowActor:
-    """One worker of a Ray Data job: whole blocks of listed faces come, rows go.
-
-    What it makes of a block travels packed, as Arrow IPC and JSON, so that its types stay exactly
-    what they are; `unpacked` is the way back.
-    """
+    """One process of an ingest on Ray: whole blocks of listed faces come, rows go."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._maker = RowMaker(recipe)
 
-    def __call__(self, listed: pa.Table) -> pa.Table:
-        made = []
-        block_of_row = listed[BLOCK].to_numpy()
-        for block in np.unique(block_of_row).tolist():
-            faces = listed.drop_columns([BLOCK]).filter(pa.array(block_of_row == block))
-            rows, rejected = self._maker.rows(listed_faces(faces))
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, rows.schema) as stream:
-                stream.write_table(rows)
-            refused = json.dumps([asdict(one) for one in rejected])
-            made.append((block, sink.getvalue().to_pybytes(), refused))
-        return pa.table([list(column) for column in zip(*made, strict=True)], schema=_MADE)
-
-
-def unpacked(made: pa.Table) -> Iterator[tuple[int, pa.Table, list[Rejection]]]:
-    """Of each block, what `RowActor` made of it: number, rows, rejections."""
-    for block, rows, rejected in zip(*made.columns, strict=True):
-        refused = [Rejection(**one) for one in json.loads(rejected.as_py())]
-        yield block.as_py(), pa.ipc.open_stream(rows.as_buffer()).read_all(), refused
+    def make(self, blocks: Sequence[tuple[int, Sequence[SourceFace]]]) -> list[Made]:
+        """Of each numbered block its number, rows and rejections."""
+        return [(number, *self._maker.rows(faces)) for number, faces in blocks]

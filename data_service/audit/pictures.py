@@ -95,8 +95,15 @@ def _batches(lake: Lake) -> Iterator[Batch]:
         parquet = pq.ParquetFile(lake.files / file.name)
         names = [name for name in (IMAGE, THUMBNAIL) if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=names):
-            faces = b"".join(batch[IMAGE].to_pylist())
-            faces_BHWC = np.frombuffer(faces, np.uint8).reshape(-1, side, side, channels)
+            faces_BHWC = _pixels(batch[IMAGE]).reshape(-1, side, side, channels)
             column = batch[THUMBNAIL] if THUMBNAIL in names else pa.nulls(len(batch))
             yield first, faces_BHWC, column.to_pylist()
             first += len(batch)
+
+
+def _pixels(column: pa.FixedSizeBinaryArray) -> np.ndarray:
+    """The bytes of all values where they lie."""
+    num_bytes = column.type.byte_width
+    return np.frombuffer(
+        column.buffers()[1], np.uint8, len(column) * num_bytes, column.offset * num_bytes
+    )

@@ -43,7 +43,8 @@ from data_service.lakes.sorted_rows import SortedRows
 from data_service.lakes.unpacked import unpack_once
 from data_service.schema import Rejection, face_schema
 
-_FILE_BYTES = 64 << 20
+_FILE_BYTES = 16 << 20
+"""Of pixels. Of larger files half the time of writing them goes into fresh memory."""
 _WRITERS = 2
 """Files under way at once: compression and hashing leave the interpreter's lock."""
 

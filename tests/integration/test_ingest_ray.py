@@ -1,19 +1,21 @@
-"""The Ray Data job makes the lake that this process makes, bit for bit."""
+"""An ingest on Ray makes the lake that this process makes, bit for bit."""
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
-import ray.data
 from PIL import Image
 
 from cluster.session import connect
 from data_service.corpora import drawn
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
+from data_service.rows import Recipe
 
 pytestmark = pytest.mark.xdist_group("ingest on Ray")
 
@@ -57,7 +59,6 @@ def test_job_and_process_make_the_same_lake(album, two_cpus, tmp_path, monkeypat
         workers=2,
         progress=lambda *call: calls.append(call),
     )
-    assert ray.data.DataContext.get_current().print_on_execution_start
     assert calls[-1] == (61, 61)
     assert capfd.readouterr().out == ""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -74,3 +75,47 @@ def test_one_actor_draws_what_this_process_draws(two_cpus, tmp_path, monkeypatch
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     ingest("drawn", None, tmp_path / "alone", **settings)
     same(Lake.open(tmp_path / "job"), Lake.open(tmp_path / "alone"))
+
+
+def test_an_actor_that_finds_no_cpu_holds_nothing_up(album, two_cpus, tmp_path):
+    report = ingest("photos", album, tmp_path / "lake", image_size=96, workers=3)
+    assert report.faces == 60
+
+
+def test_an_actor_that_is_killed_starts_anew(two_cpus, tmp_path, monkeypatch):
+    options = {"subjects": 12, "faces_per_subject": 16}
+    settings = {"image_size": 64, "options": options}
+    killed = []
+
+    def kill(done: int, total: int) -> None:
+        if not killed:
+            killed.append(next(process for process in psutil.process_iter() if makes_rows(process)))
+            killed[0].kill()
+
+    ingest("drawn", None, tmp_path / "job", progress=kill, **settings)
+    assert killed
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    ingest("drawn", None, tmp_path / "alone", **settings)
+    same(Lake.open(tmp_path / "job"), Lake.open(tmp_path / "alone"))
+
+
+def test_faces_that_kill_their_process_are_named(two_cpus, tmp_path, monkeypatch):
+    class Deadly:  # in here, so that it travels whole to where this module is not
+        def __init__(self, recipe: Recipe) -> None: ...
+
+        def make(self, blocks: list) -> list:
+            if blocks:
+                os._exit(1)
+            return []
+
+    monkeypatch.setattr("data_service.ingest.RowActor", Deadly)
+    monkeypatch.setattr("data_service.ingest.MAX_RETRIES", 1)
+    with pytest.raises(RuntimeError, match=r"reads faces \S+ to \S+ ended 2 times"):
+        ingest("drawn", None, tmp_path / "lake", image_size=48, options={"subjects": 2})
+
+
+def makes_rows(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[:1] == ["ray::RowActor.make"]
+    except psutil.Error:
+        return False

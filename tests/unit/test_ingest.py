@@ -16,8 +16,7 @@ from data_service.alignment.decode import grey
 from data_service.corpora import drawn
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.rows import listed_faces, listed_table, perceptual_hash
-from data_service.schema import Expression, SourceFace
+from data_service.rows import perceptual_hash
 
 
 def as_jpeg(picture_HW3: np.ndarray, quality: int = 92) -> bytes:
@@ -164,31 +163,6 @@ def test_a_source_without_a_usable_face_is_an_error_that_says_why(tmp_path, file
         ingest("photos", tmp_path, tmp_path / "lake")
     with pytest.raises(ValueError):
         Lake.open(tmp_path / "lake")
-
-
-def test_faces_travel_to_workers_unchanged():
-    face = SourceFace(
-        name="a/b.png",
-        subject=None,
-        expression=Expression.FEAR,
-        path=Path("/data/a/b.png"),
-        sequence="s/1",
-        frame=7,
-        intensity=0.1,
-        split="train",
-        landmarks_L3=np.random.default_rng(0).normal(size=(68, 3)),
-        box=(1.0, 2.0, 3.5, 4.0),
-        attributes={"glasses": 0.3},
-        votes={"fear": 7.0},
-        options={"seed": 3, "light": "Weak", "share": 1 / 3},
-    )
-    bare = SourceFace(name="c", subject="s", expression=None)
-    one, other = listed_faces(listed_table([face, bare]))
-    np.testing.assert_array_equal(one.landmarks_L3, face.landmarks_L3)
-    for name in SourceFace.__dataclass_fields__:
-        if name != "landmarks_L3":
-            assert getattr(one, name) == getattr(face, name)
-    assert other == bare
 
 
 def test_perceptual_hash_knows_a_copy_from_another_face():
