@@ -18,7 +18,7 @@ from cluster.lock import held
 from cluster.resources import Capacity, Share, share
 from cluster.session import local_capacity
 from data_service.lakes.lake import Lake
-from data_service.synthesis.live_pool import LivePool
+from data_service.synthesis.live_pool import LiveManifest, LivePool
 from data_service.synthesis.pool import SealedPool
 from trainer import catalog, feed
 from trainer import job as jobs
@@ -208,33 +208,20 @@ def _new_job(
     spec = catalog.load(run.system_name)
     fold = fold or feed.default_fold(opened)
     data = feed.prepare(run, spec, opened, fold)
-    generator = generator_of(synthetic)
-    live = manifest_of(generator, run, opened, data, fold) if generator else None
-    path = None if live or synthetic is None else Path(synthetic)
-    pool = None if live else feed.given_pool(run, path, opened, data, fold)
+    live, pool = _synthetic_faces(synthetic, run, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init) if init else None
     unchecked = check_unseen(run, weights, opened, {} if validation_only else {fold: data.fold})
     leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks, seen_by=seen_by)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
-    run_id = create_run(
-        uri,
-        experiment,
-        name or f"{run.system_name}.{run.recipe} {fold} s{run.seed}",
-        parent=parent,
-        tags={
-            **lake_tags(opened),
-            **unchecked,
-            **leaks,
-            "mien.fold": fold,
-            "mien.settings": fingerprint(run),
-            **({"mien.init": init} if init else {}),
-            **({"mien.synthetic": f"{PREFIX}{live.run}"} if live else {}),
-            **(pool_tags(pool) if pool else {}),
-        },
-        params=run,
-    )
+    tags = lake_tags(opened) | unchecked | leaks
+    tags |= {"mien.fold": fold, "mien.settings": fingerprint(run)}
+    tags |= {"mien.init": init} if init else {}
+    tags |= {"mien.synthetic": f"{PREFIX}{live.run}"} if live else {}
+    tags |= pool_tags(pool) if pool else {}
+    name = name or f"{run.system_name}.{run.recipe} {fold} s{run.seed}"
+    run_id = create_run(uri, experiment, name, parent=parent, tags=tags, params=run)
     job = Job(
         run_id=run_id,
         directory=runs_dir() / run_id,
@@ -258,6 +245,16 @@ def _new_job(
         LivePool.create(job.live_pool, live)
     jobs.set_status(job.directory, "starting", step=0, images=0)
     return job
+
+
+def _synthetic_faces(
+    synthetic: str | Path | None, run: RunConfig, lake: Lake, data: feed.TrainingData, fold: str
+) -> tuple[LiveManifest | None, SealedPool | LivePool | None]:
+    """What makes synthetic faces beside the run, or the pool that has them; or neither."""
+    if generator := generator_of(synthetic):
+        return manifest_of(generator, run, lake, data, fold), None
+    path = None if synthetic is None else Path(synthetic)
+    return None, feed.given_pool(run, path, lake, data, fold)
 
 
 def lake_tags(lake: Lake) -> dict[str, str]:

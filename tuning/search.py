@@ -67,19 +67,17 @@ def search(
     succeeded.
     """
     began = time.monotonic()
-    counts = {"trials": trials, "folds": folds, "parallel": parallel, "lanes": lanes}
-    for what, given in counts.items():
-        if given < 1:
-            raise ValueError(f"{what} is {given}; at least 1 is needed")
+    _check_counts(trials=trials, folds=folds, parallel=parallel, lanes=lanes)
     feed.refuse_share(run, "but a study takes no pool of synthetic faces")
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
     study = study_name(f"{run.system_name}.{run.recipe}", name, resume=resume)
     opened = Lake.open(Path(lake))
+    _check_official(opened, folds, outer)
     setup = Setup(
         run=measuring(trial_run(run), aims),
         origin=run,
-        lake=Path(lake).absolute(),
+        lake=opened.path.absolute(),
         lake_hash=opened.hash,
         experiment=experiment,
         objectives=aims,
@@ -87,13 +85,8 @@ def search(
         outer=outer,
         lanes=lanes,
     )
-    _check_official(opened, folds, outer)
-    if outer is not None:
-        feed.prepare(run, catalog.load(run.system_name), opened, outer)
-    fold = setup.fold(1) or default_fold(opened)
-    unseen = outer or (fold if folds == 1 else None)
-    setup = replace(setup, run=_with_curve(setup.run, opened, fold), unseen=unseen)
-    setup = replace(setup, leaks=_leaks(setup, opened, allow=allow_leaks))
+    setup = _fitted(setup, run, opened, allow_leaks=allow_leaks)
+    about = {"run": fingerprint(setup.run), "lake": opened.hash}
     plan = Plan(
         name=study,
         distributions=space.distributions,
@@ -102,11 +95,7 @@ def search(
         num_folds=folds,
         generation_size=parallel * lanes,
         seed=seed,
-        about={
-            "run": fingerprint(setup.run),
-            "lake": opened.hash,
-            **({"outer fold": outer} if outer else {}),
-        },
+        about=about | ({"outer fold": outer} if outer else {}),
         conditions=space.conditions,
         asynchronous=asynchronous,
     )
@@ -115,6 +104,26 @@ def search(
             plan, setup, trials=trials, parallel=parallel, train=train, on_trial=on_trial
         )
     return replace(result, seconds=time.monotonic() - began)
+
+
+def _check_counts(**counts: int) -> None:
+    for what, given in counts.items():
+        if given < 1:
+            raise ValueError(f"{what} is {given}; at least 1 is needed")
+
+
+def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> Setup:
+    """The setup with all that hangs on its folds; ValueError where run, lake and folds do not fit.
+
+    These are a learning curve to prune by, which subjects stay unseen, and what leaks.
+    """
+    outer = setup.outer
+    if outer is not None:
+        feed.prepare(run, catalog.load(run.system_name), lake, outer)
+    fold = setup.fold(1) or default_fold(lake)
+    unseen = outer or (fold if setup.num_folds == 1 else None)
+    setup = replace(setup, run=_with_curve(setup.run, lake, fold), unseen=unseen)
+    return replace(setup, leaks=_leaks(setup, lake, allow=allow_leaks))
 
 
 def _check_official(lake: Lake, folds: int, outer: str | None) -> None:

@@ -3,49 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from optuna.distributions import FloatDistribution
 
-from tests.studies import blank_database
-from trainer.config import RunConfig, weight
+from tests import studies
+from trainer.config import RunConfig
 from trainer.steps import Steps
 from tuning import trial as trials_module
-from tuning.objectives import Objective
-from tuning.plan import Plan
 from tuning.results import TrialRecord
 from tuning.study import Study
 from tuning.trial import Setup, work
 
-RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Weights:
-    pixel: float = weight(1.0, paper="lambda_1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    weights: Weights = Weights()
-
-
-RUN = RunConfig(system_name="fake", recipe="tiny", system=Settings())
-PLAN = Plan(
-    name="study",
-    distributions={"system.weights.pixel": FloatDistribution(0.0, 10.0)},
-    own={"system.weights.pixel": 1.0},
-    objectives=(RECALL,),
-    num_folds=1,
+WEIGHT = "system.weights.pixel"
+PLAN = replace(
+    studies.PLAN,
+    distributions={WEIGHT: studies.PLAN.distributions[WEIGHT]},
+    own={WEIGHT: 1.0},
     generation_size=3,
-    seed=3,
-    about={},
-    sampler="tpe",
 )
 
 
@@ -87,10 +66,10 @@ class Training:
 
 
 def searched(path: Path, train: Training, lanes: int, trials: int = 12) -> tuple[TrialRecord, ...]:
-    path.write_bytes(blank_database())
+    path.write_bytes(studies.blank_database())
     study = Study(path, PLAN, trials=trials)
     setup = Setup(
-        run=RUN,
+        run=studies.RUN,
         lake=path,
         lake_hash="0",
         experiment="mien",

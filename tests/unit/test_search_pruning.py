@@ -1,0 +1,167 @@
+"""Which trials of a search are given up early, and which are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from tests.studies import ERROR, PLAN, RECALL, RUN, Settings, Weights, finished, quality, work_on
+from trainer.config import RunConfig
+from trainer.scorecard.evaluate import Predictions, write_predictions
+from trainer.scorecard.statistics import macro_recall
+from tuning import proposals
+from tuning.pruning import lags_behind, worse_by_subjects
+from tuning.results import FoldRecord, TrialRecord
+
+
+def test_bad_trials_stop_early_and_are_never_complete(tmp_path: Path) -> None:
+    records = work_on(tmp_path / "a.db", trials=16)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned and all(not record.finished_folds for record in pruned)
+    assert all(len(record.folds[1].curve) < 10 for record in pruned)
+    stored = optuna.load_study(study_name="study", storage=f"sqlite:///{tmp_path / 'a.db'}")
+    states = [trial.state.name for trial in stored.get_trials()]
+    assert states.count("PRUNED") == len(pruned) and set(states) == {"PRUNED", "COMPLETE"}
+    best = max(record.values.get("macro_recall", 0.0) for record in records)
+    assert best == pytest.approx(1.01, abs=0.05)
+
+
+def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
+    def folds_only(run: RunConfig, lake: Path, *, fold: str, **_: Any) -> Any:
+        value = quality(run, int(fold.partition("/")[0]))
+        return SimpleNamespace(
+            run_id="run",
+            directory=Path(),
+            status="finished",
+            validation={"macro_recall": value},
+            images_per_second=1.0,
+        )
+
+    records = work_on(tmp_path / "a.db", replace(PLAN, num_folds=6), trials=8, train=folds_only)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned and all(4 <= len(record.finished_folds) < 6 for record in pruned)
+
+
+def test_what_no_objective_is_better_in_is_given_up(tmp_path: Path) -> None:
+    def two(run: RunConfig, lake: Path, **_: Any) -> Any:
+        weight = run.system.weights.pixel
+        return finished(run, macro_recall=-abs(weight - 4), reconstruction=abs(weight - 5))
+
+    plan = replace(PLAN, objectives=(RECALL, ERROR), num_folds=4)
+    records = work_on(tmp_path / "a.db", plan, trials=12, train=two)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned and all(len(record.finished_folds) == 2 for record in pruned)
+    front = [record for record in records if 4 <= record.params["system.weights.pixel"] <= 5]
+    assert all(record.state == "COMPLETE" for record in front)
+
+
+def _as_run(record: TrialRecord) -> RunConfig:
+    weight = record.params["system.weights.pixel"]
+    return replace(RUN, system=Settings(weights=Weights(pixel=weight)))
+
+
+def test_a_losing_trial_stops_once_its_subjects_tell(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+
+    def by_subject(run: RunConfig, lake: Path, *, fold: str, **_: Any) -> Any:
+        skill = quality(run, 0)
+        right = generator.random(400) < 0.2 + 0.7 * skill
+        labels = np.arange(400) % 2
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        logits = np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
+        subjects = np.array([f"{fold} s{index // 2}" for index in range(400)])
+        kept = Predictions(rows=np.arange(400), labels=labels, logits=logits, subjects=subjects)
+        write_predictions(kept, folder / "validation.npz")
+        return finished(run, folder, macro_recall=float(right.mean()))
+
+    plan = replace(PLAN, num_folds=5)
+    records = work_on(tmp_path / "a.db", plan, trials=10, train=by_subject)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert any(len(record.finished_folds) == 1 for record in pruned)
+    best = max(records, key=lambda record: quality(_as_run(record), 0))
+    assert best.state == "COMPLETE"
+    fold = best.folds[1]
+    right = sum(n for own in fold.subjects.values() for true, said, n in own if true == said)
+    assert right / 400 == pytest.approx(fold.values["macro_recall"])
+
+
+def test_leaning_to_another_class_is_no_noise_where_subjects_are_paired() -> None:
+    """Two settings, one better by a tenth within each class, that favour different classes."""
+    faces = 60
+    here = np.arange(2 * faces)
+    labels = here % 2
+
+    def confusions(chances: tuple[float, float]) -> np.ndarray:
+        wrong = here // 2 % 10 >= 10 * np.take(chances, labels)
+        counts_SKK = np.zeros((2 * faces, 2, 2), dtype=np.int64)
+        counts_SKK[here, labels, np.where(wrong, 1 - labels, labels)] = 1
+        return counts_SKK
+
+    best, leaning, alike = confusions((0.9, 0.4)), confusions((0.2, 0.8)), confusions((0.8, 0.5))
+    assert worse_by_subjects(leaning, best, macro_recall, num_folds=5)
+    assert not worse_by_subjects(alike, best, macro_recall, num_folds=5)
+    assert not worse_by_subjects(best, leaning, macro_recall, num_folds=5)
+    assert not worse_by_subjects(leaning[:6], best[:6], macro_recall, num_folds=5), "too few"
+
+
+def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
+    """Trials of qualities 0.5, 0.51 and so on, in folds of unequal difficulty, with some noise."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (count, num_folds))
+    return [
+        TrialRecord(
+            number=number,
+            params={"system.weights.pixel": float(number), "system.gate": True},
+            state="COMPLETE",
+            folds={
+                fold: FoldRecord(
+                    values={"macro_recall": (end := 0.5 + 0.01 * number + 0.1 * fold + extra)},
+                    curve=((100, end / 2), (200, end * 0.9)),
+                )
+                for fold, extra in enumerate(noise[number], 1)
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_curve_is_given_up_only_beyond_the_noise_of_a_fold() -> None:
+    earlier = noisy_trials(7, 5)
+    median = float(np.median([dict(past.folds[2].curve)[200] for past in earlier]))
+
+    def lags(value: float, past: list[TrialRecord]) -> bool:
+        curve = ((100, median / 2), (200, value))
+        running = TrialRecord(number=9, params={}, folds={2: FoldRecord(curve=curve)})
+        return lags_behind(running, 2, past, RECALL)
+
+    assert not lags(median + 0.001, earlier) and not lags(median - 0.005, earlier)
+    assert lags(median - 0.05, earlier)
+    alone = [replace(past, folds={2: past.folds[2]}) for past in earlier]
+    assert lags(median - 0.005, alone), "one fold tells nothing of its noise"
+    assert not lags(median - 0.05, earlier[:3]), "three trials are too few"
+
+
+def test_the_model_hears_of_a_curve_that_was_given_up_what_such_curves_end_with() -> None:
+    plan = replace(PLAN, sampler="gp", num_folds=5)
+    earlier = noisy_trials(7, 5)
+    ends = sorted(past.values["macro_recall"] for past in earlier)
+
+    def told(value: float) -> float:
+        pruned = TrialRecord(
+            number=7,
+            params=earlier[0].params,
+            state="PRUNED",
+            folds={2: FoldRecord(curve=((100, value),))},
+        )
+        return proposals._told([*earlier, pruned], plan)[-1].value
+
+    lowest = sorted(past.folds[2].curve[0][1] for past in earlier)
+    assert told(0.0) == ends[0], "no worse than the worst"
+    assert ends[1] <= told((lowest[1] + lowest[2]) / 2) <= ends[2]
+    assert told(1.0) == ends[3], "never better than the median"
