@@ -326,16 +326,23 @@ def _cause(error: BaseException) -> str:
 
 def _worker(config: Mapping[str, Any]) -> None:
     """What every Ray Train worker runs."""
+    import ray
     from ray.train.torch import get_device
 
-    fault = Path(config["directory"]) / FAULT
+    directory = Path(config["directory"])
+    if not directory.is_dir():
+        raise RuntimeError(
+            f"host {ray.util.get_node_ip_address()} does not see {directory}; MIEN_HOME must lie "
+            "in a folder that all hosts share (`mien doctor` tells which do not)"
+        )
+    fault = directory / FAULT
     if fault.is_file():
         return  # Ray tries again what would go wrong again
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(config["threads"])
     world = World.of_process_group(get_device())
     try:
-        work(jobs.load(Path(config["directory"])), world)
+        work(jobs.load(directory), world)
     except tuple(_FOR_GOOD.values()) as error:
         if not torch.distributed.is_initialized():
             raise  # the group was taken down meanwhile; what torch then says is no wrong input

@@ -136,7 +136,7 @@ class Host:
         """During the block this host alone has an empty disk of its own in place of the folder."""
         assert self.process is not None
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        inside = ("nsenter", "--mount", "--target", children.split()[0])
+        inside = ("nsenter", "--mount", "--pid", "--target", children.split()[0])
         _run(*inside, "mount", "-t", "tmpfs", "tmpfs", str(folder))
         try:
             yield
