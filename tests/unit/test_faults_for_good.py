@@ -26,3 +26,9 @@ def test_what_torch_says_without_its_group_is_no_wrong_input(
     with pytest.raises(ValueError, match="process group"):
         launch._worker({"directory": str(tmp_path), "threads": threads})
     assert (tmp_path / launch.FAULT).is_file() == grouped
+
+
+def test_a_host_that_does_not_see_the_run_says_so(tmp_path: Path) -> None:
+    gone = {"directory": str(tmp_path / "gone"), "threads": 1}
+    with pytest.raises(RuntimeError, match=r"^host \S+ does not see .*gone; MIEN_HOME must"):
+        launch._worker(gone)
