@@ -7,7 +7,7 @@ Modules are imported where they are used, so that `--help` does not wait for tor
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +113,9 @@ def train(
             found = job.load(job.find(resume))
             result = launch.train(found.run, found.lake, resume=resume)
         else:
-            chosen, lake, fold, seen_by = _chosen(system, lake, fold, from_study, allow_leaks)
+            chosen, lake, fold, seen_by = _chosen(
+                system, lake, fold, from_study, settings, allow_leaks
+            )
             settings = [*(settings or ()), *_share(synthetic, share)]
             result = launch.train(
                 chosen_run(chosen, settings, workers, zero, precision, seed),
@@ -134,7 +136,12 @@ def train(
 
 
 def _chosen(
-    system: str | None, lake: Path | None, fold: str | None, study: str | None, allow_leaks: bool
+    system: str | None,
+    lake: Path | None,
+    fold: str | None,
+    study: str | None,
+    settings: Sequence[str] | None,
+    allow_leaks: bool,
 ) -> tuple[Any, Path, str | None, str | None]:
     """The recipe, or a study's best setting; lake and fold for it; the study that saw the fold."""
     from trainer import catalog
@@ -147,6 +154,11 @@ def _chosen(
         raise ValueError(f"--from-study {study} names its system; leave {system} out")
     from tuning.studies import best_of
 
+    if any(one.partition("=")[0].strip() == "data.classes" for one in settings or ()):
+        raise ValueError(
+            f"study '{study}' chose by folds of its own classes, and other classes make other "
+            "folds; leave data.classes out"
+        )
     best = best_of(study)
     return best.run, lake or best.lake, *best.fold_on(lake, fold, allow_leaks=allow_leaks)
 

@@ -172,7 +172,7 @@ def doctor(
             try:
                 with connect():
                     checks += tuple(examine_nodes())
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:  # another version of Ray answers, say
                 checks += (Check(name="cluster", state="fail", found=str(error)),)
     rows = [(one.state, one.name, one.found, one.mend) for one in checks]
     shown = table(("", "what", "found", "how to mend it"), rows)

@@ -15,7 +15,7 @@ from math import ceil
 from pathlib import Path
 
 from cluster.checks import Check
-from cluster.config import read
+from cluster.config import check
 from cluster.home import home, tracking_uri
 from cluster.resources import usable_cpus
 from cluster.session import store_bytes
@@ -178,7 +178,7 @@ def _tracking() -> Check:
 
 def _cluster_file(path: Path) -> Check:
     try:
-        found = read(path)
+        found = check(path)
     except ValueError as error:
         return Check(name="cluster file", state="fail", found=str(error), mend="correct that line")
-    return Check(name="cluster file", state="ok", found=f"{len(found.hosts)} hosts")
+    return Check(name="cluster file", state="ok", found=found)

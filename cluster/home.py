@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -53,3 +54,15 @@ def tracking_uri() -> str:
     with suppress(FileNotFoundError):
         return tracking_file().read_text().strip()
     return f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Writes a file for its owner alone, wholly or not at all; one that is there stays."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config import ClusterConfig
+from cluster.home import write_secret
 
 COMMAND_SECONDS = 120.0
 STARTS = 2
@@ -117,12 +119,13 @@ def _states(
     alive = {node["node_ip"]: node for node in nodes if node["state"] == "ALIVE"}
     states = []
     for host in config.hosts:
-        has = alive.get(host, {}).get("resources_total", {})
+        node = alive.get(host) or alive.get(_address_of(host)) or {}
+        has = node.get("resources_total", {})
         states.append(
             HostState(
                 address=host,
                 role="head" if host == config.head else "worker",
-                alive=host in alive,
+                alive=bool(node),
                 cpus=has.get("CPU", 0.0),
                 gpus=has.get("GPU", 0.0),
                 memory_bytes=_bytes(has.get("memory", "0 B")),
@@ -130,6 +133,14 @@ def _states(
             )
         )
     return tuple(states)
+
+
+def _address_of(host: str) -> str:
+    """The address of a host name, by which Ray knows it; empty where nobody knows the name."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return ""
 
 
 def _bytes(shown: str) -> int:
@@ -188,7 +199,5 @@ def make_token() -> Path:
     path = TOKEN.expanduser()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+        write_secret(path, secrets.token_hex(32))
     return path

@@ -54,7 +54,9 @@ def read_password(path: Path) -> str:
     """The password in a file that nobody but its owner may read; ValueError otherwise."""
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise ValueError(f"{path} holds a password and others may read it; `chmod 600 {path}`")
-    return path.read_text().strip()
+    if not (password := path.read_text().strip()):
+        raise ValueError(f"{path} is to hold a password and is empty; remove it for a new one")
+    return password
 
 
 def main() -> None:

@@ -18,14 +18,14 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from cluster import mlflow_app, postgres
-from cluster.home import home, tracking_file, tracking_uri
+from cluster.home import home, tracking_file, tracking_uri, write_secret
 from cluster.mlflow_store import ensure_store, password_path, sqlite_path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,10 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerState:
-    """Where the server is, or would be; `process` and `began` are None where none runs."""
+    """Where the server is, or would be; `process` and `began` are None where none runs.
+
+    `machine` is the one that it was started on: machines may share a home.
+    """
 
     address: str
     store: str
@@ -45,6 +48,7 @@ class ServerState:
     password_file: str
     process: int | None = None
     began: float | None = None
+    machine: str = field(default_factory=socket.gethostname)
 
     @property
     def running(self) -> bool:
@@ -77,15 +81,21 @@ def start(
     It listens on this machine only unless `host` says otherwise; names by which other machines
     call it must then be among `allowed_hosts`. With `own_postgres`, and ever after in this home,
     the store is a PostgreSQL below it, and commands of this home track through the server.
-    ValueError where it runs already, where the port is taken, or where the store is a server
-    elsewhere. RuntimeError, with the log's end, if it dies.
+    ValueError where it runs already, where the port is taken, where the store is a server
+    elsewhere, or where a file of `tls` is missing. RuntimeError, with the log's end, if it dies.
     """
     state = status()
+    _require_own(state)
     if state.running:
         raise ValueError(
             f"the MLflow server already runs at {state.address} (process {state.process}); "
             f"`mien server stop` ends it"
         )
+    for file in (tls.certificate, tls.key) if tls else ():
+        if not file.is_file():
+            raise ValueError(
+                f"no such file: {file}; --tls-certificate and --tls-key name PEM files"
+            )
     address = f"http{'s' if tls else ''}://{_called(host, allowed_hosts)}:{port}"
     _check_free(host, port)
     home().mkdir(parents=True, exist_ok=True)
@@ -150,7 +160,10 @@ def _start_over(
 
 
 def status() -> ServerState:
-    """The server that `start` started for this home, if it still lives."""
+    """The server that `start` started for this home, if it still lives.
+
+    Of one that another machine started nothing can be seen from here; its word is taken for it.
+    """
     own = _postgres_folder()
     idle = ServerState(
         address=f"http://{HOST}:{PORT}",
@@ -166,8 +179,12 @@ def status() -> ServerState:
 
 
 def stop() -> ServerState:
-    """End the server, every process that it started, and then its PostgreSQL; what was stopped."""
+    """End the server, every process that it started, and then its PostgreSQL; what was stopped.
+
+    ValueError where another machine started it.
+    """
     state = status()
+    _require_own(state)
     if state.process is not None:
         _signal_group(state.process, signal.SIGTERM)
         if not _group_ended(state.process, STOP_SECONDS):
@@ -179,15 +196,21 @@ def stop() -> ServerState:
     return state
 
 
+def _require_own(state: ServerState) -> None:
+    if state.machine != socket.gethostname():
+        raise ValueError(
+            f"the MLflow server of this home runs on {state.machine}: start and stop it there; if "
+            f"that machine is gone, remove {_state_path()}"
+        )
+
+
 def _postgres_folder() -> Path:
     return home() / "postgres"
 
 
 def _ensure_password() -> None:
-    with suppress(FileExistsError):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(password_path(), flags, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
+    if not password_path().exists():
+        write_secret(password_path(), secrets.token_urlsafe(32))
 
 
 def _state_path() -> Path:
@@ -221,7 +244,8 @@ def _spawn(
     command = [sys.executable, "-m", mlflow_app.__name__, "--host", host, "--port", str(port)]
     command += ["--password-file", str(password_path())]
     if tls is not None:
-        command += ["--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key)]
+        command += ["--tls-certificate", str(tls.certificate.absolute())]
+        command += ["--tls-key", str(tls.key.absolute())]
     database = sqlite_path(store)
     root = (database.parent / "artifacts").as_uri() if database else "mlflow-artifacts:/"
     environment = {
@@ -277,6 +301,8 @@ def _answers(address: str) -> bool:
 def _lives(state: ServerState) -> bool:
     """Whether the process is the one that was started, not a later one of the same number."""
     assert state.process is not None and state.began is not None
+    if state.machine != socket.gethostname():
+        return True
     try:
         process = psutil.Process(state.process)
         return process.status() != psutil.STATUS_ZOMBIE and (

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -173,7 +174,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("[", "\\[")
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show(values: Mapping[str, Any], renderables: Sequence[Any], as_json: bool) -> None:
@@ -181,7 +182,7 @@ def show(values: Mapping[str, Any], renderables: Sequence[Any], as_json: bool) -
     if not as_json:
         for renderable in renderables:
             soft = not isinstance(renderable, Table)
-            _screen.out.print(renderable, highlight=False, soft_wrap=soft)
+            _screen.out.print(renderable, markup=False, highlight=False, soft_wrap=soft)
         return
     line = json.dumps(_finite(values), ensure_ascii=False, default=str)
     _screen.out.file.write(line + "\n")
@@ -247,7 +248,7 @@ def _end(number: int, frame: Any) -> None:
 def report(error: BaseException) -> int:
     """One line on stderr for what went wrong, and the exit code that says whose doing it was."""
     if isinstance(error, TyperException):
-        _complain(f"{error.format_message()}{_usage(error)}")
+        _complain(f"{error.format_message()}{_usage(error)}{_misplaced(error)}")
         return WRONG_INPUT
     if isinstance(error, KeyboardInterrupt):
         _complain(str(error) or "interrupted")
@@ -255,7 +256,7 @@ def report(error: BaseException) -> int:
     if isinstance(error.__context__, BrokenPipeError) and isinstance(error, SystemExit):
         return FAILED  # who reads our output has seen enough of it, as `head` has
     cause = _root(error)
-    if _is_wrong_input(cause):
+    if _is_wrong_input(cause, str(getattr(error, "traceback_str", ""))):
         _complain(_one_line(cause))
         return WRONG_INPUT
     _complain(f"failed: {_one_line(cause) or type(cause).__name__}{_kept(error)}")
@@ -282,6 +283,13 @@ def _usage(error: TyperException) -> str:
     return f" (see {context.command_path} --help)" if context else ""
 
 
+def _misplaced(error: TyperException) -> str:
+    """The one option that stands before the command, which people look for behind it."""
+    if getattr(error, "option_name", None) != "--address":
+        return ""
+    return "; it stands before the command: mien --address ADDRESS train ..."
+
+
 def _root(error: BaseException) -> BaseException:
     """The error behind those that Ray wraps around what a task or a worker raised."""
     while True:
@@ -294,14 +302,22 @@ def _root(error: BaseException) -> BaseException:
         error = inner
 
 
-def _is_wrong_input(error: BaseException) -> bool:
+def _is_wrong_input(error: BaseException, told: str) -> bool:
     """Whether mien's own code refused the input, and not a library in the depths below it."""
     if isinstance(error, OSError):
         return isinstance(error, USER_ERRORS)
     frames = traceback.extract_tb(error.__traceback__)
-    place = Path(frames[-1].filename) if frames else PROJECT / "mien.py"
+    if not frames:  # it comes from another process, which kept them to itself
+        return isinstance(error, ValueError) and not _is_librarys(told)
+    place = Path(frames[-1].filename)
     ours = place.is_relative_to(PROJECT) and "site-packages" not in place.parts
     return isinstance(error, ValueError) and ours
+
+
+def _is_librarys(told: str) -> bool:
+    """Whether the text of a traceback ends in a library; there the project lies anywhere."""
+    files = re.findall(r'File "([^"]+)", line', told)
+    return bool(files) and re.search(r"/(site|dist)-packages/|/lib/python3", files[-1]) is not None
 
 
 def _one_line(error: BaseException) -> str:

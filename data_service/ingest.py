@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -93,11 +95,11 @@ def ingest(
 ) -> IngestReport:
     """Reads the corpus at `source`, places every face and writes the lake.
 
-    `workers` counts the actors, by default one for each CPU of the cluster; the
-    lake does not depend on it. `options` go to the corpus' `scan`, unless that was done before and
-    is given as `scan`. `progress(done, total)` is called as faces get done. ValueError for an
-    unknown corpus or option, a source that is not that corpus, a picture size that cannot be, or
-    where not one face is usable.
+    `workers` counts the actors, by default one for each CPU of the cluster; the lake does not
+    depend on it. `options` go to the corpus' `scan`, unless that was done before and is given as
+    `scan`. `progress(done, total)` is called as faces get done. ValueError for an unknown corpus or
+    option, a source that is not that corpus or that not every machine sees, a picture size that
+    cannot be, or where not one face is usable.
     """
     started = time.perf_counter()
     _check(image_size, channels, workers)
@@ -115,17 +117,18 @@ def ingest(
         work=_work_hash(scan, recipe),
     )
     tally = _Tally(rejected=list(scan.rejected))
-    for done in _all_blocks(writer, recipe, blocks, workers, tally):
-        if progress:
-            progress(done, len(scan.faces))
-    if not tally.by_alignment:
+    with closing(writer):
+        for done in _all_blocks(writer, recipe, blocks, workers, tally):
+            if progress:
+                progress(done, len(scan.faces))
+        if not tally.by_alignment:
+            writer.remove_parts()
+            raise ValueError(_nothing_usable(corpus, source, tally.rejected))
+        lost = {one.name for one in tally.rejected[len(scan.rejected) :]}
+        found = corpora.counts([face for face in scan.faces if face.name not in lost])
+        writer.finish(rejected=tally.rejected, found=found, expected=scan.expected, keep_parts=True)
+        copies = len(audited(Lake.open(lake)).pairs)
         writer.remove_parts()
-        raise ValueError(_nothing_usable(corpus, source, tally.rejected))
-    lost = {one.name for one in tally.rejected[len(scan.rejected) :]}
-    found = corpora.counts([face for face in scan.faces if face.name not in lost])
-    writer.finish(rejected=tally.rejected, found=found, expected=scan.expected, keep_parts=True)
-    copies = len(audited(Lake.open(lake)).pairs)
-    writer.remove_parts()
     seconds = time.perf_counter() - started
     return tally.report(corpus, lake, found, scan.expected, copies, seconds)
 
@@ -184,10 +187,17 @@ def _work_hash(scan: Scan, recipe: Recipe) -> str:
         state = face.path.stat() if face.path and face.path.is_file() else None
         told = [getattr(face, name) for name in _TOLD_OF_A_FACE]
         told += [state.st_size, state.st_mtime_ns] if state else [None]
-        digest.update(json.dumps(told, default=dict).encode())
+        digest.update(json.dumps(told, default=_plain).encode())
         if face.landmarks_L3 is not None:
             digest.update(np.asarray(face.landmarks_L3).tobytes())
     return digest.hexdigest()
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping that is no dict, for JSON; TypeError for what is no mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{type(value).__name__} {value!r} in a listed face")
+    return dict(value)
 
 
 _TOLD_OF_A_FACE = tuple(
@@ -248,11 +258,18 @@ def _nothing_usable(corpus: str, source: Path | None, rejected: Sequence[Rejecti
 
 def _made(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterator[Made]:
     if blocks and ray.is_initialized():
-        yield from _made_on_ray(recipe, blocks, workers or int(ray.cluster_resources()["CPU"]))
+        yield from _made_on_ray(recipe, blocks, workers or _cpus())
         return
     maker = RowMaker(recipe)
     for number, faces in blocks.items():
         yield number, *maker.rows(faces)
+
+
+def _cpus() -> int:
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if not cpus:
+        raise ValueError("this Ray has no CPU yet; `mien cluster wait` waits for its machines")
+    return cpus
 
 
 def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]:
@@ -275,7 +292,9 @@ def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]
             if (following := next(waiting, None)) is not None:
                 under_way[actor.make.remote(following)] = (actor, following)
             left -= len(task)
-            yield from _delivered(done, task)
+            made = _delivered(done, task)
+            _require_shared(task, made)
+            yield from made
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -291,6 +310,22 @@ def _delivered(done: ray.ObjectRef, task: Task) -> Sequence[Made]:
         raise RuntimeError(
             f"a process that reads faces {names[0]} to {names[1]} ended {MAX_RETRIES + 1} times"
         ) from None
+
+
+def _require_shared(task: Task, made: Sequence[Made]) -> None:
+    """ValueError where another machine did not find a file that is here: no fault of the file."""
+    lost = {
+        one.name
+        for _, _, rejected in made
+        for one in rejected
+        if one.reason in ("file missing", "file not readable")
+    }
+    for path in (face.path for _, faces in task for face in faces if face.name in lost):
+        if path is not None and path.is_file() and os.access(path, os.R_OK):
+            raise ValueError(
+                f"{path} is here, but not on every machine of the cluster: a source must lie in a "
+                "folder that all machines share"
+            )
 
 
 def _tasks(recipe: Recipe, blocks: Blocks, workers: int) -> list[Task]:

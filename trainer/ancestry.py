@@ -30,6 +30,12 @@ def first_weights(init: str) -> Path:
     return weights
 
 
+def name_of(weights: Path) -> str:
+    """What first weights are known by: the run that they are of, or their file."""
+    run = _run_around(weights)
+    return str(weights) if run is None else run.name
+
+
 def check_unseen(
     run: RunConfig, weights: Path | None, lake: Lake, folds: Mapping[str, Fold]
 ) -> dict[str, str]:

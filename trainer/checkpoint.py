@@ -79,11 +79,11 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         _load(player.module, _part(tensors, f"player/{name}/"), name)
     training.averages.load_state_dict(_part(tensors, "average/"))
     training.system.load_state_dict(_part(tensors, "system/"))
-    training.sums = (
-        _part(tensors, "sum/")
-        if training.world.leads
-        else {key: torch.zeros_like(value) for key, value in _part(tensors, "sum/").items()}
-    )
+    leads, device = training.world.leads, training.world.device
+    training.sums = {
+        key: value.to(device) if leads else torch.zeros_like(value, device=device)
+        for key, value in _part(tensors, "sum/").items()
+    }
     training.pending_moments = _part(tensors, "moment/")
     training.ledger.fill_(tensors["ledger"] if training.world.leads and "ledger" in tensors else 0)
     training.progress = checkpoint.progress
@@ -236,6 +236,8 @@ class Writer:
         self.error: OSError | None = None
         self._thread: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True)
+        for draft in folder.glob(".[0-9]*"):  # of a process that was killed while it wrote
+            shutil.rmtree(draft, ignore_errors=True)
 
     @property
     def busy(self) -> bool:

@@ -120,7 +120,8 @@ class EvaluationConfig:
 
     `select` last takes the final weights; a metric's name takes the best on validation. `peeking`
     also looks at the test subjects each time, and keeps what a rule that peeks would report; it
-    chooses nothing by them. `identity` has a judge of its own say how alike edits and sources are.
+    chooses nothing by them. After `patience` images without a better `select` the training ends; 0
+    never ends it. `identity` has a judge of its own say how alike edits and sources are.
     """
 
     every_images: int = 0
@@ -191,6 +192,11 @@ class RunConfig:
         if not 0 <= self.data.synthetic_share <= MOST_SYNTHETIC:
             raise ValueError(
                 f"data.synthetic_share is {self.data.synthetic_share}; valid: 0 to {MOST_SYNTHETIC}"
+            )
+        if self.evaluation.patience and self.evaluation.select == "last":
+            raise ValueError(
+                "evaluation.patience needs evaluation.select, by which it tells what is better; "
+                "valid: macro_recall, accuracy"
             )
         for name, schedule in weights_of(self).items():
             if value_at(schedule, 0.0) < 0 or value_at(schedule, 1.0) < 0:

@@ -137,7 +137,7 @@ class TorchEngine:
             ]
             # in the parameter's own memory layout, which fused kernels take for granted
             self.optimizer.state[parameter] = {
-                key: moments[f"{name}/{key}"].clone()
+                key: moments[f"{name}/{key}"].to(parameter.device, copy=True)
                 if key == "step"
                 else torch.empty_like(parameter).copy_(moments[f"{name}/{key}"])
                 for key in keys

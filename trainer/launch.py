@@ -22,7 +22,7 @@ from data_service.synthesis.live_pool import LiveManifest, LivePool
 from data_service.synthesis.pool import SealedPool
 from trainer import catalog, feed
 from trainer import job as jobs
-from trainer.ancestry import check_unseen, first_weights
+from trainer.ancestry import check_unseen, first_weights, name_of
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
@@ -217,7 +217,8 @@ def _new_job(
     home().mkdir(parents=True, exist_ok=True)
     tags = lake_tags(opened) | unchecked | leaks
     tags |= {"mien.fold": fold, "mien.settings": fingerprint(run)}
-    tags |= {"mien.init": init} if init else {}
+    tags |= {"mien.init": name_of(weights)} if weights else {}
+    tags |= {"mien.init_only": init_only} if weights and init_only != "*" else {}
     tags |= {"mien.synthetic": f"{PREFIX}{live.run}"} if live else {}
     tags |= pool_tags(pool) if pool else {}
     name = name or f"{run.system_name}.{run.recipe} {fold} s{run.seed}"

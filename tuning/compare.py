@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PARENT = "mlflow.parentRunId"
+FIRST_WEIGHTS = ("init", "init_only")
+"""Tags: what a run started from makes a difference, too."""
 INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
 GATHERING = ("crossval", "study", "trial", "comparison")
 OWN_FIGURES = (
@@ -97,7 +99,8 @@ def division_of(fold: str) -> str:
 
 def _settings(run: Run) -> dict[str, str]:
     """What makes a difference to the result, other than chance."""
-    return {key: value for key, value in run.data.params.items() if not key.startswith(INDIFFERENT)}
+    own = {key: value for key, value in run.data.params.items() if not key.startswith(INDIFFERENT)}
+    return own | {key: told for key in FIRST_WEIGHTS if (told := tag(run, f"mien.{key}"))}
 
 
 def _system(run: Run) -> str:
@@ -212,6 +215,6 @@ def _notes(
     if any(row.verdict == "tie" for block in tested for row in block.rows):
         notes.append(
             f"tie: not told apart from the best at {SIGNIFICANCE:.0%} by the paired test over "
-            f"subjects, corrected by Holm"
+            f"subjects, corrected for all pairs, as the best is chosen by the same faces"
         )
     return tuple(notes)

@@ -52,7 +52,7 @@ COLUMNS: Sequence[str] = (
     "behind",
     "behind_low",
     "behind_high",
-    "p_holm",
+    "p_corrected",
     "verdict",
 )
 
@@ -178,7 +178,7 @@ def _csv_row(block: Block, row: Row) -> Mapping[str, Any]:
         "num_subjects": row.num_subjects,
         "validation_macro_recall": row.validation_macro_recall,
         "images_per_second": row.images_per_second,
-        "p_holm": row.p,
+        "p_corrected": row.p,
         "verdict": row.verdict,
         **_bounds("accuracy", row.accuracy),
         **_bounds("macro_recall", row.macro_recall),

@@ -34,9 +34,9 @@ class Row:
     """One setting of one system, over its folds and seeds.
 
     `behind` is the paired difference to the best row of the block (best minus this one, in mean
-    class recall) and `p` its p value, corrected for all rows of the block; None for the best itself
-    and where there are no predictions. `verdict` is best, tie, behind, or empty. `seconds` is the
-    time of its runs together.
+    class recall) and `p` its p value, corrected for all pairs of the block; None for the best
+    itself and where there are no predictions. `verdict` is best, tie, behind, or empty. `seconds`
+    is the time of its runs together.
     """
 
     system: str

@@ -14,6 +14,7 @@ from cluster.session import connect, worker_environment
 from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer import job as jobs
+from trainer.ancestry import check_unseen
 from trainer.config import RunConfig, fingerprint, to_dict
 from trainer.feed import default_fold
 from trainer.launch import train_in_steps
@@ -119,7 +120,8 @@ def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> S
     """
     outer = setup.outer
     if outer is not None:
-        feed.prepare(run, catalog.load(run.system_name), lake, outer)
+        data = feed.prepare(run, catalog.load(run.system_name), lake, outer)
+        check_unseen(run, None, lake, {outer: data.fold})  # now, and not after the last trial
     fold = setup.fold(1) or default_fold(lake)
     unseen = outer or (fold if setup.num_folds == 1 else None)
     setup = replace(setup, run=_with_curve(setup.run, lake, fold), unseen=unseen)

@@ -70,10 +70,18 @@ class Best:
     ) -> tuple[str | None, str | None]:
         """The fold to train on `lake` (None: the study's), and the study if its choice saw it.
 
-        ValueError where it did, and that is not allowed. No fold of another lake was seen.
+        ValueError where it did, and that is not allowed. Of another lake it saw nothing, unless
+        that holds faces of the study's, at whatever size: then nobody knows which were whose test.
         """
-        if lake is not None and Lake.open(lake).hash != self.lake_hash:
-            return fold, None
+        if lake is not None and (other := Lake.open(lake)).hash != self.lake_hash:
+            if not _share_faces(other, Lake.open(self.lake)):
+                return fold, None
+            if allow_leaks:
+                return fold, self.study
+            raise ValueError(
+                f"{lake} holds faces of {self.lake}, on which study '{self.study}' chose; train "
+                "there, or nevertheless here: --allow-leaks"
+            )
         fold = fold or self.unseen
         if fold is not None and fold == self.unseen:
             return fold, None
@@ -88,6 +96,11 @@ class Best:
             f"study '{self.study}' chose by subjects that fold {fold} tests; leave --fold out for "
             f"{self.unseen}, which it never saw, or train nevertheless: --allow-leaks"
         )
+
+
+def _share_faces(one: Lake, other: Lake) -> bool:
+    names = [set(lake.table["sample_id"].to_pylist()) for lake in (one, other)]
+    return not names[0].isdisjoint(names[1])
 
 
 def best_of(name: str) -> Best:

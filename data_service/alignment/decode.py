@@ -69,7 +69,8 @@ def decode(content: bytes) -> np.ndarray:
     if not content:
         raise UnreadableImageError("empty file")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("ignore")  # of EXIF that is cut, say: all pixels are there
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             return _decode(content)
         except UnreadableImageError:

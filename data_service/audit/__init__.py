@@ -23,7 +23,7 @@ __all__ = ["Audit", "Leaks", "audited", "leaks_of", "told"]
 
 def audited(lake: Lake) -> Audit:
     """The lake's audit: read where it is there, else found, and kept where that is allowed."""
-    cache = cache_dir() / lake.hash
+    cache = cache_dir() / lake.manifest.files_hash
     for folder in (lake.path, cache):
         if (known := Audit.read(folder, lake.hash)) is not None:
             return known

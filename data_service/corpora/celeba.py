@@ -136,9 +136,14 @@ class _Maker:
             path=self._folder / file,
             split=None if split is None else SPLITS[split],
             landmarks_L3=None if points_10 is None else points_53,
-            box=None if box is None else (box[0], box[1], box[2], box[3]),
+            box=None if box is None else _box(box),
             attributes=_Traits(self._places, self._traits_NA[self._rows[picture]]),
         )
+
+
+def _box(sides: np.ndarray) -> tuple[float, float, float, float]:
+    left, top, width, height = map(float, sides)
+    return left, top, width, height
 
 
 def _code(table: _List | None, picture: str) -> int | None:

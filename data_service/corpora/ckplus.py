@@ -15,6 +15,7 @@ from data_service.corpora._files import (
     pictures,
     visible,
 )
+from data_service.corpora._points import landmarks
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "ckplus"
@@ -113,10 +114,10 @@ def _expression(label: Path) -> Expression:
 
 
 def _face(
-    source: Path, path: Path, expression: Expression | None, landmarks: Path | None
+    source: Path, path: Path, expression: Expression | None, points: Path | None
 ) -> SourceFace:
     subject, sequence = path.parts[-3:-1]
-    points_L3 = _landmarks(landmarks / subject / sequence, path.stem) if landmarks else None
+    points_L3 = _landmarks(points / subject / sequence, path.stem) if points else None
     return SourceFace(
         name=path.relative_to(source).as_posix(),
         subject=subject,
@@ -131,16 +132,10 @@ def _face(
 def _landmarks(folder: Path, stem: str) -> np.ndarray | None:
     """The 68 points of a frame, with full confidence.
 
-    None where the corpus has no complete file of them; then the detector places the face, and the
-    lake's `alignment` says so.
+    None where the corpus has no complete file of them, or they are no face; then the detector
+    places the face, and the lake's `alignment` says so.
     """
     path = folder / f"{stem}_landmarks.txt"
     if not path.is_file():
         return None
-    try:
-        points = np.array(path.read_text("latin-1").split(), dtype=np.float64)
-    except ValueError:
-        return None
-    if points.size != 2 * NUM_LANDMARKS or not np.isfinite(points).all():
-        return None
-    return np.column_stack([points.reshape(NUM_LANDMARKS, 2), np.ones(NUM_LANDMARKS)])
+    return landmarks(path.read_text("latin-1").split(), NUM_LANDMARKS)

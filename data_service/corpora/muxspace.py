@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from data_service.corpora._files import existing_folder, listed_faces, table_text
-from data_service.schema import Expression, Scan, SourceFace
+from data_service.corpora._labels import WORDS
+from data_service.schema import Scan, SourceFace
 
 NAME = "muxspace"
 DESCRIPTION = "muxspace/facial_expressions: pictures that students gathered, 8 expressions"
@@ -19,16 +20,6 @@ SOURCE/             a clone of github.com/muxspace/facial_expressions
 subject: Aaron_Guiel; unknown for pictures without such a name (user.id is who added the picture)"""
 EXPECTED: Mapping[str, int] = {}
 HEADER = ["user.id", "image", "emotion"]
-EXPRESSIONS: Mapping[str, Expression] = {
-    **{expression.value: expression for expression in Expression},
-    "angry": Expression.ANGER,
-    "contemptuous": Expression.CONTEMPT,
-    "disgusted": Expression.DISGUST,
-    "fearful": Expression.FEAR,
-    "happy": Expression.HAPPINESS,
-    "sad": Expression.SADNESS,
-    "surprised": Expression.SURPRISE,
-}
 LFW_NAME = re.compile(r"(?P<subject>.+)_\d{4}\.[^.]+")
 
 
@@ -57,9 +48,9 @@ def _rows(legend: Path) -> Iterator[tuple[int, SourceFace]]:
                 f"{legend}, line {line}: {len(cells)} columns; valid: {','.join(HEADER)}"
             )
         _, file, emotion = cells
-        expression = EXPRESSIONS.get(emotion.lower())
+        expression = WORDS.get(emotion.lower())
         if expression is None:
-            valid = ", ".join(EXPRESSIONS)
+            valid = ", ".join(WORDS)
             raise ValueError(f"{legend}, line {line}: unknown emotion '{emotion}'; valid: {valid}")
         match = LFW_NAME.fullmatch(file)
         subject = match["subject"] if match else None

@@ -6,10 +6,11 @@ lake's small files. The Parquet files are copied by each node into its cache, on
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from cluster.home import home
 from cluster.lock import held
@@ -41,7 +42,7 @@ def fetched(folder: Path, manifest: Manifest) -> Path:
     if not (folder / ADDRESS).is_file():
         return folder
     address = (folder / ADDRESS).read_text()
-    copy = cache_dir() / manifest.hash / "files"
+    copy = cache_dir() / manifest.files_hash / "files"
     with held(copy / "lock"):
         absent = [file for file in manifest.files if not (copy / file.name).is_file()]
         if absent:
@@ -76,7 +77,7 @@ def _open(address: str) -> tuple[Any, str]:
     from pyarrow import ArrowInvalid
     from pyarrow.fs import FileSystem  # takes a while to import, and most lakes are folders
 
-    if "@" in urlsplit(address).netloc:
+    if _holds_a_secret(address):
         raise ValueError(
             "the address of a lake must not hold a name or password: set the variables that its "
             "service reads, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -85,6 +86,14 @@ def _open(address: str) -> tuple[Any, str]:
         return FileSystem.from_uri(address)
     except (ArrowInvalid, OSError) as error:
         raise ValueError(f"pyarrow cannot read {address}: {error}") from None
+
+
+def _holds_a_secret(address: str) -> bool:
+    """A name before a password or host; Azure's addresses have the container there."""
+    parts = urlsplit(address)
+    named = parts.username is not None and parts.scheme not in ("abfs", "abfss")
+    secrets = re.compile(r"(?i)(secret|password|token|key|signature|sig)$")
+    return bool(parts.password or named or any(map(secrets.search, parse_qs(parts.query))))
 
 
 def _read(files: Any, place: str, address: str, most_bytes: int = _MOST_SMALL_BYTES) -> bytes:

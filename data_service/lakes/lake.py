@@ -143,6 +143,10 @@ class LakeWriter:
     def remove_parts(self) -> None:
         """Lets go of all parts, and of the lock."""
         shutil.rmtree(self._path / PARTS)
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the lock; the parts stay for who goes on."""
         self._lock.close()
 
     def _write_files(self, rows: SortedRows) -> tuple[tuple[LakeFile, ...], str]:

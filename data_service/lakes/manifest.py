@@ -57,6 +57,11 @@ class Manifest:
         """Bytes of all pixels."""
         return self.count * self.image_size**2 * self.channels
 
+    @property
+    def files_hash(self) -> str:
+        """Names what the files hold, which every reader checks: what a node may keep of them."""
+        return blake("".join(file.hash for file in self.files).encode()).hexdigest()
+
     def to_json(self) -> str:
         """The manifest as it stands in `manifest.json`."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"

@@ -23,10 +23,11 @@ def cache_dir() -> Path:
 def unpack_once(path: Path, manifest: Manifest) -> Path:
     """The file with all pixels of the lake in `path`, written once on each node.
 
-    The first process that asks writes it, others wait. Its folder is named by the lake's hash, and
-    every Parquet file is checked against its own hash while it is unpacked.
+    The first process that asks writes it, others wait. Its folder is named by the files' hashes,
+    against which every Parquet file is checked while it is unpacked: not by the lake's own hash,
+    which a stranger's manifest may only claim.
     """
-    folder = cache_dir() / manifest.hash
+    folder = cache_dir() / manifest.files_hash
     unpacked = folder / "faces.bin"
     num_bytes = manifest.num_bytes
     if _has_size(unpacked, num_bytes):

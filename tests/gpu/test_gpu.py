@@ -1,12 +1,14 @@
-"""The same loop on a GPU: finite terms in fp32 and bf16; the first step as on the CPU."""
+"""The same loop on a GPU: finite terms, the first step as on the CPU, and on after a stop."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.contract import batches as made_of
-from trainer import catalog
+from trainer import catalog, checkpoint
 from trainer.loop import Training, fit
 from trainer.overrides import with_overrides
 from trainer.world import World
@@ -42,3 +44,21 @@ def test_first_step_is_that_of_the_cpu(name: str) -> None:
     cpu_training = made_of.training(made_of.tiny(name), World.alone())
     cpu = losses(cpu_training, "cpu")[0]
     assert gpu == pytest.approx(cpu, rel=2e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_run_that_was_stopped_goes_on(name: str, tmp_path: Path) -> None:
+    expected = losses(on_gpu(name, "fp32"), "cuda")
+    for cut in range(1, len(expected)):
+        begun = on_gpu(name, "fp32")
+        steps = fit(begun, (batch.to("cuda") for batch in made_of.batches(begun)))
+        for _ in range(cut):
+            next(steps)
+        picture = checkpoint.capture(begun, {})
+        assert picture is not None
+        resumed = on_gpu(name, "fp32")
+        checkpoint.restore(resumed, checkpoint.read(checkpoint.write(tmp_path / str(cut), picture)))
+        found = losses(resumed, "cuda")
+        assert len(found) == len(expected) - cut
+        for ours, theirs in zip(found, expected[cut:], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-4)

@@ -16,6 +16,7 @@ from data_service.corpora import drawn
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
 from data_service.rows import Recipe
+from data_service.schema import Rejection, face_schema
 
 pytestmark = pytest.mark.xdist_group("ingest on Ray")
 
@@ -112,6 +113,25 @@ def test_faces_that_kill_their_process_are_named(two_cpus, tmp_path, monkeypatch
     monkeypatch.setattr("data_service.ingest.MAX_RETRIES", 1)
     with pytest.raises(RuntimeError, match=r"reads faces \S+ to \S+ ended 2 times"):
         ingest("drawn", None, tmp_path / "lake", image_size=48, options={"subjects": 2})
+
+
+def test_a_source_that_not_every_machine_sees_loses_no_face(album, two_cpus, tmp_path, monkeypatch):
+    class Blind:  # what an actor says where the folder is not there
+        def __init__(self, recipe: Recipe) -> None: ...
+
+        def make(self, blocks: list) -> list:
+            gone = {"reason": "file missing", "detail": ""}
+            schema = face_schema(96, 3)
+            return [
+                (number, schema.empty_table(), [Rejection(name=one.name, **gone) for one in faces])
+                for number, faces in blocks
+            ]
+
+    monkeypatch.setattr("data_service.ingest.RowActor", Blind)
+    with pytest.raises(ValueError, match="is here, but not on every machine of the cluster"):
+        ingest("photos", album, tmp_path / "lake", image_size=96)
+    monkeypatch.undo()
+    assert ingest("photos", album, tmp_path / "lake", image_size=96).faces == 60
 
 
 def makes_rows(process: psutil.Process) -> bool:

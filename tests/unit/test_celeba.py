@@ -43,6 +43,7 @@ def test_aligned_pictures_have_all_that_the_lists_tell(source):
 
 def test_pictures_as_found_have_their_own_points_and_a_box(source):
     scan = celeba.scan(source, images="wild")
+    assert all(type(side) is float for face in scan.faces for side in face.box)
     first = scan.faces[0]
     assert len(scan.faces) == tree.PICTURES and not scan.rejected
     assert first.name == "Img/img_celeba/000001.jpg" and first.box == (95, 71, 96, 96)

@@ -49,10 +49,10 @@ def predictions(skill: float, fold: int, num_folds: int, seed: int = 0) -> Predi
     )
 
 
-def record(store, experiment, system, *, tested=None, status="FINISHED", **about):
+def record(store, experiment, system, *, tested=None, status="FINISHED", tags=None, **about):
     """A run as `train` leaves it; `tested` becomes its predictions."""
     client = ensure_store(store)
-    tags = {
+    tags = (tags or {}) | {
         "mien.kind": about.get("kind", "train"),
         "mien.system": system,
         "mien.recipe": "tiny",
@@ -120,7 +120,7 @@ def test_the_table_the_json_and_the_csv_tell_the_same(ranked):
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(report.table(ranked))
     text = console.export_text()
-    assert all(word in text for word in ("fersnet.tiny", "tie", "behind", "480 faces", "Holm"))
+    assert all(word in text for word in ("fersnet.tiny", "tie", "behind", "480 faces", "all pairs"))
     plain = json.loads(json.dumps(report.as_json(ranked)))
     (*_, last) = csv.DictReader(io.StringIO(report.csv(ranked)))
     assert float(last["macro_recall"]) == plain["blocks"][0]["rows"][-1]["macro_recall"]["value"]
@@ -150,6 +150,22 @@ def test_seeds_are_averaged_and_settings_tell_rows_apart(store):
     assert [len(row.run_ids) for row in block.rows] == [6, 3]
     assert block.rows[0].num_faces == 480
     assert block.rows[1].settings == {"system.weights.identity": "0.5"}
+
+
+def test_three_seeds_are_of_the_same_faces(store):
+    for seed in (0, 1, 2):
+        crossvalidated(store, "three", "fersnet", 0.8, seed=seed)
+    crossvalidated(store, "three", "other", 0.5)
+    (block,) = compare(store, "three").blocks
+    assert [row.verdict for row in block.rows] == ["best", "behind"]
+
+
+def test_what_a_run_started_from_tells_rows_apart(store):
+    crossvalidated(store, "first", "fersnet", 0.8)
+    crossvalidated(store, "first", "fersnet", 0.7, tags={"mien.init": "a run"})
+    (block,) = compare(store, "first").blocks
+    assert [len(row.run_ids) for row in block.rows] == [3, 3]
+    assert block.rows[1].settings == {"init": "a run"}
 
 
 def test_trials_are_ranked_by_validation_and_never_beside_tests(store):

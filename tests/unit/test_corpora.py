@@ -202,7 +202,9 @@ def ck_sequence(root: Path, subject: str, sequence: str, frames: list[int], code
     """One sequence in the layout of the four archives, each unpacked in its own way."""
     stems = [f"{subject}_{sequence}_{frame:08d}" for frame in frames]
     images = root / "extended-cohn-kanade-images" / "cohn-kanade-images" / subject / sequence
-    points = "".join(f"   {i:.7e}   {2 * i:.7e}\n" for i in range(68))
+    eyes_and_mouth = [(10, 20)] * 6 + [(40, 20)] * 6 + [(25, 60)] * 20
+    face = [(i, 2 * i) for i in range(36)] + eyes_and_mouth
+    points = "".join(f"   {x:.7e}   {y:.7e}\n" for x, y in face)
     for stem in stems:
         write(images / f"{stem}.png")
         write(root / "Landmarks" / subject / sequence / f"{stem}_landmarks.txt", points)

@@ -75,6 +75,18 @@ def test_exif_rotation_is_applied():
     np.testing.assert_array_equal(decode(content)[..., 0], np.rot90(RAMP_HW, -1))
 
 
+def test_exif_that_is_cut_costs_no_picture():
+    exif = Image.Exif()
+    exif[0x010E] = "a description that is longer than what is left of it"
+    content = encoded(Image.fromarray(RAMP_HW), "JPEG", exif=exif)
+    start = content.index(b"Exif\0\0")
+    cut = content[start : start + 20]
+    length = (2 + len(cut)).to_bytes(2, "big")
+    end = start - 2 + int.from_bytes(content[start - 2 : start], "big")
+    damaged = content[: start - 2] + length + cut + content[end:]
+    np.testing.assert_array_equal(decode(damaged), decode(content))
+
+
 def test_format_is_told_from_the_content(tmp_path):
     path = tmp_path / "picture.txt"
     path.write_bytes(encoded(Image.fromarray(RAMP_HW), "JPEG"))

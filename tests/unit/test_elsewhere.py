@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_service.ingest import ingest
-from data_service.lakes.elsewhere import ADDRESS, lake_place
+from data_service.lakes.elsewhere import ADDRESS, _holds_a_secret, lake_place
 from data_service.lakes.lake import Lake
 from data_service.lakes.unpacked import cache_dir
 
@@ -68,6 +68,23 @@ def test_a_secret_does_not_get_onto_the_disk(own_home: Path) -> None:
     with pytest.raises(ValueError, match="must not hold a name or password") as refused:
         lake_place(Path("s3://me:word@bucket/lake"))
     assert "word@" not in str(refused.value) and not list(own_home.rglob(ADDRESS))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "abfs://container@account.dfs.core.windows.net/lake?client_secret=word",
+        "abfs://account:word@container/lake",
+        "s3://bucket/lake?secret_key=word",
+    ],
+)
+def test_a_secret_is_known_wherever_it_stands(address: str) -> None:
+    with pytest.raises(ValueError, match="must not hold a name or password"):
+        lake_place(Path(address))
+
+
+def test_a_container_is_no_name() -> None:
+    assert not _holds_a_secret("abfs://container@account.dfs.core.windows.net/lake")
 
 
 def test_a_folder_is_itself() -> None:

@@ -235,7 +235,10 @@ def test_two_processes_may_unpack_at_once(tmp_path, cache):
     assert sums.get(timeout=20) == sums.get(timeout=20) == int(lake.faces.sum())
     for process in both:
         process.join()
-    assert sorted(path.name for path in (cache / lake.hash).iterdir()) == ["faces.bin", "lock"]
+    assert sorted(path.name for path in (cache / lake.manifest.files_hash).iterdir()) == [
+        "faces.bin",
+        "lock",
+    ]
 
 
 def test_a_full_disk_leaves_no_lake(tmp_path, monkeypatch):

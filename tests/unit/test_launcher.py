@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,6 +31,13 @@ def test_hosts_are_told_by_what_ray_shows(monkeypatch: pytest.MonkeyPatch) -> No
     assert (head.role, head.alive, head.cpus) == ("head", True, 2.0)
     assert head.memory_bytes == worker.memory_bytes == int(12.5 * 2**30)
     assert not dead.alive and dead.memory_bytes == 0
+
+
+def test_a_host_name_is_known_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(hosts=("localhost", "nosuch.invalid"), head="localhost")
+    node = {"node_ip": "127.0.0.1", "state": "ALIVE", "resources_total": {"CPU": 2.0}}
+    states = launcher._states(config, [node])  # type: ignore[arg-type]
+    assert [(one.alive, one.cpus) for one in states] == [(True, 2.0), (False, 0.0)]
 
 
 def test_a_head_that_does_not_answer_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

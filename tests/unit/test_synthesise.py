@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from tests.made_runs import finished_on, self_contained
 from trainer import catalog, crossval, feed, job, launch
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
+from trainer.synthetic import fesda
 from trainer.synthetic.synthesise import Source, synthesise
+from trainer.world import World
 
 pytestmark = pytest.mark.usefixtures("quick_judges")
 
@@ -174,6 +177,16 @@ def test_a_share_is_refused_that_a_small_pool_cannot_bear(lake: Path, tmp_path: 
         says = rf"{len(pool)} faces beside \d+ real ones; a share of 0\.\d .*; valid: up to 0"
         with pytest.raises(ValueError, match=says):
             given(run, pool.path, lake)
+
+
+def test_a_run_that_goes_on_keeps_the_pool_that_it_made(lake: Path, tmp_path: Path) -> None:
+    finished("aaaa", lake)
+    pool = made(lake, tmp_path / "pool")
+    opened, data = prepared(LEARNER, lake)
+    synthesis = catalog.recipe("fersnet.small_fesda").synthesis
+    run = SimpleNamespace(run=SimpleNamespace(synthesis=synthesis), directory=tmp_path, fold="1/3")
+    training = SimpleNamespace(world=World.alone())  # its generator is not what it was: not asked
+    assert fesda.seal(run, training, data, opened).hash == pool.hash  # type: ignore[arg-type]
 
 
 def test_a_share_needs_a_pool_of_one_fold(lake: Path, tmp_path: Path) -> None:

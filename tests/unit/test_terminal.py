@@ -115,6 +115,22 @@ def test_what_ray_wraps_is_judged_by_what_is_inside() -> None:
     assert terminal.report(WrappedError("task failed")) == terminal.WRONG_INPUT
 
 
+def test_a_librarys_value_error_from_another_process_is_a_failure() -> None:
+    class WrappedError(Exception):
+        cause = ValueError("shapes do not fit")
+        traceback_str = 'File "/a/trainer/x.py", line 3\nFile "/b/site-packages/numpy/y.py", line 5'
+
+    assert terminal.report(WrappedError("task failed")) == terminal.FAILED
+    WrappedError.traceback_str = 'File "/b/site-packages/ray/z.py", line 1\nFile "/a/x.py", line 3'
+    assert terminal.report(WrappedError("task failed")) == terminal.WRONG_INPUT
+
+
+def test_brackets_in_names_are_names(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show({}, ["lakes/photos[old]", terminal.table(("a[b]",), [["c[/d]"]])], False)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("lakes/photos[old]", "a[b]", "c[/d]"))
+
+
 def test_everything_under_way_is_asked_to_stop() -> None:
     asked = []
     assert not interrupt()

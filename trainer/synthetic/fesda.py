@@ -6,12 +6,14 @@ Shapes: B faces, C channels, S side.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from data_service.lakes.lake import Lake
+from data_service.lakes.manifest import MANIFEST
 from data_service.synthesis.attempts import Admission, Crew
 from data_service.synthesis.fill import Progress, seal_pool
 from data_service.synthesis.pool import SealedPool
@@ -27,17 +29,25 @@ from trainer.system import FaceBatch, System
 def seal(job: Job, training: Training, data: TrainingData, lake: Lake) -> SealedPool:
     """The run's pool, made by rank 0 from the generator as it stands, or opened if it is there.
 
-    With averaged weights where the system keeps them. Every rank must call.
+    With averaged weights where the system keeps them. Every rank must call. A run that goes on
+    behind the stage that made the pool has other weights by then, and the pool stays what it was.
     """
     config = job.run.synthesis
     assert config is not None, "only runs with synthesis settings seal a pool"
     path = job.directory / "pool"
-    if training.world.leads:
+    sealed = path / MANIFEST
+    if training.world.leads and not sealed.is_file():
         with training.averages.applied():
             gate = CrossFittedGate.train(job.run, training.system, data, lake, config)
             fill(job, training.system, gate, data, lake, config, path)
+    while not sealed.is_file():  # not in a collective, whose patience ends before large pools do
+        time.sleep(0.2)
     training.world.barrier()
-    return SealedPool.open(path)
+    pool = SealedPool.open(path)
+    pool.require(lake, data.fold, job.fold)
+    if training.world.leads:
+        pool.verify()
+    return pool
 
 
 def fill(

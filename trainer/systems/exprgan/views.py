@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.config import knob
+from trainer.nets.grids import affine_grid, sampled
 
 Noise = Callable[..., Tensor]
 """`noise(name, shape, uniform=)`: keyed by the sample's slot, as `StepContext.noise`."""
@@ -70,7 +71,4 @@ def _moved(config: ViewConfig, faces_BCHW: Tensor, noise: Noise) -> Tensor:
     if config.mirror:
         affine_B23[:, 0, 0] = torch.where(place_B3[:, 2] < 0, -1.0, 1.0)
     affine_B23[:, :, 2] = shift_B2
-    grid = functional.affine_grid(affine_B23, list(faces_BCHW.shape), align_corners=False)
-    return functional.grid_sample(
-        faces_BCHW, grid.to(faces_BCHW.dtype), padding_mode="border", align_corners=False
-    )
+    return sampled(faces_BCHW, affine_grid(affine_B23, faces_BCHW))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.nets.dropout import Noise, dropout
+from trainer.nets.grids import affine_grid, sampled
 from trainer.systems.fersnet.config import NetworkConfig
 
 MAX_MOVE = 0.2
@@ -58,9 +59,9 @@ def _without_checks(map_B1HW: Tensor) -> Tensor:
 def _moved(faces_BCHW: Tensor, flow_B2HW: Tensor) -> Tensor:
     """The faces, each pixel taken from where the flow (x, y in halves of the side) points."""
     still_B23 = torch.eye(2, 3, device=faces_BCHW.device).expand(len(faces_BCHW), 2, 3)
-    grid_BHW2 = functional.affine_grid(still_B23, list(faces_BCHW.shape), align_corners=False)
+    grid_BHW2 = affine_grid(still_B23, faces_BCHW)
     grid_BHW2 = grid_BHW2 + flow_B2HW.permute(0, 2, 3, 1)
-    return functional.grid_sample(faces_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
+    return sampled(faces_BCHW, grid_BHW2.float())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

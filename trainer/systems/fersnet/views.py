@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from trainer.nets.grids import affine_grid, sampled
 
 Noise = Callable[..., Tensor]
 """`noise(name, shape, uniform=)`: keyed by the sample's slot, as `StepContext.noise`."""
@@ -24,11 +25,10 @@ def varied(faces_BCHW: Tensor, noise: Noise) -> Tensor:
     draw_B6 = noise("view", (len(faces_BCHW), 6), uniform=True)
     shrink_B = 1 + _SCALE * draw_B6[:, 0]
     mirror_B = torch.where(draw_B6[:, 1] < 0, -1.0, 1.0)
-    matrix_B23 = faces_BCHW.new_zeros(len(faces_BCHW), 2, 3)
+    matrix_B23 = torch.zeros(len(faces_BCHW), 2, 3, device=faces_BCHW.device)
     matrix_B23[:, 0, 0], matrix_B23[:, 1, 1] = shrink_B * mirror_B, shrink_B
     matrix_B23[:, :, 2] = _SHIFT * draw_B6[:, 2:4]
-    grid = functional.affine_grid(matrix_B23, list(faces_BCHW.shape), align_corners=False)
-    seen_BCHW = functional.grid_sample(faces_BCHW, grid, padding_mode="border", align_corners=False)
+    seen_BCHW = sampled(faces_BCHW, affine_grid(matrix_B23, faces_BCHW))
     gain_B111 = (1 + _GAIN * draw_B6[:, 4]).view(-1, 1, 1, 1)
     light_B111 = (_LIGHT * draw_B6[:, 5]).view(-1, 1, 1, 1)
     grain_BCHW = noise("grain", tuple(faces_BCHW.shape), uniform=True)

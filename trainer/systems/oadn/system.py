@@ -105,7 +105,7 @@ class Oadn(System):
         if landmarks_BL3 is None:
             count = batch.faces_BCHW.shape[0]
             landmarks_BL3 = batch.faces_BCHW.new_full((count, 5, 3), torch.nan)
-        points_BP3 = points_24(landmarks_BL3.to(features_BDhw.dtype), side)
+        points_BP3 = points_24(landmarks_BL3.float(), side)
         shown_BP = visible(points_BP3, gates)
         size = (features_BDhw.shape[2], features_BDhw.shape[3])
         return attention_maps(points_BP3, shown_BP, gates.sigma, side, size), shown_BP

@@ -31,7 +31,7 @@ def paper() -> RunConfig:
         recipe="paper",
         system=system,
         data=DataConfig(image_size=224, global_batch_images=48, grey=True, augment=augment),
-        evaluation=EvaluationConfig(every_images=28_704, select="accuracy", patience=8),
+        evaluation=EvaluationConfig(every_images=28_704, select="accuracy", patience=8 * 28_704),
     )
 
 
