@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -314,14 +313,9 @@ def _delivered(done: ray.ObjectRef, task: Task) -> Sequence[Made]:
 
 def _require_shared(task: Task, made: Sequence[Made]) -> None:
     """ValueError where another machine did not find a file that is here: no fault of the file."""
-    lost = {
-        one.name
-        for _, _, rejected in made
-        for one in rejected
-        if one.reason in ("file missing", "file not readable")
-    }
+    lost = {one.name for *_, rejected in made for one in rejected if one.reason == "file missing"}
     for path in (face.path for _, faces in task for face in faces if face.name in lost):
-        if path is not None and path.is_file() and os.access(path, os.R_OK):
+        if path is not None and path.is_file():
             raise ValueError(
                 f"{path} is here, but not on every machine of the cluster: a source must lie in a "
                 "folder that all machines share"

@@ -27,7 +27,8 @@ def ranked(
     """Best first, each with its paired difference to the best; and the best in pairs.
 
     Which is best is chosen by the same faces, so that its differences are corrected as those of all
-    pairs (Bonferroni). A tie is called a tie.
+    pairs (Bonferroni). A tie is called a tie; of more than 45 rows, for which `MOST_SWAPS` are too
+    few, all are ties.
     """
     order = sorted(range(len(rows)), key=lambda i: _standing(rows[i]), reverse=True)
     rows, tests = [rows[i] for i in order], [tests[i] for i in order]
