@@ -56,8 +56,8 @@ class SourceFace:
 
     `name` is the path below the source with forward slashes (or a generated name); with the pixels'
     content it determines `sample_id`. `landmarks_L3` are x, y, confidence in pixels of the original
-    image, L = 5 or 68. `box` is x, y, width, height of the face in the original image. Faces of one
-    `sitting` share subject, light, camera and place, those of one `sequence` are frames of a clip.
+    image, L = 5 or 68. Faces of one `sitting` share subject, light, camera and place, those of one
+    `sequence` are frames of a clip.
 
     `attributes` are numbers by name; one that a face lacks is not known of it. A trait of a corpus
     keeps that corpus' name and is 1 where it is there and 0 where not. The pose of the head has one
@@ -75,7 +75,6 @@ class SourceFace:
     intensity: float | None = None
     split: str | None = None
     landmarks_L3: np.ndarray | None = None
-    box: tuple[float, float, float, float] | None = None
     attributes: Mapping[str, float] = field(default_factory=dict)
     votes: Mapping[str, float] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -89,7 +89,6 @@ class Annotated:
     valence: str
     arousal: str
     points: Any
-    box: tuple[str, ...] = ()
     where: str = ""
 
 
@@ -144,7 +143,6 @@ def _rows(table: Path, images: Path, split: str) -> Iterator[Annotated]:
             valence=cells[7],
             arousal=cells[8],
             points=cells[5].split(";"),
-            box=tuple(cells[1:5]),
             where=f"{table.name}, line {line}",
         )
 
@@ -218,21 +216,12 @@ def _face(one: Annotated) -> SourceFace:
         path=one.path,
         split=one.split,
         landmarks_L3=landmarks(one.points, NUM_LANDMARKS),
-        box=_box(one.box),
         attributes={
             name: value
             for name, value in feelings.items()
             if value is not None and value != MISSING
         },
     )
-
-
-def _box(cells: Sequence[str]) -> tuple[float, float, float, float] | None:
-    """The face's box; None where a side is not positive or something is not a number."""
-    numbers = [number for number in map(_number, cells) if number is not None]
-    if len(numbers) != 4 or min(numbers[2:]) <= 0:
-        return None
-    return (numbers[0], numbers[1], numbers[2], numbers[3])
 
 
 def _number(text: str) -> float | None:

@@ -20,7 +20,6 @@ SOURCE/
   .../list_eval_partition.txt              000001.jpg 0     (0 train, 1 validation, 2 test)
   .../identity_CelebA.txt                  000001.jpg 2880
   .../list_landmarks_align_celeba.txt      or list_landmarks_celeba.txt for images=wild
-  .../list_bbox_celeba.txt                 for images=wild
   .../img_align_celeba/000001.jpg          or img_celeba/ for images=wild
 also the .csv forms of these lists; only the first list and the pictures are indispensable
 options: images=aligned (or wild); attributes are 1 or 0; no picture has an expression"""
@@ -116,7 +115,6 @@ class _Maker:
         self._splits = _list(source, "list_eval_partition", columns=1)
         self._identities = _list(source, "identity_CelebA", columns=1)
         self._landmarks = _list(source, LANDMARKS[images], columns=10)
-        self._boxes = _list(source, "list_bbox_celeba", columns=4) if images == "wild" else None
 
     def face(self, picture: str, file: str) -> SourceFace:
         identity, split = _code(self._identities, picture), _code(self._splits, picture)
@@ -128,7 +126,6 @@ class _Maker:
         points_53 = np.ones((5, 3), np.float32)
         if points_10 is not None:
             points_53[:, :2] = points_10.reshape(5, 2)
-        box = self._boxes.of(picture) if self._boxes else None
         return SourceFace(
             name=f"{self._prefix}/{file}",
             subject=None if identity is None else str(identity),
@@ -136,14 +133,8 @@ class _Maker:
             path=self._folder / file,
             split=None if split is None else SPLITS[split],
             landmarks_L3=None if points_10 is None else points_53,
-            box=None if box is None else _box(box),
             attributes=_Traits(self._places, self._traits_NA[self._rows[picture]]),
         )
-
-
-def _box(sides: np.ndarray) -> tuple[float, float, float, float]:
-    left, top, width, height = map(float, sides)
-    return left, top, width, height
 
 
 def _code(table: _List | None, picture: str) -> int | None:

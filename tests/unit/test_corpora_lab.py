@@ -147,10 +147,9 @@ def test_affectnet_first_delivery(web):
     first = scan.faces[0]
     assert first.landmarks_L3.shape == (68, 3) and first.landmarks_L3.dtype == np.float32
     np.testing.assert_allclose(first.landmarks_L3[:, :2], affectnet_tree.points(), atol=0.006)
-    assert first.box == (10, 12, 70, 70)
     assert first.attributes == {"valence": 0.5, "arousal": -0.25}
     odd = next(one for one in scan.faces if one.name == "1/odd.jpg")
-    assert (odd.box, odd.landmarks_L3, dict(odd.attributes)) == (None, None, {})
+    assert (odd.landmarks_L3, dict(odd.attributes)) == (None, {})
     assert scan.rejected[0].detail == "training.csv, line 26"
 
 
