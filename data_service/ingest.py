@@ -1,8 +1,9 @@
 """A corpus on disk becomes a lake: scan, make rows, write; what fails is kept with its reason.
 
-With Ray initialised a pool of actors does it that each load the detector once; without, it runs in
-this process. Both write the same lake, bit for bit. The actors are plain ones: those of a Ray Data
-job import pandas and Ray Data before they begin (3 s), and pack every face three times.
+With Ray initialised its processes do it, each of which loads the detector once; without, it runs in
+this process. Both write the same lake, bit for bit. The tasks are plain ones: actors would start
+anew for every ingest (0.9 s), and those of a Ray Data job import pandas and Ray Data before they
+begin (3 s) and pack every face three times.
 
 Faces are worked on in numbered blocks; those that are done lie in the lake's folder until it is
 whole, and an ingest of the same faces, options and code takes them over from one that was killed.
@@ -13,32 +14,34 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 
 from data_service import corpora
 from data_service.audit import audited
+from data_service.audit.pictures import Pictures
 from data_service.lakes.lake import Lake, LakeWriter
 from data_service.lakes.manifest import blake
-from data_service.rows import Made, Recipe, RowActor, RowMaker
+from data_service.rows import Made, Recipe, RowMaker, made_rows
 from data_service.schema import Rejection, Scan, SourceFace
 
 CHUNK_FACES = 16
 """Of a block, which is kept as a whole."""
 TASK_BLOCKS, TASK_BYTES = 8, 32 << 20
 TASKS_AHEAD = 2
-"""What an actor makes before it is told more; what a killed ingest does again is two such tasks of
-each actor at most."""
+"""What a process makes before it is told more; what a killed ingest does again is two such tasks of
+each process at most."""
 MAX_RETRIES = 3
 MAX_BLOCKS = 4096
 FOUND = ("detector", "corpus", "none")
@@ -94,7 +97,7 @@ def ingest(
 ) -> IngestReport:
     """Reads the corpus at `source`, places every face and writes the lake.
 
-    `workers` counts the actors, by default one for each CPU of the cluster; the lake does not
+    `workers` bounds the processes, by default one for each CPU of the cluster; the lake does not
     depend on it. `options` go to the corpus' `scan`, unless that was done before and is given as
     `scan`. `progress(done, total)` is called as faces get done. ValueError for an unknown corpus or
     option, a source that is not that corpus or that not every machine sees, a picture size that
@@ -107,6 +110,7 @@ def ingest(
     if not scan.faces:
         raise ValueError(_nothing_usable(corpus, source, scan.rejected))
     blocks = dict(enumerate(_chunks(scan.faces, _block_faces(scan.faces))))
+    tally = _Tally(rejected=list(scan.rejected))
     writer = LakeWriter(
         lake,
         corpus=corpus,
@@ -115,18 +119,17 @@ def ingest(
         source_hash=source_hash(scan, recipe),
         work=_work_hash(scan, recipe),
     )
-    tally = _Tally(rejected=list(scan.rejected))
     with closing(writer):
         for done in _all_blocks(writer, recipe, blocks, workers, tally):
             if progress:
                 progress(done, len(scan.faces))
-        if not tally.by_alignment:
+        if not tally.faces:
             writer.remove_parts()
             raise ValueError(_nothing_usable(corpus, source, tally.rejected))
-        lost = {one.name for one in tally.rejected[len(scan.rejected) :]}
-        found = corpora.counts([face for face in scan.faces if face.name not in lost])
-        writer.finish(rejected=tally.rejected, found=found, expected=scan.expected, keep_parts=True)
-        copies = len(audited(Lake.open(lake)).pairs)
+        pictures = Pictures.empty(tally.faces, channels)
+        found = _found(scan, tally)
+        writer.finish(tally.rejected, found, scan.expected, keep_parts=True, seen=pictures.add)
+        copies = len(audited(Lake.open(lake), pictures).pairs)
         writer.remove_parts()
     seconds = time.perf_counter() - started
     return tally.report(corpus, lake, found, scan.expected, copies, seconds)
@@ -139,6 +142,12 @@ def _check(image_size: int, channels: int, workers: int | None) -> None:
         raise ValueError(f"{channels} channels; valid: 1 (grey) or 3 (RGB)")
     if workers is not None and workers < 1:
         raise ValueError(f"{workers} workers; valid: 1 or more")
+
+
+def _found(scan: Scan, tally: _Tally) -> dict[str, int]:
+    """Counts of the listed faces that became rows."""
+    lost = {one.name for one in tally.rejected[len(scan.rejected) :]}
+    return corpora.counts([face for face in scan.faces if face.name not in lost])
 
 
 def _block_faces(faces: Sequence[SourceFace]) -> int:
@@ -218,6 +227,10 @@ class _Tally:
         self.rejected += rejected
         self.done += table.num_rows + len(rejected)
 
+    @property
+    def faces(self) -> int:
+        return self.by_alignment.total()
+
     def report(
         self,
         corpus: str,
@@ -227,13 +240,12 @@ class _Tally:
         copies: int,
         seconds: float,
     ) -> IngestReport:
-        faces = self.by_alignment.total()
         return IngestReport(
             corpus=corpus,
             lake=str(lake),
-            faces=faces,
+            faces=self.faces,
             rejected=len(self.rejected),
-            found_share=sum(self.by_alignment[way] for way in FOUND) / faces,
+            found_share=sum(self.by_alignment[way] for way in FOUND) / self.faces,
             by_reason=_by_reason(self.rejected),
             by_class=dict(sorted(self.by_class.items())),
             by_alignment=dict(sorted(self.by_alignment.items())),
@@ -257,7 +269,7 @@ def _nothing_usable(corpus: str, source: Path | None, rejected: Sequence[Rejecti
 
 def _made(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterator[Made]:
     if blocks and ray.is_initialized():
-        yield from _made_on_ray(recipe, blocks, workers or _cpus())
+        yield from _made_on_ray(recipe, blocks, workers)
         return
     maker = RowMaker(recipe)
     for number, faces in blocks.items():
@@ -271,40 +283,36 @@ def _cpus() -> int:
     return cpus
 
 
-def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int) -> Iterator[Made]:
-    """The rows as actors deliver them, in no certain order.
+def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterator[Made]:
+    """The rows as processes of the cluster deliver them, in no certain order.
 
-    An actor has `TASKS_AHEAD` tasks before it, so that it never waits and memory stays bounded; one
-    that finds no CPU has no task. A process that ends is started anew with what it was to do.
+    Of each CPU there are `TASKS_AHEAD` tasks under way, or `workers` in all, so that none waits and
+    memory stays bounded. A task whose process ends is done anew by another.
     """
-    tasks = _tasks(recipe, blocks, workers)
-    kind: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=MAX_RETRIES)(RowActor)
-    actors = [kind.remote(recipe) for _ in range(min(workers, len(tasks)))]
-    under_way: dict[Any, tuple[Any, Task]] = {
-        actor.make.remote([]): (actor, []) for actor in actors * TASKS_AHEAD
-    }
-    waiting, left = iter(tasks), len(blocks)
+    at_once = workers or TASKS_AHEAD * _cpus()
+    make: Any = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(made_rows)
+    waiting = _tasks(recipe, blocks, at_once)
+    under_way: dict[ray.ObjectRef, Task] = {}
     try:
-        while left:
+        while True:
+            for task in islice(waiting, at_once - len(under_way)):
+                under_way[make.remote(recipe, task)] = task
+            if not under_way:
+                return
             (done,), _ = ray.wait(list(under_way))
-            actor, task = under_way.pop(done)
-            if (following := next(waiting, None)) is not None:
-                under_way[actor.make.remote(following)] = (actor, following)
-            left -= len(task)
+            task = under_way.pop(done)
             made = _delivered(done, task)
             _require_shared(task, made)
             yield from made
     finally:
-        for actor in actors:
-            ray.kill(actor)
+        for left in under_way:
+            ray.cancel(left)
 
 
 def _delivered(done: ray.ObjectRef, task: Task) -> Sequence[Made]:
     try:
         return ray.get(done)
-    except RayActorError:
-        if not task:
-            raise
+    except (WorkerCrashedError, OutOfMemoryError):
         names = [faces[edge].name for faces, edge in ((task[0][1], 0), (task[-1][1], -1))]
         raise RuntimeError(
             f"a process that reads faces {names[0]} to {names[1]} ended {MAX_RETRIES + 1} times"
@@ -322,12 +330,14 @@ def _require_shared(task: Task, made: Sequence[Made]) -> None:
             )
 
 
-def _tasks(recipe: Recipe, blocks: Blocks, workers: int) -> list[Task]:
-    """The blocks in groups, as an actor gets them."""
-    numbered = list(blocks.items())
-    block_bytes = len(numbered[0][1]) * recipe.image_size**2 * recipe.channels
-    at_once = max(1, min(TASK_BLOCKS, len(blocks) // (4 * workers), TASK_BYTES // block_bytes))
-    return [numbered[first : first + at_once] for first in range(0, len(numbered), at_once)]
+def _tasks(recipe: Recipe, blocks: Blocks, at_once: int) -> Iterator[Task]:
+    """The blocks in groups, as a process gets them: smaller ones at the end, so that all end
+    together."""
+    waiting = deque(blocks.items())
+    while waiting:
+        block_bytes = len(waiting[0][1]) * recipe.image_size**2 * recipe.channels
+        bound = min(TASK_BLOCKS, len(waiting) // (2 * at_once), TASK_BYTES // block_bytes)
+        yield [waiting.popleft() for _ in range(max(1, bound))]
 
 
 def _chunks(faces: Sequence[SourceFace], size: int) -> list[Sequence[SourceFace]]:

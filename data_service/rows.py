@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
@@ -187,9 +187,19 @@ def _read(path: Path) -> Picture:
 
 
 def thumbnail(image_HW3: np.ndarray) -> np.ndarray:
-    """The whole picture in grey, `THUMBNAIL_PIXELS` high and wide, whatever its proportions."""
-    size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
-    return grey(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA))[..., 0]
+    """The whole picture in grey, `THUMBNAIL_PIXELS` high and wide, whatever its proportions.
+
+    Brought to a power of two times that by a factor below two, and from there down by halves: that
+    is several times as fast as the mean over parts of pixels at once.
+    """
+    grey_HW = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY)
+    halves = [max(0, (side // THUMBNAIL_PIXELS).bit_length() - 1) for side in grey_HW.shape]
+    height, width = (THUMBNAIL_PIXELS << number for number in halves)
+    grey_HW = cv2.resize(grey_HW, (width, height), interpolation=cv2.INTER_LINEAR)
+    while max(height, width) > THUMBNAIL_PIXELS:
+        height, width = (max(side // 2, THUMBNAIL_PIXELS) for side in (height, width))
+        grey_HW = cv2.resize(grey_HW, (width, height), interpolation=cv2.INTER_AREA)
+    return grey_HW
 
 
 def perceptual_hash(grey_SS1: np.ndarray) -> int:
@@ -199,16 +209,17 @@ def perceptual_hash(grey_SS1: np.ndarray) -> int:
     above their median.
     """
     small = cv2.resize(grey_SS1, (HASH_PIXELS, HASH_PIXELS), interpolation=cv2.INTER_AREA)
-    frequencies_64 = (COSINES @ small @ COSINES.T).ravel()[1:65]
-    return int.from_bytes(np.packbits(frequencies_64 > np.median(frequencies_64)).tobytes(), "big")
+    frequencies_64 = (COSINES @ small.astype(np.float64) @ COSINES.T).ravel()[1:65]
+    median = np.partition(frequencies_64, (31, 32))[31:33].mean()
+    return int.from_bytes(np.packbits(frequencies_64 > median).tobytes(), "big")
 
 
-class RowActor:
-    """One process of an ingest on Ray: whole blocks of listed faces come, rows go."""
+def made_rows(recipe: Recipe, blocks: Sequence[tuple[int, Sequence[SourceFace]]]) -> list[Made]:
+    """Of each numbered block its number, rows and rejections; the process keeps what it loads."""
+    maker = _maker(recipe)
+    return [(number, *maker.rows(faces)) for number, faces in blocks]
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._maker = RowMaker(recipe)
 
-    def make(self, blocks: Sequence[tuple[int, Sequence[SourceFace]]]) -> list[Made]:
-        """Of each numbered block its number, rows and rejections."""
-        return [(number, *self._maker.rows(faces)) for number, faces in blocks]
+@lru_cache(maxsize=1)
+def _maker(recipe: Recipe) -> RowMaker:
+    return RowMaker(recipe)

@@ -18,6 +18,7 @@ MAX_FILE_BYTES = 64 << 20
 MAX_ASPECT = 50
 STRIPE_PIXELS = 1 << 20
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+LUMA_3 = np.array([299, 587, 114], dtype=np.float32)
 COLOUR_MODES = (
     "1",
     "L",
@@ -85,9 +86,14 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def grey(image_HW3: np.ndarray) -> np.ndarray:
-    """Luma of an RGB uint8 image (ITU-R BT.601), uint8 H x W x 1, in whole numbers."""
-    weights_3 = np.array([299, 587, 114], dtype=np.uint32)
-    return ((image_HW3 @ weights_3 + 500) // 1000).astype(np.uint8)[..., None]
+    """Luma of an RGB uint8 image (ITU-R BT.601), uint8 H x W x 1, rounded.
+
+    The sums are whole numbers below 2**24, so that float32 has them, and the rounding, exactly.
+    """
+    luma_HW = image_HW3.astype(np.float32) @ LUMA_3
+    luma_HW += 500
+    luma_HW /= 1000
+    return luma_HW.astype(np.uint8)[..., None]
 
 
 def _decode(content: bytes) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_service.audit.findings import Audit, Leaks, leaks, one_class_subjects
 from data_service.folds import Fold, named_split
@@ -18,11 +18,17 @@ from data_service.lakes.lake import Lake
 from data_service.lakes.unpacked import cache_dir
 from data_service.schema import Expression
 
+if TYPE_CHECKING:
+    from data_service.audit.pictures import Pictures
+
 __all__ = ["Audit", "Leaks", "audited", "leaks_of", "told"]
 
 
-def audited(lake: Lake) -> Audit:
-    """The lake's audit: read where it is there, else found, and kept where that is allowed."""
+def audited(lake: Lake, pictures: Pictures | None = None) -> Audit:
+    """The lake's audit: read where it is there, else found, and kept where that is allowed.
+
+    `pictures` are those of the lake, from who has them already.
+    """
     cache = cache_dir() / lake.manifest.files_hash
     for folder in (lake.path, cache):
         if (known := Audit.read(folder, lake.hash)) is not None:
@@ -32,7 +38,7 @@ def audited(lake: Lake) -> Audit:
     from data_service.audit.giveaways import find_giveaways
     from data_service.audit.pictures import Pictures
 
-    pictures = Pictures.of(lake)
+    pictures = pictures or Pictures.of(lake)
     found = Audit(
         lake_hash=lake.hash,
         faces=len(lake),

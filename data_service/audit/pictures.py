@@ -1,13 +1,14 @@
 """What an audit looks at of each face, read from the lake once and file by file.
 
-Shapes: N faces, S side of a thumbnail, C channels.
+Shapes: N faces, P values of a face's pixels, S side of a thumbnail, C channels.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,18 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_service.alignment.decode import grey
+from data_service.lakes.files import face_digests
 from data_service.lakes.lake import Lake
-from data_service.lakes.manifest import IMAGE, THUMBNAIL, blake
+from data_service.lakes.manifest import IMAGE, THUMBNAIL
 from data_service.schema import THUMBNAIL_PIXELS
 
 FACE_PIXELS = 48
 _ROWS_AT_ONCE = 512
 _READERS = 2
 """Threads: hashing and resizing leave the interpreter's lock."""
-
-Batch = tuple[int, np.ndarray, list[bytes | None]]
-"""The first row, faces, and whole pictures as they are stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -46,36 +44,54 @@ class Pictures:
     colours_NF: np.ndarray
 
     @classmethod
-    def of(cls, lake: Lake) -> Pictures:
-        """Reads the lake; ValueError where a file is damaged."""
-        count, channels = len(lake), lake.manifest.channels
+    def empty(cls, count: int, channels: int) -> Pictures:
+        """For `count` faces of so many channels, to be filled by `add`."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the array
-        made = cls(
+        return cls(
             faces_NSS=np.memmap(file, np.uint8, "w+", shape=(count, FACE_PIXELS, FACE_PIXELS)),
             sources_NSS=np.zeros((count, THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), np.uint8),
             has_source_N=np.zeros(count, bool),
             digests=np.zeros(count, "V16"),
             colours_NF=np.zeros((count, 2 * channels), np.float32),
         )
+
+    @classmethod
+    def of(cls, lake: Lake) -> Pictures:
+        """Reads the lake; ValueError where a file is damaged."""
+        made = cls.empty(len(lake), lake.manifest.channels)
         with ThreadPoolExecutor(_READERS) as readers:
             waiting: deque[Future[None]] = deque()
-            for batch in _batches(lake):
-                waiting.append(readers.submit(made._set_all, batch))
+            for first, pixels_NP, thumbnails in _batches(lake):
+                waiting.append(readers.submit(made.add, first, pixels_NP, thumbnails))
                 if len(waiting) > _READERS:
                     waiting.popleft().result()
             for last in waiting:
                 last.result()
         return made
 
-    def _set_all(self, batch: Batch) -> None:
-        first, faces_BHWC, thumbnails = batch
-        for row, (face_HWC, source) in enumerate(zip(faces_BHWC, thumbnails, strict=True), first):
+    def add(
+        self,
+        first: int,
+        pixels_NP: np.ndarray,
+        thumbnails: Sequence[bytes | None],
+        digests: np.ndarray | None = None,
+    ) -> None:
+        """Takes what is needed of the rows from `first` on: `files.Seen`, also for several threads.
+
+        Without `digests` they are made here.
+        """
+        side = math.isqrt(pixels_NP.shape[1] // (self.colours_NF.shape[1] // 2))
+        faces_NHWC = pixels_NP.reshape(len(pixels_NP), side, side, -1)
+        rows = range(first, first + len(faces_NHWC))
+        self.digests[rows.start : rows.stop] = (
+            face_digests(pixels_NP) if digests is None else digests
+        )
+        for row, face_HWC, source in zip(rows, faces_NHWC, thumbnails, strict=True):
             self._set(row, face_HWC, source)
 
     def _set(self, row: int, face_HWC: np.ndarray, source: bytes | None) -> None:
-        colour_HW3 = face_HWC if face_HWC.shape[2] == 3 else np.repeat(face_HWC, 3, axis=2)
-        self.faces_NSS[row] = _small(grey(colour_HW3)[..., 0])
-        self.digests[row] = blake(face_HWC.tobytes()).digest()
+        grey_HW = cv2.cvtColor(face_HWC, cv2.COLOR_RGB2GRAY) if face_HWC.shape[2] == 3 else face_HWC
+        self.faces_NSS[row] = _small(grey_HW)
         self.colours_NF[row] = np.concatenate(cv2.meanStdDev(face_HWC), axis=None)
         if source is not None:
             self.has_source_N[row] = True
@@ -88,16 +104,14 @@ def _small(grey_HW: np.ndarray) -> np.ndarray:
     return cv2.resize(grey_HW, (FACE_PIXELS, FACE_PIXELS), interpolation=way)
 
 
-def _batches(lake: Lake) -> Iterator[Batch]:
-    side, channels = lake.manifest.image_size, lake.manifest.channels
+def _batches(lake: Lake) -> Iterator[tuple[int, np.ndarray, list[bytes | None]]]:
     first = 0
     for file in lake.manifest.files:
         parquet = pq.ParquetFile(lake.files / file.name)
         names = [name for name in (IMAGE, THUMBNAIL) if name in parquet.schema_arrow.names]
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=names):
-            faces_BHWC = _pixels(batch[IMAGE]).reshape(-1, side, side, channels)
             column = batch[THUMBNAIL] if THUMBNAIL in names else pa.nulls(len(batch))
-            yield first, faces_BHWC, column.to_pylist()
+            yield first, _pixels(batch[IMAGE]), column.to_pylist()
             first += len(batch)
 
 
@@ -106,4 +120,4 @@ def _pixels(column: pa.FixedSizeBinaryArray) -> np.ndarray:
     num_bytes = column.type.byte_width
     return np.frombuffer(
         column.buffers()[1], np.uint8, len(column) * num_bytes, column.offset * num_bytes
-    )
+    ).reshape(-1, num_bytes)

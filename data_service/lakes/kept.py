@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-
-from data_service.lakes.manifest import blake
 
 _TOLD = b"told"
 
@@ -18,8 +17,9 @@ _TOLD = b"told"
 class KeptTables:
     """Arrow tables by number, each with a few plain values; a table is there wholly or not at all.
 
-    A file's name has the hash of its content. A process that dies leaves no half file under such a
-    name, and a machine that dies may, which the hash tells: so nothing waits for the disk here.
+    A file's name has the checksum (CRC-32) of its content. A process that dies leaves no half file
+    under such a name, and a machine that dies may, which the sum tells: so nothing waits for the
+    disk here.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,8 +28,8 @@ class KeptTables:
         self._files: dict[int, Path] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.iterdir()):
-            number, _, content_hash = path.stem.partition("-")
-            if path.suffix == ".arrow" and _hash_of(path) == content_hash:
+            number, _, checksum = path.stem.partition("-")
+            if path.suffix == ".arrow" and _checksum_of(path) == checksum:
                 self._files[int(number)] = path
             else:
                 path.unlink()
@@ -51,10 +51,10 @@ class KeptTables:
         named = table.combine_chunks().replace_schema_metadata({_TOLD: json.dumps(dict(told))})
         with pa.ipc.new_file(sink, named.schema) as writer:
             writer.write_table(named)
-        content = sink.getvalue()
-        path = self._folder / f"{number:06d}-{blake(memoryview(content)).hexdigest()}.arrow"
+        content = memoryview(sink.getvalue())
+        path = self._folder / f"{number:06d}-{_checksum(content)}.arrow"
         draft = path.with_suffix(".draft")
-        draft.write_bytes(memoryview(content))
+        draft.write_bytes(content)
         os.replace(draft, path)
         self._files[number] = path
 
@@ -65,6 +65,10 @@ class KeptTables:
         return table.replace_schema_metadata(None), told
 
 
-def _hash_of(path: Path) -> str:
+def _checksum(content: memoryview) -> str:
+    return f"{zlib.crc32(content):08x}"
+
+
+def _checksum_of(path: Path) -> str:
     with pa.memory_map(str(path)) as file:
-        return blake(memoryview(file.read_buffer())).hexdigest()
+        return _checksum(memoryview(file.read_buffer()))

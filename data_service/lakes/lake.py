@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,15 +24,14 @@ import pyarrow.parquet as pq
 
 from cluster.lock import held
 from data_service.lakes.elsewhere import fetched
+from data_service.lakes.files import Seen, write_files
 from data_service.lakes.kept import KeptTables
 from data_service.lakes.manifest import (
     IMAGE,
     MANIFEST,
     PARTS,
     THUMBNAIL,
-    LakeFile,
     Manifest,
-    blake,
     read_checked,
     write_atomically,
 )
@@ -42,11 +39,6 @@ from data_service.lakes.mapped import MappedFaces
 from data_service.lakes.sorted_rows import SortedRows
 from data_service.lakes.unpacked import unpack_once
 from data_service.schema import Rejection, face_schema
-
-_FILE_BYTES = 16 << 20
-"""Of pixels. Of larger files half the time of writing them goes into fresh memory."""
-_WRITERS = 2
-"""Files under way at once: compression and hashing leave the interpreter's lock."""
 
 
 class LakeWriter:
@@ -105,18 +97,20 @@ class LakeWriter:
         expected: Mapping[str, int],
         *,
         keep_parts: bool = False,
+        seen: Seen | None = None,
     ) -> Manifest:
         """Writes the lake, its manifest last, and removes what it replaces and the parts.
 
         With `keep_parts` these stay until `remove_parts`: who still has something to do that a
-        killed process should not do again.
+        killed process should not do again. `seen` is shown all rows as they are written.
         """
         self._refuse_other_lake()
         tables = [self.kept(part)[0] for part in self.parts]
         rows = SortedRows(tables, self._schema)
         if not rows.count:
             raise ValueError(f"no face to write: the lake at {self._path} would be empty")
-        files, content = self._write_files(rows)
+        kind = repr((self._corpus, self._shape))
+        files, content = write_files(self._path, rows, kind, seen)
         write_atomically(self._path / "quarantine.csv", _quarantine(rejected))
         height, _, channels = self._shape
         manifest = Manifest(
@@ -148,49 +142,6 @@ class LakeWriter:
     def close(self) -> None:
         """Lets go of the lock; the parts stay for who goes on."""
         self._lock.close()
-
-    def _write_files(self, rows: SortedRows) -> tuple[tuple[LakeFile, ...], str]:
-        """The Parquet files of all rows in their final order, and the hash of their content.
-
-        Pixels are stored as one binary value per face: Parquet has no bytes type for numbers and
-        would keep every pixel as a 32-bit integer, ten times slower to read.
-        """
-        pixels, labels = blake(), blake(repr((self._corpus, self._shape)).encode())
-        step = max(1, _FILE_BYTES // int(np.prod(self._shape)))
-        with ThreadPoolExecutor(_WRITERS) as writers:
-            written: list[Future[LakeFile]] = []
-            for start in range(0, rows.count, step):
-                table, pixels_NP = rows.read(start, start + step)
-                packed = pa.Array.from_buffers(
-                    pa.binary(pixels_NP.shape[1]), len(pixels_NP), [None, pa.py_buffer(pixels_NP)]
-                )
-                whole = table.append_column(IMAGE, packed)
-                written.append(writers.submit(self._write_file, len(written), whole))
-                pixels.update(pixels_NP.data)
-                told = table.drop_columns([THUMBNAIL]).to_pylist()
-                labels.update("\n".join(map(json.dumps, told)).encode() + b"\n")
-                for done in written[:-_WRITERS]:
-                    done.result()
-            files = tuple(file.result() for file in written)
-        labels.update(pixels.digest())
-        return files, labels.hexdigest()
-
-    def _write_file(self, index: int, table: pa.Table) -> LakeFile:
-        sink = io.BytesIO()
-        pq.write_table(
-            table,
-            sink,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[  # pyright: ignore[reportArgumentType]
-                name for name in table.column_names if name != IMAGE
-            ],
-        )
-        content = sink.getbuffer()
-        file_hash = blake(content).hexdigest()
-        name = f"faces-{index:05d}-{file_hash[:8]}.parquet"
-        write_atomically(self._path / name, content)
-        return LakeFile(name=name, rows=table.num_rows, num_bytes=len(content), hash=file_hash)
 
     def _refuse_other_lake(self) -> None:
         if not (self._path / MANIFEST).is_file():

@@ -22,8 +22,8 @@ class SortedRows:
         order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
         self.labels = rows.drop_columns([IMAGE]).combine_chunks().take(order)
         self.count = len(order)
-        self._num_bytes = int(np.prod(schema.field(IMAGE).type.shape))
-        self._pixels = [_pixels(chunk, self._num_bytes) for chunk in rows[IMAGE].chunks]
+        self.num_bytes = int(np.prod(schema.field(IMAGE).type.shape))
+        self._pixels = [_pixels(chunk, self.num_bytes) for chunk in rows[IMAGE].chunks]
         starts = np.cumsum([0, *(len(part) for part in self._pixels)])
         self._part = np.searchsorted(starts, order, side="right") - 1
         self._within = order - starts[self._part]
@@ -31,7 +31,7 @@ class SortedRows:
     def read(self, start: int, stop: int) -> tuple[pa.Table, np.ndarray]:
         """The labels and the pixels (uint8 N x H*W*C) of rows start to stop."""
         labels = self.labels.slice(start, stop - start).combine_chunks()
-        pixels_NP = np.empty((labels.num_rows, self._num_bytes), np.uint8)
+        pixels_NP = np.empty((labels.num_rows, self.num_bytes), np.uint8)
         where = zip(self._part[start:stop], self._within[start:stop], strict=True)
         for pixels_P, (part, within) in zip(pixels_NP, where, strict=True):
             pixels_P[:] = self._pixels[part][within]

@@ -51,7 +51,6 @@ def same(one: Lake, other: Lake) -> None:
 
 def test_job_and_process_make_the_same_lake(album, two_cpus, tmp_path, monkeypatch, capfd):
     calls = []
-    # as many actors as CPUs: nothing else of the job may need one
     job = ingest(
         "photos",
         album,
@@ -69,7 +68,7 @@ def test_job_and_process_make_the_same_lake(album, two_cpus, tmp_path, monkeypat
     assert job.by_alignment == alone.by_alignment
 
 
-def test_one_actor_draws_what_this_process_draws(two_cpus, tmp_path, monkeypatch):
+def test_one_process_draws_what_this_process_draws(two_cpus, tmp_path, monkeypatch):
     options = {"subjects": 3, "faces_per_subject": 16}
     settings = {"image_size": 48, "channels": 1, "options": options}
     ingest("drawn", None, tmp_path / "job", workers=1, **settings)
@@ -78,12 +77,7 @@ def test_one_actor_draws_what_this_process_draws(two_cpus, tmp_path, monkeypatch
     same(Lake.open(tmp_path / "job"), Lake.open(tmp_path / "alone"))
 
 
-def test_an_actor_that_finds_no_cpu_holds_nothing_up(album, two_cpus, tmp_path):
-    report = ingest("photos", album, tmp_path / "lake", image_size=96, workers=3)
-    assert report.faces == 60
-
-
-def test_an_actor_that_is_killed_starts_anew(two_cpus, tmp_path, monkeypatch):
+def test_what_a_killed_process_had_to_do_is_done_anew(two_cpus, tmp_path, monkeypatch):
     options = {"subjects": 12, "faces_per_subject": 16}
     settings = {"image_size": 64, "options": options}
     killed = []
@@ -101,33 +95,25 @@ def test_an_actor_that_is_killed_starts_anew(two_cpus, tmp_path, monkeypatch):
 
 
 def test_faces_that_kill_their_process_are_named(two_cpus, tmp_path, monkeypatch):
-    class Deadly:  # in here, so that it travels whole to where this module is not
-        def __init__(self, recipe: Recipe) -> None: ...
+    def deadly(recipe: Recipe, blocks: list) -> list:
+        os._exit(1)
 
-        def make(self, blocks: list) -> list:
-            if blocks:
-                os._exit(1)
-            return []
-
-    monkeypatch.setattr("data_service.ingest.RowActor", Deadly)
+    monkeypatch.setattr("data_service.ingest.made_rows", deadly)
     monkeypatch.setattr("data_service.ingest.MAX_RETRIES", 1)
     with pytest.raises(RuntimeError, match=r"reads faces \S+ to \S+ ended 2 times"):
         ingest("drawn", None, tmp_path / "lake", image_size=48, options={"subjects": 2})
 
 
 def test_a_source_that_not_every_machine_sees_loses_no_face(album, two_cpus, tmp_path, monkeypatch):
-    class Blind:  # what an actor says where the folder is not there
-        def __init__(self, recipe: Recipe) -> None: ...
+    def blind(recipe: Recipe, blocks: list) -> list:  # what is said where the folder is not there
+        gone = {"reason": "file missing", "detail": ""}
+        schema = face_schema(96, 3)
+        return [
+            (number, schema.empty_table(), [Rejection(name=one.name, **gone) for one in faces])
+            for number, faces in blocks
+        ]
 
-        def make(self, blocks: list) -> list:
-            gone = {"reason": "file missing", "detail": ""}
-            schema = face_schema(96, 3)
-            return [
-                (number, schema.empty_table(), [Rejection(name=one.name, **gone) for one in faces])
-                for number, faces in blocks
-            ]
-
-    monkeypatch.setattr("data_service.ingest.RowActor", Blind)
+    monkeypatch.setattr("data_service.ingest.made_rows", blind)
     with pytest.raises(ValueError, match="is here, but not on every machine of the cluster"):
         ingest("photos", album, tmp_path / "lake", image_size=96)
     monkeypatch.undo()
@@ -136,6 +122,6 @@ def test_a_source_that_not_every_machine_sees_loses_no_face(album, two_cpus, tmp
 
 def makes_rows(process: psutil.Process) -> bool:
     try:
-        return "".join(process.cmdline()).startswith("ray::RowActor")
+        return "".join(process.cmdline()).startswith("ray::made_rows")
     except psutil.Error:
         return False

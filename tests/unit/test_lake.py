@@ -103,7 +103,7 @@ def test_the_hash_follows_pixels_and_labels(tmp_path):
 
 def test_several_files(tmp_path, monkeypatch):
     whole = write(tmp_path / "whole")
-    monkeypatch.setattr("data_service.lakes.lake._FILE_BYTES", SIZE * SIZE * 3 * 5)
+    monkeypatch.setattr("data_service.lakes.files._FILE_BYTES", SIZE * SIZE * 3 * 5)
     split = write(tmp_path / "split", NAMES[::-1])
     assert [file.rows for file in split.manifest.files] == [5, 5, 2]
     assert split.hash == whole.hash
