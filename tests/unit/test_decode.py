@@ -156,3 +156,11 @@ def test_the_error_crosses_processes():
 def test_grey_is_the_luma_of_the_standard():
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
     assert grey(colours)[0, :, 0].tolist() == [76, 150, 29, 255]
+
+
+def test_luma_is_rounded_as_whole_numbers_are():
+    reds = np.arange(256, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(reds, reds[::5], reds[::3], indexing="ij"), axis=-1)
+    colours = colours.reshape(256, -1, 3)
+    expected = (colours @ np.array([299, 587, 114]) + 500) // 1000
+    np.testing.assert_array_equal(grey(colours)[..., 0], expected)

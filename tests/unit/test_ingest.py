@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,10 +15,11 @@ from data_service import corpora
 from data_service import ingest as ingest_module
 from data_service.alignment.align import TEMPLATE_52, five_points
 from data_service.alignment.decode import grey
+from data_service.audit import audited
 from data_service.corpora import drawn
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.rows import perceptual_hash
+from data_service.rows import perceptual_hash, thumbnail
 
 
 def as_jpeg(picture_HW3: np.ndarray, quality: int = 92) -> bytes:
@@ -67,6 +70,16 @@ def _classes(album: Path) -> dict[str, int]:
     with open(album / "labels.csv", newline="") as table:
         labels = [row["expression"] for row in csv.DictReader(table) if row["file"][0].isdigit()]
     return {label: labels.count(label) for label in labels}
+
+
+def test_the_audit_of_faces_as_they_are_written_is_that_of_the_files(made, tmp_path):
+    lake, _, _ = made
+    written = (lake.path / "audit.json").read_bytes()
+    shutil.copytree(lake.path, tmp_path / "lake")
+    (tmp_path / "lake" / "audit.json").unlink()
+    audited(Lake.open(tmp_path / "lake"))
+    assert (tmp_path / "lake" / "audit.json").read_bytes() == written
+    assert json.loads(written)["faces"] == 20
 
 
 def test_what_cannot_be_read_has_its_reason(made):
@@ -163,6 +176,17 @@ def test_a_source_without_a_usable_face_is_an_error_that_says_why(tmp_path, file
         ingest("photos", tmp_path, tmp_path / "lake")
     with pytest.raises(ValueError):
         Lake.open(tmp_path / "lake")
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (250, 333), (30, 1000), (24, 24)])
+def test_the_small_whole_picture_is_the_mean_over_its_parts(shape):
+    (face,) = drawn.scan(None, subjects=1, faces_per_subject=1, size=128).faces
+    (picture,) = drawn.images([face])
+    picture = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    small = thumbnail(picture)
+    assert small.shape == (24, 24)
+    means = cv2.resize(grey(picture)[..., 0], (24, 24), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - means).mean() < 2
 
 
 def test_perceptual_hash_knows_a_copy_from_another_face():
