@@ -18,6 +18,7 @@ import psutil
 
 from cluster.checks import Check
 from cluster.home import home, tracking_uri
+from cluster.limits import memory_bytes
 
 PACKAGES = ("ray", "torch", "deepspeed", "mlflow", "optuna", "pyarrow", "numpy")
 ANSWER_SECONDS = 120.0
@@ -39,7 +40,7 @@ class Probe:
             "python": ".".join(map(str, sys.version_info[:3])),
             "packages": {name: _version(name) for name in PACKAGES},
             "gpus": _gpus(),
-            "memory_bytes": psutil.virtual_memory().total,
+            "memory_bytes": memory_bytes(),
             "interfaces": {
                 name: [one.address for one in addresses]
                 for name, addresses in psutil.net_if_addrs().items()

@@ -7,23 +7,18 @@ reads ahead for it, since Ray Data does not start where no CPU is left.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import sys
 from dataclasses import dataclass
-from math import ceil
-from pathlib import Path
+
+from cluster.limits import cpu_quota
 
 WORKER_CPUS = 0.5
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cpus() -> int:
     """The CPUs that this process may use: those of its affinity, and no more than its quota."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with suppress(OSError, ValueError):
-        quota, period = _QUOTA.read_text().split()
-        if quota != "max":
-            allowed = min(allowed or 1, ceil(int(quota) / int(period)))
-    return max(allowed or 1, 1)
+    return max(1, min(allowed or 1, cpu_quota() or sys.maxsize))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

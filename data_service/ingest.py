@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,9 +38,9 @@ from data_service.lakes.manifest import blake
 from data_service.rows import Made, Recipe, RowMaker, made_rows
 from data_service.schema import Rejection, Scan, SourceFace
 
-CHUNK_FACES = 16
+CHUNK_FACES = 32
 """Of a block, which is kept as a whole."""
-TASK_BLOCKS, TASK_BYTES = 8, 32 << 20
+TASK_BLOCKS, TASK_BYTES = 4, 32 << 20
 TASKS_AHEAD = 2
 """What a process makes before it is told more; what a killed ingest does again is two such tasks of
 each process at most."""
@@ -178,7 +180,8 @@ def source_hash(scan: Scan, recipe: Recipe) -> str:
     """Names what is ingested and how: the listed faces with their labels, files' sizes, recipe."""
     digest = hashlib.blake2b(json.dumps(asdict(recipe), sort_keys=True).encode(), digest_size=16)
     for face in sorted(scan.faces, key=lambda face: face.name):
-        size = face.path.stat().st_size if face.path and face.path.is_file() else 0
+        state = _state(face)
+        size = state.st_size if state else 0
         told = (face.name, face.subject, face.sitting, face.sequence, face.frame)
         digest.update(json.dumps((*told, face.expression, size)).encode())
     return digest.hexdigest()
@@ -192,13 +195,22 @@ def _work_hash(scan: Scan, recipe: Recipe) -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     for face in scan.faces:
-        state = face.path.stat() if face.path and face.path.is_file() else None
+        state = _state(face)
         told = [getattr(face, name) for name in _TOLD_OF_A_FACE]
         told += [state.st_size, state.st_mtime_ns] if state else [None]
         digest.update(json.dumps(told, default=_plain).encode())
         if face.landmarks_L3 is not None:
             digest.update(np.asarray(face.landmarks_L3).tobytes())
     return digest.hexdigest()
+
+
+def _state(face: SourceFace) -> os.stat_result | None:
+    """Of the face's file, where there is an ordinary one."""
+    try:
+        state = os.stat(face.path) if face.path else None
+    except OSError:
+        return None
+    return state if state and stat.S_ISREG(state.st_mode) else None
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +40,11 @@ def audited(lake: Lake, pictures: Pictures | None = None) -> Audit:
     from data_service.audit.pictures import Pictures
 
     pictures = pictures or Pictures.of(lake)
-    found = Audit(
-        lake_hash=lake.hash,
-        faces=len(lake),
-        pairs=find_copies(pictures, lake.table, lake.manifest.image_size),
-        giveaways=find_giveaways(lake.table, pictures.colours_NF),
-    )
+    table = lake.table
+    with ThreadPoolExecutor(1) as beside:
+        giveaways = beside.submit(find_giveaways, table, pictures.colours_NF)
+        pairs = find_copies(pictures, table, lake.manifest.image_size)
+    found = Audit(lake_hash=lake.hash, faces=len(lake), pairs=pairs, giveaways=giveaways.result())
     try:
         found.write(lake.path)
     except OSError:  # a lake that may only be read
