@@ -129,7 +129,8 @@ def pruned(first_SKK: np.ndarray, second_SKK: np.ndarray, seed: int) -> bool:
     fold_S = np.random.default_rng(seed).permutation(len(first_SKK)) % FOLDS
     for done in range(1, FOLDS):
         here = fold_S < done
-        if worse_by_subjects(second_SKK[here], first_SKK[here], macro_recall, num_folds=FOLDS):
+        pair = second_SKK[here], first_SKK[here]
+        if worse_by_subjects(*pair, macro_recall, look=done, num_folds=FOLDS):
             return True
     return False
 

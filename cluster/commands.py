@@ -42,6 +42,7 @@ def server_start(
 ) -> None:
     """Start the server, and PostgreSQL behind it if it is to have one; wait until both answer."""
     from cluster import mlflow_server
+    from cluster.mlflow_store import page
 
     if (tls_certificate is None) != (tls_key is None):
         raise ValueError("TLS needs both, --tls-certificate and --tls-key")
@@ -54,7 +55,7 @@ def server_start(
         state = mlflow_server.start(
             host=host, port=port, allowed_hosts=allow or (), own_postgres=postgres, tls=tls
         )
-    told = f"MLflow: {state.address}  (user mien, password in {state.password_file})"
+    told = f"MLflow: {page(state.address)}  (user mien, password in {state.password_file})"
     show(state.as_json(), [told, f"log: {state.log}"], as_json)
 
 

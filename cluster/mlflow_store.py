@@ -136,12 +136,15 @@ def experiment_id(client: MlflowClient, uri: str, experiment: str) -> str:
     return found.experiment_id
 
 
-def page(address: str, experiment: str, run_id: str | None = None) -> str:
-    """The page of an experiment (by its id), or of one of its runs, as a person wants to find it.
+def page(address: str, experiment: str | None = None, run_id: str | None = None) -> str:
+    """The page of all experiments, of one (by its id), or of one of its runs, as a person wants it.
 
     Without these words MLflow's page opens on what it has for language models.
     """
-    root = f"{address.rstrip('/')}/#/experiments/{experiment}/runs"
+    root = f"{address.rstrip('/')}/#/experiments"
+    if experiment is None:
+        return f"{root}?workflowType=machine_learning"
+    root = f"{root}/{experiment}/runs"
     if run_id is not None:
         return f"{root}/{run_id}?workflowType=machine_learning"
     return f"{root}?workflowType=machine_learning&viewStateShareKey={VIEW}"

@@ -97,7 +97,8 @@ def loses_on_folds(
     best = max(complete, key=lambda past: (sign * past.values[objective.name], -past.number))
     pairs = paired_subjects(trial, best) if objective.name in PAIRED else None
     if pairs is not None:
-        return worse_by_subjects(*pairs, PAIRED[objective.name], num_folds=num_folds)
+        metric, look = PAIRED[objective.name], len(trial.finished_folds)
+        return worse_by_subjects(*pairs, metric, look=look, num_folds=num_folds)
     return _loses_by_fold(trial, complete, objective)
 
 
@@ -124,12 +125,21 @@ def _dense(subjects: Sequence[Cells], classes: int) -> np.ndarray:
     return counts_SKK
 
 
-def worse_by_subjects(
-    trial_SKK: np.ndarray, best_SKK: np.ndarray, metric: Metric, *, num_folds: int
-) -> bool:
-    """One-sided test over subjects at an equal part of `FALSE_ALARMS`.
+def look_level(look: int, num_folds: int) -> float:
+    """The part of `FALSE_ALARMS` that the look after so many folds may spend.
 
-    It is asked after every fold but the last; that many looks together keep the level (Bonferroni).
+    There is one after every fold but the last. What each may spend is in proportion to the folds
+    that giving up would spare then: together they keep the level (weighted Bonferroni), and most of
+    it goes where most is to be won.
+    """
+    return FALSE_ALARMS * (num_folds - look) / (num_folds * (num_folds - 1) / 2)
+
+
+def worse_by_subjects(
+    trial_SKK: np.ndarray, best_SKK: np.ndarray, metric: Metric, *, look: int, num_folds: int
+) -> bool:
+    """One-sided test over the subjects of the first `look` folds, at `look_level`.
+
     Student's t of the paired jackknife difference, which for macro recall compares within classes:
     that one trial leans to one class and the other to another is no noise. It is no surer than the
     sign of each subject that differs could be. What is not below the best is never given up.
@@ -140,7 +150,7 @@ def worse_by_subjects(
         return False
     surest = 0.5**differing
     found = max(float(student_t.cdf(value / error, degrees)), surest)
-    return found < FALSE_ALARMS / max(num_folds - 1, 1)
+    return found < look_level(look, num_folds)
 
 
 def _loses_by_fold(

@@ -16,7 +16,7 @@ from trainer.config import RunConfig
 from trainer.scorecard.evaluate import Predictions, write_predictions
 from trainer.scorecard.statistics import macro_recall
 from tuning import proposals
-from tuning.pruning import lags_behind, worse_by_subjects
+from tuning.pruning import FALSE_ALARMS, lags_behind, look_level, worse_by_subjects
 from tuning.results import FoldRecord, TrialRecord
 
 
@@ -105,10 +105,21 @@ def test_leaning_to_another_class_is_no_noise_where_subjects_are_paired() -> Non
         return counts_SKK
 
     best, leaning, alike = confusions((0.9, 0.4)), confusions((0.2, 0.8)), confusions((0.8, 0.5))
-    assert worse_by_subjects(leaning, best, macro_recall, num_folds=5)
-    assert not worse_by_subjects(alike, best, macro_recall, num_folds=5)
-    assert not worse_by_subjects(best, leaning, macro_recall, num_folds=5)
-    assert not worse_by_subjects(leaning[:6], best[:6], macro_recall, num_folds=5), "too few"
+    assert worse_by_subjects(leaning, best, macro_recall, look=4, num_folds=5)
+    assert not worse_by_subjects(alike, best, macro_recall, look=4, num_folds=5)
+    assert not worse_by_subjects(best, leaning, macro_recall, look=4, num_folds=5)
+    assert not worse_by_subjects(leaning[:6], best[:6], macro_recall, look=4, num_folds=5), (
+        "too few"
+    )
+
+
+@pytest.mark.parametrize("num_folds", [2, 3, 5, 10])
+def test_all_looks_together_spend_the_level_and_early_ones_most_of_it(num_folds: int) -> None:
+    levels = [look_level(look, num_folds) for look in range(1, num_folds)]
+    assert sum(levels) == pytest.approx(FALSE_ALARMS)
+    assert levels == sorted(levels, reverse=True)
+    spared = [num_folds - look for look in range(1, num_folds)]
+    assert np.ptp(np.divide(levels, spared)) == pytest.approx(0)
 
 
 def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
