@@ -95,6 +95,18 @@ def in_steps(train: Callable[..., Any]) -> Train:
     return steps
 
 
+def setup_of(plan: Plan, path: Path, lanes: int = 1) -> Setup:
+    return Setup(
+        run=RUN,
+        lake=path,
+        lake_hash="0",
+        experiment="mien",
+        objectives=plan.objectives,
+        num_folds=plan.num_folds,
+        lanes=lanes,
+    )
+
+
 def work_on(
     path: Path,
     plan: Plan = PLAN,
@@ -106,17 +118,8 @@ def work_on(
     if not path.exists():
         path.write_bytes(blank_database())
     study = Study(path, plan, trials=trials)
-    setup = Setup(
-        run=RUN,
-        lake=path,
-        lake_hash="0",
-        experiment="mien",
-        objectives=plan.objectives,
-        num_folds=plan.num_folds,
-        lanes=lanes,
-    )
     try:
-        work(study, 0, setup, in_steps(train), lambda trial: None)
+        work(study, 0, setup_of(plan, path, lanes), in_steps(train), lambda trial: None)
         return study.records()
     finally:
         study.close()

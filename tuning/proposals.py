@@ -33,11 +33,18 @@ STARTUP_TRIALS = 8
 """Settings drawn at random before the sampler models what was found."""
 
 
-def propose(plan: Plan, earlier: Sequence[TrialRecord], *, first: int) -> list[dict[str, Any]]:
+def propose(
+    plan: Plan,
+    earlier: Sequence[TrialRecord],
+    open_ones: Sequence[Mapping[str, Any]],
+    *,
+    first: int,
+) -> list[dict[str, Any]]:
     """The settings of a generation, whose first trial has the number `first`.
 
-    One setting where the plan is asynchronous. Those of one generation keep their distance: each
-    counts as running when the next is drawn.
+    One setting where the plan is asynchronous. They keep their distance from `open_ones`, settings
+    of which no result is known, and from one another: each counts as running when the next is
+    drawn.
     """
     generation = first if plan.asynchronous else first // plan.generation_size
     state = np.random.SeedSequence([plan.seed, generation]).generate_state(1)
@@ -47,6 +54,7 @@ def propose(plan: Plan, earlier: Sequence[TrialRecord], *, first: int) -> list[d
     )
     told = [trial for trial in earlier if set(trial.params) == wanted_paths(plan, trial.params)]
     study.add_trials(_told(told, plan))
+    study.add_trials([_as_running(params, plan) for params in open_ones])
     count = 1 if plan.asynchronous else plan.generation_size
     if not plan.conditions:
         return [dict(study.ask(dict(plan.distributions)).params) for _ in range(count)]
@@ -150,12 +158,22 @@ def progress_of(trial: TrialRecord, objective: Objective, num_folds: int) -> dic
     return by_fold(trial, objective)
 
 
+def _as_running(params: Mapping[str, Any], plan: Plan) -> FrozenTrial:
+    return create_trial(
+        state=TrialState.RUNNING, params=dict(params), distributions=_distributions(params, plan)
+    )
+
+
+def _distributions(params: Mapping[str, Any], plan: Plan) -> dict[str, BaseDistribution]:
+    return {path: plan.distributions[path] for path in params}
+
+
 def _as_told(trial: TrialRecord, plan: Plan, values: list[float] | None) -> FrozenTrial:
     """The trial in the sampler's view: complete with these values, else pruned."""
     return create_trial(
         state=TrialState.COMPLETE if values else TrialState.PRUNED,
         values=values,
         params=dict(trial.params),
-        distributions={path: plan.distributions[path] for path in trial.params},
+        distributions=_distributions(trial.params, plan),
         intermediate_values=progress_of(trial, plan.objectives[0], plan.num_folds),
     )

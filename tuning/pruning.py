@@ -1,4 +1,4 @@
-"""What to give up: pure functions of a trial and of those that ended in earlier generations."""
+"""What to give up: pure functions of a trial and of those whose results its generation knows."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ def search(
 
     `search` is described at `tuning.space.search_space`, `objectives` at `tuning.objectives` (by
     default what the system is for). Trial 0 is the run's own setting. `parallel` processes train
-    `lanes` settings each at a time, which are proposed from the results of those before, so that a
+    `lanes` settings each at a time: a generation, which is proposed from the results of all before
+    but the last one and pruned by these, so that no process waits for the slowest trial, and a
     search that was killed and goes on with `resume` has the same trials, values and states as one
     left alone. With `folds` above 1 a trial's value is the mean over folds by subject. `outer` sets
     the test subjects of a fold (`K/N` or official) aside; at the end the run's own setting and the

@@ -119,14 +119,15 @@ class Study:
         return None
 
     def _extend(self) -> None:
-        """Queue the next generation once every trial of those before has an end."""
+        """Queue the next generation once every trial that bears on it has an end."""
         begun = len(self._records)
-        earlier = self._earlier(begun)
+        earlier, first = self._earlier(begun), self._first(begun)
         if begun >= self.trials or any(record.state not in FINAL for record in earlier):
             return
         if self.plan.asynchronous and any(r.state == "WAITING" for r in self._records.values()):
             return
-        settings = propose(self.plan, earlier, first=(first := self._first(begun)))
+        open_ones = [self._records[number].params for number in range(self._told(begun), first)]
+        settings = propose(self.plan, earlier, open_ones, first=first)
         if first == 0:
             settings[0] = self._own()
         for number in range(begun, min(first + len(settings), self.trials)):
@@ -143,13 +144,20 @@ class Study:
         return number // size * size
 
     def _earlier(self, number: int) -> list[TrialRecord]:
-        """All trials that may bear on that of `number`: of the generations before its own.
-
-        Of an asynchronous search, all that have an end.
-        """
+        """All trials that may bear on that of `number`; of an asynchronous search, all that have an
+        end."""
         if self.plan.asynchronous:
             return [record for record in self.records() if record.state in FINAL]
-        return [self._records[index] for index in range(self._first(number))]
+        return [self._records[index] for index in range(self._told(number))]
+
+    def _told(self, number: int) -> int:
+        """The first trial of which that of `number` knows no result.
+
+        Its generation knows those of all before it but the last, which may still be trained while
+        its own begins: no slot waits for the slowest trial of a generation.
+        """
+        size = 0 if self.plan.asynchronous else self.plan.generation_size
+        return max(0, self._first(number) - size)
 
     def _enqueue(self, record: TrialRecord) -> None:
         record = replace(record, state="WAITING")

@@ -16,17 +16,21 @@ from tests.studies import (
     RUN,
     Interrupted,
     essence,
+    in_steps,
     quality,
+    setup_of,
     train,
     work_on,
 )
 from trainer import catalog
 from trainer.config import RunConfig, to_dict
+from trainer.steps import to_its_end
 from tuning.ending import cost_of, importance
 from tuning.results import FoldRecord, TrialRecord
 from tuning.search import search
 from tuning.studies import Best, best_of, study_name
 from tuning.study import Study
+from tuning.trial import evaluate
 
 
 def test_trial_0_is_the_runs_own_setting(tmp_path: Path) -> None:
@@ -100,6 +104,28 @@ def test_more_trials_go_on_where_a_part_of_a_generation_was_asked_for(tmp_path: 
     assert essence(parts) == essence(whole)
 
 
+def test_no_slot_waits_for_the_slowest_trial_of_a_generation(tmp_path: Path) -> None:
+    """With two slots, one of them long at trial 0, the other goes through the next generation."""
+    alone = work_on(tmp_path / "alone.db", trials=6)
+    study = Study(tmp_path / "a.db", PLAN, trials=6)
+
+    def finish(task: TrialRecord) -> None:
+        to_its_end(evaluate(study, task, setup_of(PLAN, tmp_path), in_steps(train)))
+
+    slow = study.pull(0)
+    assert isinstance(slow, TrialRecord) and slow.number == 0
+    for number in (1, 2, 3):
+        task = study.pull(1)
+        assert isinstance(task, TrialRecord) and task.number == number
+        finish(task)
+    assert study.pull(1) == "wait", "the third generation knows the results of the first"
+    finish(slow)
+    while isinstance(task := study.pull(1), TrialRecord):
+        finish(task)
+    assert essence(study.records()) == essence(alone)
+    study.close()
+
+
 def test_a_study_keeps_its_generations_when_resumed_with_other_slots(tmp_path: Path) -> None:
     whole = work_on(tmp_path / "whole.db", trials=8)
     work_on(tmp_path / "parts.db", trials=3)
@@ -131,7 +157,7 @@ def test_an_asynchronous_search_proposes_from_all_that_has_ended(tmp_path: Path)
     assert [task.number for task in tasks if isinstance(task, TrialRecord)] == [0, 1, 2]
     assert isinstance(tasks[0], TrialRecord) and tasks[0].params == PLAN.own
     study.close()
-    with pytest.raises(ValueError, match="another order: it has asynchronous, not none"):
+    with pytest.raises(ValueError, match="another order: it has asynchronous, not gen"):
         Study(tmp_path / "a.db", PLAN, trials=3)
 
 
