@@ -3,14 +3,16 @@
 Method. Trials of `baseline.tiny` on a lake of drawn faces, one per core at a time. How many images
 make a trial of so many seconds is measured first, by one short trial per core, unless `--images`
 says it. The objective is speed, by which nothing is pruned, so that every way trains the same
-trials; what they say of the validation subjects must be equal. From the ninth trial on a Gaussian
-process proposes.
+trials; what they say of the validation subjects must be equal. Once it knows eight results a
+Gaussian process proposes.
 
 - Training is a trial's images by its own images/s: its steps, without validations.
 - Overhead is all else of the cores' time from the first trial's start to the last one's end, by
-  trial: opening, validations (three within, one at the end), checkpoints, MLflow, proposals, Ray.
+  trial: opening, the validation at the end, checkpoints, MLflow, proposals, Ray. The three
+  validations within, of which a search for recall draws its curves, are not made: speed has none.
 - Busy is the share of that time in which the kernel's counters call the cores busy.
-- What comes before the first trial and after the last one is given besides, once a search.
+- What comes before the first trial (the start of Ray, imports) and after the last one is given
+  besides, once a search.
 
 The peers train each trial by the same function (`trainer.launch.train`), with the same record kept:
 Optuna's `optimize` with a process for each trial, and Ray Tune with `OptunaSearch`, whose trials
@@ -160,8 +162,6 @@ def train_one(lake: str, images: int, rate: float) -> dict[str, float]:
     torch.set_num_threads(1)
     own = recipe(images)
     run = with_setting(trial_run(own), {LEARNING_RATE: rate})
-    every = images // 4 + 1
-    run = with_overrides(run, {"evaluation.every_images": every})
     done = train(run, Path(lake), fold=FOLD, validation_only=True)
     return {
         "images": done.images,

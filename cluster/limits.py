@@ -15,22 +15,23 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 def memory_bytes() -> int:
     """The machine's memory, or less where a group of this process may only have less."""
-    told = [*_told("memory.max", ""), *_told("memory.limit_in_bytes", "memory")]
+    told = [*_said("memory.max", ""), *_said("memory.limit_in_bytes", "memory")]
     bounds = [int(text) for text in told if text.isdigit()]
     return min([psutil.virtual_memory().total, *bounds])
 
 
 def cpu_quota() -> int | None:
-    """How many CPUs' time the groups of this process may use, rounded up; None without a bound."""
+    """How many CPUs' time the groups (of the second version) of this process may use, rounded up;
+    None without a bound."""
     quotas = []
-    for text in _told("cpu.max", ""):
+    for text in _said("cpu.max", ""):
         quota, _, period = text.partition(" ")
         if quota.isdigit() and period.isdigit():
             quotas.append(ceil(int(quota) / int(period)))
     return min(quotas, default=None)
 
 
-def _told(name: str, controller: str) -> Iterator[str]:
+def _said(name: str, controller: str) -> Iterator[str]:
     """What a file says in each group that this process is in, from its own up.
 
     Groups of the second version have no controller's name; those of the first have a tree of their

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.exceptions import OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from data_service import corpora
 from data_service.audit import audited
@@ -42,8 +42,7 @@ CHUNK_FACES = 32
 """Of a block, which is kept as a whole."""
 TASK_BLOCKS, TASK_BYTES = 4, 32 << 20
 TASKS_AHEAD = 2
-"""What a process makes before it is told more; what a killed ingest does again is two such tasks of
-each process at most."""
+"""For each CPU: so many tasks are under way, and so many at most does a killed ingest do again."""
 MAX_RETRIES = 3
 MAX_BLOCKS = 4096
 FOUND = ("detector", "corpus", "none")
@@ -298,7 +297,7 @@ def _cpus() -> int:
 def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterator[Made]:
     """The rows as processes of the cluster deliver them, in no certain order.
 
-    Of each CPU there are `TASKS_AHEAD` tasks under way, or `workers` in all, so that none waits and
+    There are `TASKS_AHEAD` tasks under way for each CPU, so that none waits, or `workers` in all:
     memory stays bounded. A task whose process ends is done anew by another.
     """
     at_once = workers or TASKS_AHEAD * _cpus()
@@ -324,11 +323,12 @@ def _made_on_ray(recipe: Recipe, blocks: Blocks, workers: int | None) -> Iterato
 def _delivered(done: ray.ObjectRef, task: Task) -> Sequence[Made]:
     try:
         return ray.get(done)
-    except (WorkerCrashedError, OutOfMemoryError):
+    except (WorkerCrashedError, NodeDiedError, OutOfMemoryError) as error:
         names = [faces[edge].name for faces, edge in ((task[0][1], 0), (task[-1][1], -1))]
-        raise RuntimeError(
-            f"a process that reads faces {names[0]} to {names[1]} ended {MAX_RETRIES + 1} times"
-        ) from None
+        what = f"a process that reads faces {names[0]} to {names[1]}"
+        if isinstance(error, OutOfMemoryError):
+            raise RuntimeError(f"{what} was ended, for its machine has too little memory") from None
+        raise RuntimeError(f"{what} ended {MAX_RETRIES + 1} times") from None
 
 
 def _require_shared(task: Task, made: Sequence[Made]) -> None:

@@ -49,7 +49,7 @@ class Plan:
             "folds": str(self.num_folds),
             "seed": str(self.seed),
             "sampler": self.sampler,
-            "order": "asynchronous" if self.asynchronous else "generations, the next one ahead",
+            "order": "asynchronous" if self.asynchronous else "generations",
             **{f"condition of {path}": f"{a}={b}" for path, (a, b) in self.conditions.items()},
             **space,
         }

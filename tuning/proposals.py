@@ -1,8 +1,8 @@
 """What to try next: pure functions of the seed and of earlier generations.
 
 A search that was killed and resumed is the same search because nothing else enters: proposals of a
-generation and all decisions about its trials see the finished trials of the generations before it,
-never one of its own.
+generation and all decisions about its trials see the finished trials of all generations before it
+but the last (`Study._first_unknown`), never one of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tuning.results import TrialRecord
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 STARTUP_TRIALS = 8
-"""Settings drawn at random before the sampler models what was found."""
+"""Results that the sampler must know before it models them; until then settings are random."""
 
 
 def propose(

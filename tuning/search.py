@@ -20,7 +20,7 @@ from trainer.feed import default_fold
 from trainer.launch import train_in_steps
 from trainer.leakage import leak_tags
 from tuning.ending import cost_of, importance, outer_test
-from tuning.objectives import measuring, objectives_of
+from tuning.objectives import SPEED, measuring, objectives_of
 from tuning.plan import Plan
 from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
 from tuning.results import SearchResult, TrialRecord
@@ -125,7 +125,7 @@ def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> S
         check_unseen(run, None, lake, {outer: data.fold})  # now, and not after the last trial
     fold = setup.fold(1) or default_fold(lake)
     unseen = outer or (fold if setup.num_folds == 1 else None)
-    setup = replace(setup, run=_with_curve(setup.run, lake, fold), unseen=unseen)
+    setup = replace(setup, run=_with_curve(setup, lake, fold), unseen=unseen)
     return replace(setup, leaks=_leaks(setup, lake, allow=allow_leaks))
 
 
@@ -146,14 +146,16 @@ def _leaks(setup: Setup, lake: Lake, *, allow: bool) -> str:
     return leak_tags(lake, splits, allow=allow)["mien.leaks"]
 
 
-def _with_curve(run: RunConfig, lake: Lake, fold: str) -> RunConfig:
+def _with_curve(setup: Setup, lake: Lake, fold: str) -> RunConfig:
     """The run with a learning curve to prune by: a few validations, where its recipe has none.
 
-    ValueError where run, lake and fold do not fit.
+    Not where the objective is speed, of which they tell nothing. ValueError where run, lake and
+    fold do not fit.
     """
+    run = setup.run
     spec = catalog.load(run.system_name)
     data = feed.prepare(run, spec, lake, fold)
-    if run.evaluation.every_images:
+    if run.evaluation.every_images or setup.objectives[0].name == SPEED:
         return run
     with torch.random.fork_rng(devices=[]):
         images = sum(stage.images for stage in spec.build(run.system, data.info).stages())

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
-import torch
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -141,7 +140,13 @@ def run_slots(
 
 
 def _slot(config: Mapping[str, Any], *, ledger: RemoteStudy, setup: Setup, train: Train) -> None:
-    """What runs in a slot's process."""
+    """What runs in a slot's process.
+
+    It asks for a setting when it is ready to train: with what each training would import.
+    """
+    import mlflow.tracking  # noqa: F401
+    import torch._dynamo
+
     torch.set_num_threads(setup.threads)
     os.environ.update(setup.environment)
     work(ledger, config["slot"], setup, train, lambda done: tune.report({"ended": done}))

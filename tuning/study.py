@@ -6,6 +6,7 @@ many; a transaction is never half-written by a kill; and other tools read it whi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,8 +100,8 @@ class Study:
 
     def is_finished(self) -> bool:
         """Whether as many settings as were asked for have an end."""
-        final = sum(record.state in FINAL for record in self._records.values())
-        return final >= self.trials
+        asked = [one for number, one in self._records.items() if number < self.trials]
+        return len(asked) == self.trials and all(one.state in FINAL for one in asked)
 
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
         """The next setting for a slot; "wait" until others have ended; None when all is done."""
@@ -126,8 +127,7 @@ class Study:
             return
         if self.plan.asynchronous and any(r.state == "WAITING" for r in self._records.values()):
             return
-        open_ones = [self._records[number].params for number in range(self._told(begun), first)]
-        settings = propose(self.plan, earlier, open_ones, first=first)
+        settings = propose(self.plan, earlier, self._open_ones(begun), first=first)
         if first == 0:
             settings[0] = self._own()
         for number in range(begun, min(first + len(settings), self.trials)):
@@ -148,16 +148,24 @@ class Study:
         end."""
         if self.plan.asynchronous:
             return [record for record in self.records() if record.state in FINAL]
-        return [self._records[index] for index in range(self._told(number))]
+        return [self._records[index] for index in range(self._first_unknown(number))]
 
-    def _told(self, number: int) -> int:
-        """The first trial of which that of `number` knows no result.
+    def _open_ones(self, number: int) -> list[Mapping[str, Any]]:
+        """The settings before that of `number` whose results its generation does not know."""
+        if self.plan.asynchronous:
+            return [record.params for record in self.records() if record.state not in FINAL]
+        unknown = range(self._first_unknown(number), self._first(number))
+        return [self._records[index].params for index in unknown]
 
-        Its generation knows those of all before it but the last, which may still be trained while
-        its own begins: no slot waits for the slowest trial of a generation.
+    def _first_unknown(self, number: int) -> int:
+        """The first trial of which the generation of `number` knows no result.
+
+        It knows those of all generations before it but the last, which may still be trained while
+        its own begins: no slot waits for the slowest trial of a generation. One trial at a time
+        waits for nobody, and knows all.
         """
-        size = 0 if self.plan.asynchronous else self.plan.generation_size
-        return max(0, self._first(number) - size)
+        size = self.plan.generation_size
+        return max(0, self._first(number) - (size if size > 1 else 0))
 
     def _enqueue(self, record: TrialRecord) -> None:
         record = replace(record, state="WAITING")

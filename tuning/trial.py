@@ -22,7 +22,7 @@ from trainer.scorecard.evaluate import read_predictions
 from trainer.steps import Steps
 from trainer.tracking.tracker import Tracker, TrackingError, create_run, run_tags
 from tuning.lanes import POLL_SECONDS, Lane, has_room, take_turns
-from tuning.objectives import Objective, measured
+from tuning.objectives import SPEED, Objective, measured
 from tuning.pruning import PAIRED
 from tuning.results import Cells, FoldRecord, State, TrialRecord
 from tuning.space import with_setting
@@ -225,7 +225,7 @@ def _unfinished(task: TrialRecord, fold: int, setup: Setup) -> str | None:
 
     Not where speed is an objective: a part of a run does not tell it.
     """
-    if task.run_id is None or any(item.name == "images_per_second" for item in setup.objectives):
+    if task.run_id is None or any(item.name == SPEED for item in setup.objectives):
         return None
     for run in jobs.records():
         same_fold = setup.num_folds == 1 or run["fold"] == setup.fold(fold)

@@ -1,4 +1,4 @@
-"""What an audit looks at of each face, read from the lake once and file by file.
+"""What an audit looks at of each face: taken as a lake is written, or read from it file by file.
 
 Shapes: N faces, P values of a face's pixels, S side of a thumbnail, C channels.
 """

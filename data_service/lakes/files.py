@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -48,14 +48,18 @@ def write_files(
             seen(first, pixels_NP, labels[THUMBNAIL].to_pylist(), digests)
         return file, digests
 
+    content = blake(kind.encode())
+    labels = rows.labels.drop_columns([THUMBNAIL])
+    for first in range(0, rows.count, _LABELS_AT_ONCE):
+        for column in labels.slice(first, _LABELS_AT_ONCE).columns:
+            content.update(_bytes_of(column))
+    written: list[Future[tuple[LakeFile, np.ndarray]]] = []
     with ThreadPoolExecutor(_WRITERS) as writers:
-        written = writers.map(write, range(0, rows.count, step))
-        content = blake(kind.encode())
-        labels = rows.labels.drop_columns([THUMBNAIL])
-        for first in range(0, rows.count, _LABELS_AT_ONCE):
-            for column in labels.slice(first, _LABELS_AT_ONCE).columns:
-                content.update(_told(column))
-        files, digests = zip(*written, strict=True)
+        for first in range(0, rows.count, step):
+            written.append(writers.submit(write, first))
+            for done in written[: -2 * _WRITERS]:  # no more ahead, for whoever is interrupted
+                done.result()
+    files, digests = zip(*(file.result() for file in written), strict=True)
     content.update(np.concatenate(digests).tobytes())
     return files, content.hexdigest()
 
@@ -65,7 +69,7 @@ def face_digests(pixels_NP: np.ndarray) -> np.ndarray:
     return np.array([blake(face_P.data).digest() for face_P in pixels_NP], "V16")
 
 
-def _told(column: pa.ChunkedArray) -> bytes:
+def _bytes_of(column: pa.ChunkedArray) -> bytes:
     """The values of a column as bytes that only the same values have."""
     if not pa.types.is_list(column.type):
         return json.dumps(column.to_pylist()).encode()

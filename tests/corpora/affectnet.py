@@ -24,10 +24,10 @@ def points() -> np.ndarray:
     return drawing.landmarks_BL2[0]
 
 
-def row(name: str, code: int | str, box: str = "10,12,70,70", valence: str = "0.5") -> str:
+def row(name: str, code: int | str, valence: str = "0.5") -> str:
     """One row of a table."""
     flat = ";".join(f"{value:.2f}" for value in points().ravel())
-    return f"{name},{box},{flat},{code},{valence},-0.25"
+    return f"{name},10,12,70,70,{flat},{code},{valence},-0.25"
 
 
 def build(root: Path) -> Path:

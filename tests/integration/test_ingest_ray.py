@@ -77,6 +77,11 @@ def test_one_process_draws_what_this_process_draws(two_cpus, tmp_path, monkeypat
     same(Lake.open(tmp_path / "job"), Lake.open(tmp_path / "alone"))
 
 
+def test_more_processes_than_cpus_are_no_fault(album, two_cpus, tmp_path):
+    report = ingest("photos", album, tmp_path / "lake", image_size=96, workers=3)
+    assert report.faces == 60
+
+
 def test_what_a_killed_process_had_to_do_is_done_anew(two_cpus, tmp_path, monkeypatch):
     options = {"subjects": 12, "faces_per_subject": 16}
     settings = {"image_size": 64, "options": options}

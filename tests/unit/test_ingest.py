@@ -19,7 +19,7 @@ from data_service.audit import audited
 from data_service.corpora import drawn
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from data_service.rows import perceptual_hash, thumbnail
+from data_service.rows import Recipe, perceptual_hash, thumbnail
 
 
 def as_jpeg(picture_HW3: np.ndarray, quality: int = 92) -> bytes:
@@ -132,6 +132,18 @@ def test_lake_does_not_depend_on_the_grouping(album, made, tmp_path, monkeypatch
     monkeypatch.setattr(ingest_module, "CHUNK_FACES", chunk_faces)
     ingest("photos", album, tmp_path / "lake", image_size=96)
     assert Lake.open(tmp_path / "lake").manifest.hash == made[0].manifest.hash
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 50])
+def test_tasks_hold_every_block_once_and_grow_smaller_at_the_end(at_once):
+    faces = drawn.scan(None, subjects=20, faces_per_subject=50, size=64).faces
+    blocks = dict(enumerate(ingest_module._chunks(faces, 10)))
+    recipe = Recipe(corpus="drawn", image_size=64, channels=3, aligned=False)
+    tasks = list(ingest_module._tasks(recipe, blocks, at_once))
+    assert [number for task in tasks for number, _ in task] == list(range(100))
+    sizes = [len(task) for task in tasks]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 1
+    assert max(sizes) == max(1, min(ingest_module.TASK_BLOCKS, 100 // (2 * at_once)))
 
 
 def test_drawn_faces_keep_their_landmarks_and_numbers(tmp_path):

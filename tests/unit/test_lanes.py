@@ -65,7 +65,7 @@ class Training:
         )
 
 
-def searched(path: Path, train: Training, lanes: int, trials: int = 12) -> tuple[TrialRecord, ...]:
+def searched(path: Path, train: Training, lanes: int, trials: int = 18) -> tuple[TrialRecord, ...]:
     path.write_bytes(studies.blank_database())
     study = Study(path, PLAN, trials=trials)
     setup = Setup(
@@ -133,4 +133,4 @@ def test_a_lane_begins_only_where_there_is_memory_for_it(
     monkeypatch.setattr(trials_module, "has_room", lambda lanes: lanes < 2)
     train = Training()
     found = searched(tmp_path / "a.db", train, lanes=3)
-    assert train.most == 2 and len(found) == 12
+    assert train.most == 2 and len(found) == 18
