@@ -127,9 +127,9 @@ def ledger() -> dict[int, dict[str, float]]:
             sampler="tpe",
         )
         with tempfile.TemporaryDirectory() as name:
-            study = Study(Path(name) / "scaling.db", plan, trials=2 * slots)
+            study = Study(Path(name) / "scaling.db", plan, trials=3 * slots)
             spent = {"pull": [], "observe": [], "end": []}
-            for _ in range(2):
+            for _ in range(3):  # the third is proposed from results
                 _generation(study, slots, spent, FoldRecord)
             study.close()
         found[slots] = {
