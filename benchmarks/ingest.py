@@ -71,9 +71,8 @@ def plain_loop(source: Path, out: Path, *, threads: int) -> int:
 
 def ways(source: Path, folder: Path) -> dict[str, Callable[[], int]]:
     """Every way to do the job in a fresh folder, each giving the number of faces."""
-    lake = folder / "ray"
     return {
-        "ray": lambda: ingest("photos", source, lake, image_size=IMAGE_SIZE).faces,
+        "ray": lambda: ingest("photos", source, folder / "ray", image_size=IMAGE_SIZE).faces,
         "loop_one_thread": lambda: plain_loop(source, folder / "one.npy", threads=1),
         "loop_default_threads": lambda: plain_loop(source, folder / "all.npy", threads=0),
     }

@@ -30,6 +30,7 @@ class Objective:
 
 SPEED = "images_per_second"
 """The one objective that no validation tells."""
+
 _TABLE = {
     "macro_recall": ("maximize", "recognise"),
     "accuracy": ("maximize", "recognise"),

@@ -17,12 +17,13 @@ class Plan:
     """All that determines a search besides its number of trials.
 
     `own` is the setting of trial 0. `generation_size` settings are proposed at a time, from the
-    results of all generations before but the last one, which may still be trained; a study keeps
-    the size that it began with. `asynchronous` gives generations up: each setting is proposed from
-    all that has ended by then, which depends on the clock. `about` names the run, the lake and what
-    else a resumed search must share with the first. `sampler` models what was found: a Gaussian
-    process, or trees (TPE), which also serve where there are several objectives or conditions;
-    `conditions` is described at `tuning.space.SearchSpace`.
+    results of all generations before but the last one, which may still be trained (one setting at a
+    time, of all before); a study keeps the size that it began with. `asynchronous` gives
+    generations up: each setting is proposed from all that has ended by then, which depends on the
+    clock. `about` names the run, the lake and what else a resumed search must share with the first.
+    `sampler` models what was found: a Gaussian process, or trees (TPE), which also serve where
+    there are several objectives or conditions; `conditions` is described at
+    `tuning.space.SearchSpace`.
     """
 
     name: str

@@ -59,14 +59,14 @@ def search(
     `search` is described at `tuning.space.search_space`, `objectives` at `tuning.objectives` (by
     default what the system is for). Trial 0 is the run's own setting. `parallel` processes train
     `lanes` settings each at a time: a generation, which is proposed from the results of all before
-    but the last one and pruned by these, so that no process waits for the slowest trial, and a
-    search that was killed and goes on with `resume` has the same trials, values and states as one
-    left alone. With `folds` above 1 a trial's value is the mean over folds by subject. `outer` sets
-    the test subjects of a fold (`K/N` or official) aside; at the end the run's own setting and the
-    best one are trained on the others and tested on these, once. `asynchronous` proposes from all
-    that has ended by then: faster where trials differ in length, and not repeatable. `on_trial`
-    hears of each trial that has an end. ValueError: what was asked is wrong; RuntimeError: no trial
-    succeeded.
+    but the last one and pruned by these (a single trial at a time, from all before), so that no
+    process waits for the slowest trial, and a search that was killed and goes on with `resume` has
+    the same trials, values and states as one left alone. With `folds` above 1 a trial's value is
+    the mean over folds by subject. `outer` sets the test subjects of a fold (`K/N` or official)
+    aside; at the end the run's own setting and the best one are trained on the others and tested on
+    these, once. `asynchronous` proposes from all that has ended by then: faster where trials differ
+    in length, and not repeatable. `on_trial` hears of each trial that has an end. ValueError: what
+    was asked is wrong; RuntimeError: no trial succeeded.
     """
     began = time.monotonic()
     _check_counts(trials=trials, folds=folds, parallel=parallel, lanes=lanes)
@@ -149,13 +149,14 @@ def _leaks(setup: Setup, lake: Lake, *, allow: bool) -> str:
 def _with_curve(setup: Setup, lake: Lake, fold: str) -> RunConfig:
     """The run with a learning curve to prune by: a few validations, where its recipe has none.
 
-    Not where the objective is speed, of which they tell nothing. ValueError where run, lake and
-    fold do not fit.
+    Not where speed is all that is asked for: of that they tell nothing. ValueError where run, lake
+    and fold do not fit.
     """
     run = setup.run
     spec = catalog.load(run.system_name)
     data = feed.prepare(run, spec, lake, fold)
-    if run.evaluation.every_images or setup.objectives[0].name == SPEED:
+    told = any(item.name != SPEED for item in setup.objectives)
+    if run.evaluation.every_images or not told:
         return run
     with torch.random.fork_rng(devices=[]):
         images = sum(stage.images for stage in spec.build(run.system, data.info).stages())

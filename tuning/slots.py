@@ -144,11 +144,12 @@ def _slot(config: Mapping[str, Any], *, ledger: RemoteStudy, setup: Setup, train
 
     It asks for a setting when it is ready to train: with what each training would import.
     """
+    os.environ.update(setup.environment)  # first: some of it is read on import
     import mlflow.tracking  # noqa: F401
-    import torch._dynamo
+    import torch
+    import torch._dynamo  # the first optimizer would import it
 
     torch.set_num_threads(setup.threads)
-    os.environ.update(setup.environment)
     work(ledger, config["slot"], setup, train, lambda done: tune.report({"ended": done}))
 
 

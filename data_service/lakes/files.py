@@ -23,8 +23,9 @@ _FILE_BYTES = 16 << 20
 """Of pixels. Of larger files half the time of writing them goes into fresh memory."""
 _WRITERS = 2
 """Files under way at once: compression and hashing leave the interpreter's lock."""
+_AHEAD = 2 * _WRITERS
+"""Files that may wait to be written: who is interrupted waits for no more."""
 _LABELS_AT_ONCE = 1024
-
 
 Seen = Callable[[int, np.ndarray, Sequence[bytes | None], np.ndarray], None]
 """Is shown the first row's number, pixels (uint8 N x P), small whole pictures and digests."""
@@ -57,8 +58,8 @@ def write_files(
     with ThreadPoolExecutor(_WRITERS) as writers:
         for first in range(0, rows.count, step):
             written.append(writers.submit(write, first))
-            for done in written[: -2 * _WRITERS]:  # no more ahead, for whoever is interrupted
-                done.result()
+            if len(written) > _AHEAD:
+                written[-_AHEAD - 1].result()
     files, digests = zip(*(file.result() for file in written), strict=True)
     content.update(np.concatenate(digests).tobytes())
     return files, content.hexdigest()
