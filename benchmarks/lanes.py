@@ -29,10 +29,11 @@ from benchmarks.photos import environment
 from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig
-from trainer.loop import Training, begin, fit
+from trainer.loop import begin, fit
 from trainer.nets.norm import set_statistics_updates
 from trainer.overrides import with_overrides
 from trainer.system import FaceBatch, Mean, Progress, StepContext
+from trainer.training import Training
 from trainer.world import World
 
 SIZES: Mapping[str, Mapping[str, Any]] = {

@@ -40,11 +40,12 @@ from data_service.lakes.lake import Lake
 from trainer import catalog, engines, feed
 from trainer import system as contract
 from trainer.config import RunConfig, weights_of
-from trainer.loop import Training, begin, fit
+from trainer.loop import begin, fit
 from trainer.overrides import knobs, with_overrides
 from trainer.schedules import Ramp
 from trainer.scorecard.evaluate import evaluating, evaluation_batch, labels_of
 from trainer.system import Stage
+from trainer.training import Training
 from trainer.world import World
 
 FOLD = "1/3"

@@ -29,10 +29,11 @@ from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig, weights_of
 from trainer.engines import _optimizer, trained_parameters
-from trainer.loop import Training, begin, fit
+from trainer.loop import begin, fit
 from trainer.overrides import with_overrides
 from trainer.schedules import Ramp, value_at
 from trainer.system import FaceBatch, Mean, StepContext
+from trainer.training import Training
 from trainer.world import World
 
 

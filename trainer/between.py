@@ -11,12 +11,12 @@ import torch
 from trainer import checkpoint
 from trainer import job as jobs
 from trainer.config import RunConfig
-from trainer.loop import StepResult
 from trainer.peeking import peek
 from trainer.scorecard.samples import sample_grid
 from trainer.scorecard.scoring import validation_metrics, validation_predictions
 from trainer.session import Session, images_per_second, pause, save
 from trainer.system import SystemSpec
+from trainer.training import StepResult
 
 
 def after_step(session: Session, result: StepResult) -> None:
@@ -64,7 +64,8 @@ def _log(session: Session, result: StepResult) -> None:
     values = torch.stack([terms[name][0].float() for name in names]) if names else None
     if values is not None:
         session.world.all_reduce_sum(values).div_(session.world.size)
-    gates = {name: float(value) for name, value in session.training.system.gates().items()}
+    told = session.training.system.gates() if result.gates is None else result.gates
+    gates = {name: float(value) for name, value in told.items()}
     if session.tracker is None:
         return
     metrics = {"images_per_second": images_per_second(session)}

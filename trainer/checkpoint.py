@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainer.config import CheckpointConfig
-from trainer.loop import Training
 from trainer.system import Progress
+from trainer.training import Training
 
 FORMAT_VERSION = 1
 

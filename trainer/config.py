@@ -19,6 +19,8 @@ MOST_SYNTHETIC = 0.9
 NAMES_RUN = "names_run"
 """Marks, in a field's metadata, a setting that names a run."""
 _COPIED = "copied"
+WEIGHS, PER_LANE = "weighs", "per_lane"
+"""Mark the weight of a term, and a setting that enters the networks as a number in a tensor."""
 
 
 def knob(
@@ -28,9 +30,16 @@ def knob(
     paper: str | None = None,
     doc: str = "",
     log: bool = False,
+    per_lane: bool = False,
+    weighs: bool = False,
 ) -> Any:
-    """A setting that can be searched: its bounds, its symbol in the paper, what it does."""
-    metadata = {"bounds": bounds, "paper": paper, "doc": doc, "log": log}
+    """A setting that can be searched: its bounds, its symbol in the paper, what it does.
+
+    Trainings that differ in what is `per_lane`, or in what `weighs` a term, may go together; see
+    `trainer.kin`.
+    """
+    marks = {PER_LANE: per_lane, WEIGHS: weighs}
+    metadata = {"bounds": bounds, "paper": paper, "doc": doc, "log": log, **marks}
     if isinstance(default, (list, dict, set)):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -60,7 +69,7 @@ def weight(
     doc: str = "",
 ) -> Any:
     """The weight of the loss term of the same name; its paper symbol serves as an alias."""
-    return knob(default, bounds=bounds, paper=paper, doc=doc)
+    return knob(default, bounds=bounds, paper=paper, doc=doc, weighs=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

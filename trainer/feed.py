@@ -33,7 +33,7 @@ from trainer.system import Stage, SystemSpec
 from trainer.world import World
 
 if TYPE_CHECKING:
-    from trainer.loop import Training
+    from trainer.training import Training
 
 DEFAULT_FOLD = "1/10"
 Pool = SealedPool | LivePool

@@ -26,11 +26,11 @@ from trainer.ancestry import check_unseen, first_weights, name_of
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
-from trainer.loop import NonFiniteTermError
 from trainer.session import OnValidation
 from trainer.steps import Steps, whole
 from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
 from trainer.tracking.tracker import create_run, deliver
+from trainer.training import NonFiniteTermError
 from trainer.work import work, work_in_steps
 from trainer.world import World
 

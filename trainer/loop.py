@@ -9,7 +9,7 @@ happens between two of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,59 +19,11 @@ from trainer.averages import Averages
 from trainer.config import RunConfig, weights_of
 from trainer.engines import DeepSpeedEngine, PlayerEngine, TorchEngine
 from trainer.ledger import entry
-from trainer.nets.norm import BatchNorm, batch_norms, set_statistics_updates
+from trainer.nets.norm import set_statistics_updates
 from trainer.schedules import value_at
 from trainer.system import FaceBatch, Mean, Player, Progress, Stage, StepContext, System, Turn
+from trainer.training import DueStep, NonFiniteTermError, StepResult, Taken, Training
 from trainer.world import World
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Training:
-    """Everything that moves while a run trains; a checkpoint is a picture of it."""
-
-    run: RunConfig
-    system: System
-    world: World
-    stages: tuple[Stage, ...]
-    players: dict[str, Player]
-    averages: Averages
-    progress: Progress
-    engines: dict[str, PlayerEngine] = field(default_factory=dict)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    pending_moments: dict[str, Tensor] = field(default_factory=dict)
-    ledger: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
-    """This rank's part of the sum of `trainer.ledger`."""
-    moving: str | None = None
-    norms: dict[str, tuple[BatchNorm, ...]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.norms = {name: batch_norms(player.module) for name, player in self.players.items()}
-
-    @property
-    def stage(self) -> Stage:
-        """The stage that the next step belongs to, or the last one when all is done."""
-        return self.stages[min(self.progress.stage, len(self.stages) - 1)]
-
-    def batch_images(self, stage: Stage) -> int:
-        """Images of one global step of `stage`."""
-        own = stage.data.batch_images if stage.data else None
-        return own or self.run.data.global_batch_images
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class StepResult:
-    """One step: where the run stands after it, this rank's raw terms, weights, signals."""
-
-    progress: Progress
-    stage: str
-    step_images: int
-    terms: Mapping[str, Tensor]
-    weights: Mapping[str, float]
-    signals: tuple[bool, ...]
-
-
-class NonFiniteTermError(FloatingPointError):
-    """A term was not finite; no optimiser has moved in that turn."""
 
 
 def begin(run: RunConfig, system: System, world: World) -> Training:
@@ -137,15 +89,32 @@ def fit(
     `signals` are this rank's wishes (stop, save); every rank sees those of all ranks in the same
     step. Raises NonFiniteTermError, which names stage, turn, term and image count.
     """
+    for item in due_steps(training, batches, signals=signals, before_stage=before_stage):
+        if isinstance(item, StepResult):
+            yield item
+
+
+def due_steps(
+    training: Training,
+    batches: Iterator[FaceBatch],
+    *,
+    signals: Callable[[], tuple[bool, ...]] = tuple,
+    before_stage: int | None = None,
+) -> Iterator[DueStep | StepResult]:
+    """As `fit`, but gives every step also before it is taken; if nobody takes it, it is here."""
     last = len(training.stages) if before_stage is None else before_stage
     while training.progress.stage < last:
         _enter(training)
         stage = training.stage
         while training.progress.stage_images < stage.images:
-            batch = next(batches)
-            terms, weights, told = _step(training, stage, batch, signals())
+            step = _due(training, stage, next(batches), signals())
+            yield step
+            taken = step.found or _step(step)
+            if isinstance(taken, Exception):
+                raise taken
+            batch = step.batch
             training.ledger += entry(training.progress.step, batch.key_B, batch.row_B)
-            result = _advance(training, stage, terms, weights, told)
+            result = _advance(step, taken)
             if training.progress.stage_images >= stage.images:
                 _leave(training, stage)
             yield result
@@ -223,47 +192,44 @@ def _leave(training: Training, stage: Stage) -> None:
     _on_rank_0(training, lambda: stage.on_exit(sums))  # type: ignore[misc]
 
 
-def _step(
-    training: Training, stage: Stage, batch: FaceBatch, signals: tuple[bool, ...]
-) -> tuple[dict[str, Tensor], dict[str, float], tuple[bool, ...]]:
+def _due(training: Training, stage: Stage, batch: FaceBatch, signals: tuple[bool, ...]) -> DueStep:
     schedules = {**weights_of(training.run), **stage.weights}
     fraction = training.progress.fraction
     weights = {name: value_at(schedule, fraction) for name, schedule in schedules.items()}
-    wanted = frozenset(name for name, value in weights.items() if value > 0)
-    context = StepContext(batch=batch, progress=training.progress, wanted=wanted)
+    return DueStep(training=training, stage=stage, batch=batch, signals=signals, weights=weights)
+
+
+def _step(step: DueStep) -> Taken:
+    training, stage, context = step.training, step.stage, step.context
     context = replace(context, shared=_prepare(training, stage, context))
     _observe(training, stage, context)
     terms: dict[str, Tensor] = {}
     told: tuple[bool, ...] | None = None
-    for group in stage.groups():
-        due = [turn for turn in group if training.progress.step % turn.every == 0]
-        due = [turn for turn in due if wanted.intersection(turn.terms)]
-        for repeat in range(max((turn.repeats for turn in due), default=0)):
-            playing = [turn for turn in due if repeat < turn.repeats]
-            for turn in playing:
-                flags = signals if told is None else ()
-                found, heard = _backward(training, stage, turn, repeat, context, weights, flags)
-                terms.update(found)
-                told = heard if told is None else told
-            for turn in playing:
-                training.engines[turn.player].step(fraction)
+    for repeat, playing in step.rounds(context.wanted):
+        for turn in playing:
+            flags = step.signals if told is None else ()
+            found, heard = _backward(training, stage, turn, repeat, context, step.weights, flags)
+            terms.update(found)
+            told = heard if told is None else told
+        for turn in playing:
+            training.engines[turn.player].step(training.progress.fraction)
     if told is None:
-        told = _hear(training.world, signals)
-    return terms, weights, told
+        told = _hear(training.world, step.signals)
+    return Taken(terms=terms, signals=told)
 
 
 def _prepare(training: Training, stage: Stage, context: StepContext) -> Any:
     if stage.prepare is None:
         return None
-    _put_on_turn(training, stage.prepares_for)
-    with torch.set_grad_enabled(stage.prepares_for is not None), _autocast(training):
+    put_on_turn(training, stage.prepares_for)
+    with torch.set_grad_enabled(stage.prepares_for is not None), autocast(training):
         return stage.prepare(replace(context, turn="prepare"))
 
 
 def _observe(training: Training, stage: Stage, context: StepContext) -> None:
     if stage.observe is None:
         return
-    _put_on_turn(training, None)
+    put_on_turn(training, None)
     with torch.no_grad():
         for name, value in stage.observe(replace(context, turn="observe")).items():
             value = value.double()
@@ -280,21 +246,18 @@ def _backward(
     signals: tuple[bool, ...],
 ) -> tuple[dict[str, Tensor], tuple[bool, ...]]:
     """One turn up to its gradients: its raw terms (detached), and the signals of all ranks."""
-    _put_on_turn(training, turn.player)
+    put_on_turn(training, turn.player)
     due = context.wanted.intersection(turn.terms)
     own = replace(context, wanted=due, turn=f"{stage.name}/{turn.player}", repeat=repeat)
-    with _autocast(training):
+    with autocast(training):
         found = turn.loss(own)
     assert set(found) == due, f"turn of {turn.player} gave {sorted(found)}, wanted {sorted(due)}"
-    terms = _means(training.world, found)
+    terms = means(training.world, found)
     bad = torch.stack([~torch.isfinite(value.detach()) for value in terms.values()]).float()
     heard = _hear(training.world, signals, bad.to("cpu") if training.world.size == 1 else bad)
     spoilt = [name for name, flag in zip(terms, heard[len(signals) :], strict=True) if flag]
     if spoilt:
-        raise NonFiniteTermError(
-            f"stage {stage.name}, turn of {turn.player}, after {training.progress.images} images: "
-            f"not finite: {', '.join(spoilt)}"
-        )
+        raise NonFiniteTermError.of(training, stage, turn, spoilt)
     training.engines[turn.player].backward(
         torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     )
@@ -312,7 +275,7 @@ def _hear(world: World, signals: tuple[bool, ...], bad: Tensor | None = None) ->
     return tuple(flag > 0 for flag in world.all_reduce_max(flags.to(world.device)).tolist())
 
 
-def _means(world: World, found: Mapping[str, Tensor | Mean]) -> dict[str, Tensor]:
+def means(world: World, found: Mapping[str, Tensor | Mean]) -> dict[str, Tensor]:
     """Terms as scalars whose average over the ranks is the mean over all samples that count."""
     masked = {name: term for name, term in found.items() if isinstance(term, Mean)}
     counts: dict[str, Tensor] = {}
@@ -327,7 +290,7 @@ def _means(world: World, found: Mapping[str, Tensor | Mean]) -> dict[str, Tensor
     }
 
 
-def _put_on_turn(training: Training, moving: str | None) -> None:
+def put_on_turn(training: Training, moving: str | None) -> None:
     """Only the moving player's trained parameters want gradients; only its statistics follow."""
     if moving == training.moving:
         return
@@ -339,19 +302,14 @@ def _put_on_turn(training: Training, moving: str | None) -> None:
     training.moving = moving
 
 
-def _autocast(training: Training) -> torch.autocast:
+def autocast(training: Training) -> torch.autocast:
     on = training.run.engine.precision == "bf16"
     return torch.autocast(training.world.device.type, dtype=torch.bfloat16, enabled=on)
 
 
-def _advance(
-    training: Training,
-    stage: Stage,
-    terms: dict[str, Tensor],
-    weights: dict[str, float],
-    signals: tuple[bool, ...],
-) -> StepResult:
-    images = training.batch_images(stage)
+def _advance(step: DueStep, taken: Taken) -> StepResult:
+    training = step.training
+    images = training.batch_images(step.stage)
     before = training.progress
     training.progress = replace(
         before,
@@ -362,9 +320,10 @@ def _advance(
     training.averages.update(images, training.progress.images)
     return StepResult(
         progress=training.progress,
-        stage=stage.name,
+        stage=step.stage.name,
         step_images=images,
-        terms=terms,
-        weights=weights,
-        signals=signals,
+        terms=taken.terms,
+        weights=step.weights,
+        signals=taken.signals,
+        gates=taken.gates,
     )

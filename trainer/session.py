@@ -16,12 +16,14 @@ from data_service.lakes.lake import Lake
 from trainer import catalog, checkpoint, feed
 from trainer import job as jobs
 from trainer.job import Job
-from trainer.loop import Training, begin
+from trainer.kin import kin_of
+from trainer.loop import begin
 from trainer.restore import start_from
 from trainer.system import SystemSpec
 from trainer.tracking.report import report
 from trainer.tracking.sender import Status
 from trainer.tracking.tracker import Tracker
+from trainer.training import Training
 from trainer.world import World
 
 OnValidation = Callable[[int, dict[str, float]], bool]
@@ -75,6 +77,7 @@ def open_session(
         system = spec.build(job.run.system, data.info)
     start_from(job, system)
     training = begin(job.run, system, world)
+    training.kin = kin_of(job.run, spec, data.info)
     writer = checkpoint.Writer(job.checkpoints, job.run.checkpoint) if world.leads else None
     session = Session(
         job=job,

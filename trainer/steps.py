@@ -1,4 +1,7 @@
-"""Work that is done step by step, so that several can take turns in one process."""
+"""Work that is done step by step, so that several can take turns in one process.
+
+Each step is given before it is taken: whoever drives several may take theirs together.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import functools
 from collections.abc import Callable, Generator
 from typing import ParamSpec, TypeVar
 
+from trainer.training import DueStep
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Steps = Generator[None, None, R]
-"""Yields after each step; returns the result."""
+Steps = Generator[DueStep | None, None, R]
+"""Yields before each step, and takes those that nobody took; returns the result."""
 
 
 def to_its_end(steps: Steps[R]) -> R:

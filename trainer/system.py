@@ -217,7 +217,8 @@ class SystemSpec:
 
     `config` is the frozen dataclass of the system's settings; it has a field `weights` (a frozen
     dataclass of `trainer.config.weight` fields, one per term). `recipes` has at least `paper`,
-    `small` and `tiny`. `lacks` says which capabilities a variant is without.
+    `small` and `tiny`. `lacks` says which capabilities a variant is without; `not_in_one_pass` why
+    several trainings of the system cannot be lanes of one pass (`tuning.fused`), if they cannot.
     """
 
     name: str
@@ -228,3 +229,4 @@ class SystemSpec:
     data: Callable[[Any], DataNeeds]
     capabilities: frozenset[str]
     lacks: Callable[[Any], frozenset[str]] = lambda config: frozenset()
+    not_in_one_pass: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -15,12 +16,13 @@ from trainer import feed
 from trainer.between import after_step
 from trainer.conclude import conclude
 from trainer.job import Job
-from trainer.loop import fit
+from trainer.loop import due_steps
 from trainer.session import OnValidation, Session, close, open_session
 from trainer.steps import Steps, whole
 from trainer.synthetic import live_pool
 from trainer.synthetic.fesda import seal
 from trainer.synthetic.pool_pictures import pool_pictures
+from trainer.training import DueStep
 from trainer.world import World
 
 
@@ -97,12 +99,14 @@ def _leg(session: Session, pool: feed.Pool | None, before_stage: int | None) -> 
     """Train with one stream: the whole run, or its part before or after the synthesis."""
     training = session.training
     with feed.open_batches(session.data, session.lake, pool, training, before_stage) as batches:
-        steps = fit(training, batches, signals=lambda: _signals(session), before_stage=before_stage)
-        for result in steps:
-            after_step(session, result)
+        signals = functools.partial(_signals, session)
+        for item in due_steps(training, batches, signals=signals, before_stage=before_stage):
+            if isinstance(item, DueStep):
+                yield item
+                continue
+            after_step(session, item)
             if session.status != "running":
                 return
-            yield
 
 
 def _signals(session: Session) -> tuple[bool, ...]:

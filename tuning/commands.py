@@ -40,6 +40,9 @@ def tune(
     lanes: Annotated[
         int, typer.Option(min=1, help="Settings that each process trains at a time, in turns.")
     ] = 1,
+    fused: Annotated[
+        bool, typer.Option("--fused", help="The lanes in one pass; same values up to rounding.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study NAME.")] = False,
     seed: Annotated[int, typer.Option(help="Of the proposals.")] = 0,
     outer: Annotated[
@@ -71,6 +74,7 @@ def tune(
             folds=folds,
             parallel=parallel,
             lanes=lanes,
+            fused=fused,
             name=name,
             resume=resume,
             seed=seed,

@@ -3,6 +3,7 @@
 Trials in lanes share what every process needs anew: torch, a context on the GPU, the mapped lake.
 What decides a training's randomness is its seed and its step alone, nothing of the process, so a
 trial ends bit for bit as it would alone. On a GPU each lane queues its work on a stream of its own.
+Where steps are taken together (`tuning.fused`) the lanes share a stream, for they share the work.
 """
 
 from __future__ import annotations
@@ -15,25 +16,35 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from trainer.training import DueStep
+
 POLL_SECONDS = 0.05
 MEMORY_MARGIN = 1.25
 """Free memory that a lane needs before it begins, in lanes of the process so far."""
 
-Lane = Generator[Literal["wait"] | None, None, None]
-"""Yields after each step, or "wait" where there is nothing to do yet."""
+Lane = Generator[DueStep | Literal["wait"] | None, None, None]
+"""Yields before each step, which it takes unless that has been done, or "wait" where there is
+nothing to do yet."""
+Together = Callable[[Sequence[DueStep]], None]
+"""Takes what can be taken together of steps that are due; see `tuning.fused.Fused`."""
 
 
-def take_turns(lanes: Sequence[Lane]) -> None:
-    """A step of every lane in turn until all have ended."""
-    open_lanes = [(lane, _stream()) for lane in lanes]
+def take_turns(lanes: Sequence[Lane], together: Together | None = None) -> None:
+    """A step of every lane in turn, or of all `together`, until all have ended."""
+    open_lanes = [(lane, nullcontext if together else _stream()) for lane in lanes]
     while open_lanes:
         idle = True
+        due: list[DueStep] = []
         for lane, stream in tuple(open_lanes):
             with stream():
                 step = next(lane, "ended")
             if step == "ended":
                 open_lanes.remove((lane, stream))
             idle = idle and step == "wait"
+            if isinstance(step, DueStep):
+                due.append(step)
+        if together is not None:
+            together(due)
         if idle:
             time.sleep(POLL_SECONDS)
 

@@ -44,6 +44,7 @@ def search(
     folds: int = 1,
     parallel: int = 1,
     lanes: int = 1,
+    fused: bool = False,
     name: str | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -61,7 +62,9 @@ def search(
     `lanes` settings each at a time: a generation, which is proposed from the results of all before
     but the last one and pruned by these (a single trial at a time, from all before), so that no
     process waits for the slowest trial, and a search that was killed and goes on with `resume` has
-    the same trials, values and states as one left alone. With `folds` above 1 a trial's value is
+    the same trials, values and states as one left alone. With `fused` the lanes of a process train
+    in one pass where they can (`tuning.fused`): what they come to is that of trials alone up to
+    rounding. With `folds` above 1 a trial's value is
     the mean over folds by subject. `outer` sets the test subjects of a fold (`K/N` or official)
     aside; at the end the run's own setting and the best one are trained on the others and tested on
     these, once. `asynchronous` proposes from all that has ended by then: faster where trials differ
@@ -70,6 +73,8 @@ def search(
     """
     began = time.monotonic()
     _check_counts(trials=trials, folds=folds, parallel=parallel, lanes=lanes)
+    if fused:
+        _check_fused(run, lanes)
     feed.refuse_share(run, "but a study takes no pool of synthetic faces")
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
@@ -86,6 +91,7 @@ def search(
         num_folds=folds,
         outer=outer,
         lanes=lanes,
+        fused=fused,
     )
     setup = _fitted(setup, run, opened, allow_leaks=allow_leaks)
     about = {"run": fingerprint(setup.run), "lake": opened.hash}
@@ -97,7 +103,9 @@ def search(
         num_folds=folds,
         generation_size=parallel * lanes,
         seed=seed,
-        about=about | ({"outer fold": outer} if outer else {}),
+        about=about
+        | ({"outer fold": outer} if outer else {})
+        | ({"passes": "one for all lanes"} if fused else {}),
         conditions=space.conditions,
         asynchronous=asynchronous,
     )
@@ -112,6 +120,16 @@ def _check_counts(**counts: int) -> None:
     for what, given in counts.items():
         if given < 1:
             raise ValueError(f"{what} is {given}; at least 1 is needed")
+
+
+def _check_fused(run: RunConfig, lanes: int) -> None:
+    """ValueError where there is nothing to fuse, or the system cannot be."""
+    if lanes == 1:
+        raise ValueError("--fused trains the lanes of a process in one pass; give --lanes above 1")
+    if reason := catalog.load(run.system_name).not_in_one_pass:
+        raise ValueError(
+            f"{run.system_name} cannot be trained in one pass: {reason}; leave --fused out"
+        )
 
 
 def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> Setup:

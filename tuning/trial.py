@@ -21,6 +21,7 @@ from trainer.config import RunConfig
 from trainer.scorecard.evaluate import read_predictions
 from trainer.steps import Steps
 from trainer.tracking.tracker import Tracker, TrackingError, create_run, run_tags
+from tuning.fused import Fused, LostStepError
 from tuning.lanes import POLL_SECONDS, Lane, has_room, take_turns
 from tuning.objectives import SPEED, Objective, measured
 from tuning.pruning import PAIRED
@@ -58,9 +59,9 @@ class Setup:
     `origin` is the run as it was given. `outer` is the fold whose test subjects are set aside and
     tested last. `unseen` is that fold, or the one that the search stays within: its test subjects
     the choice never saw; None where folds of all subjects leave none. Without a `study_run` nothing
-    is told to MLflow. `lanes` trials are trained at a time in a slot. `threads` are torch's in a
-    slot, `environment` the variables that every process of mien needs, `leaks` what is trained on
-    though it stands on more than one side of a fold.
+    is told to MLflow. `lanes` trials are trained at a time in a slot, `fused` in one pass where
+    they can be. `threads` are torch's in a slot, `environment` the variables that every process of
+    mien needs, `leaks` what is trained on though it stands on more than one side of a fold.
     """
 
     run: RunConfig
@@ -73,6 +74,7 @@ class Setup:
     origin: RunConfig | None = None
     study_run: str | None = None
     lanes: int = 1
+    fused: bool = False
     threads: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     leaks: str = "none"
@@ -114,7 +116,7 @@ def work(
                 report(done)
 
     with _stopping_when_asked(ledger):
-        take_turns([lane() for _ in range(setup.lanes)])
+        take_turns([lane() for _ in range(setup.lanes)], Fused() if setup.fused else None)
 
 
 def _pulled(ledger: Ledger, slot: int, others: int) -> TrialRecord | Literal["wait"] | None:
@@ -139,6 +141,8 @@ def evaluate(
         state = yield from _train_folds(ledger, task, setup, train)
     except (MemoryError, torch.OutOfMemoryError):
         has_memory = False
+    except LostStepError:
+        ledger.give_back(task.number)
     except TrackingError as error:
         ledger.give_back(task.number, f"{error}; nothing is lost: --resume goes on")
     except Exception as error:

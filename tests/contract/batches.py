@@ -15,11 +15,12 @@ from trainer import catalog, loop
 from trainer.config import RunConfig
 from trainer.config import weights_of as schedules_of
 from trainer.engines import TorchEngine, trained_parameters
-from trainer.loop import Training, begin
+from trainer.loop import begin
 from trainer.noise import keyed_uniform
 from trainer.overrides import knobs, with_overrides
 from trainer.schedules import Ramp, value_at
 from trainer.system import DataNeeds, System
+from trainer.training import Training
 from trainer.world import World
 
 BATCH_IMAGES = 8

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainer.engines import DeepSpeedEngine, TorchEngine
-from trainer.loop import _means
+from trainer.loop import means
 from trainer.nets.norm import BatchNorm2d
 from trainer.system import Mean, OptimizerConfig, Player
 from trainer.world import World
@@ -47,8 +47,8 @@ def test_batch_norm_sees_the_global_batch(ranks, offset: float) -> None:
 def _masked(world: World) -> torch.Tensor:
     value_B = _own(world, torch.arange(1.0, 9.0))
     mask_B = _own(world, torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 1]))
-    found = _means(world, {"term": Mean(sum=(value_B * mask_B).sum(), count=mask_B.sum())})
-    none = _means(world, {"term": Mean(sum=value_B.sum() * 0, count=mask_B.sum() * 0)})
+    found = means(world, {"term": Mean(sum=(value_B * mask_B).sum(), count=mask_B.sum())})
+    none = means(world, {"term": Mean(sum=value_B.sum() * 0, count=mask_B.sum() * 0)})
     total = torch.stack([found["term"], none["term"]])
     return world.all_reduce_sum(total) / world.size
 

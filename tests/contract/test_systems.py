@@ -13,10 +13,11 @@ import torch
 from tests.contract import batches as made_of
 from trainer import catalog, checkpoint
 from trainer.config import to_dict, weights_of
-from trainer.loop import Training, fit
+from trainer.loop import fit
 from trainer.overrides import from_dict, knobs, with_overrides
 from trainer.synthetic.fesda import Generator
 from trainer.system import CAPABILITIES
+from trainer.training import Training
 from trainer.world import World
 
 SYSTEMS = catalog.names()

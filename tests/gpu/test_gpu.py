@@ -9,8 +9,9 @@ import torch
 
 from tests.contract import batches as made_of
 from trainer import catalog, checkpoint
-from trainer.loop import Training, fit
+from trainer.loop import fit
 from trainer.overrides import with_overrides
+from trainer.training import Training
 from trainer.world import World
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

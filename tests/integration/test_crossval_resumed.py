@@ -9,9 +9,9 @@ import pytest
 from data_service.ingest import ingest
 from trainer import catalog, crossval, work
 from trainer import job as jobs
-from trainer.loop import StepResult
 from trainer.overrides import with_overrides
 from trainer.session import Session
+from trainer.training import StepResult
 
 RUN = with_overrides(
     catalog.recipe("baseline.tiny"), {"system.images": 192, "checkpoint.every_steps": 1}

@@ -11,8 +11,8 @@ from cluster.lock import held
 from cluster.session import Session
 from data_service.ingest import ingest
 from trainer import catalog, job, launch
-from trainer.loop import NonFiniteTermError
 from trainer.overrides import with_overrides
+from trainer.training import NonFiniteTermError
 
 RUN = with_overrides(catalog.recipe("baseline.tiny"), {"system.images": 256})
 

@@ -20,11 +20,12 @@ from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
 from trainer import catalog, feed
 from trainer.config import RunConfig, weight
 from trainer.crossval import crossval
-from trainer.loop import NonFiniteTermError, begin, fit
+from trainer.loop import begin, fit
 from trainer.restore import start_from
 from trainer.schedules import Schedule
 from trainer.scorecard import evaluate, judge
 from trainer.system import OptimizerConfig, Player, Stage, StepContext, System, Turn
+from trainer.training import NonFiniteTermError
 from trainer.world import World
 
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.NEUTRAL)

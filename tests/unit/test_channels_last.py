@@ -11,8 +11,9 @@ import torch
 from tests.contract import batches as made_of
 from trainer import checkpoint
 from trainer.config import RunConfig
-from trainer.loop import Training, fit
+from trainer.loop import fit
 from trainer.nets.norm import InstanceNorm2d
+from trainer.training import Training
 from trainer.world import World
 
 LAST = {"engine.channels_last": True}

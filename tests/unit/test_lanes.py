@@ -15,6 +15,7 @@ from tests import studies
 from trainer.config import RunConfig
 from trainer.steps import Steps
 from tuning import trial as trials_module
+from tuning.fused import LostStepError
 from tuning.results import TrialRecord
 from tuning.study import Study
 from tuning.trial import Setup, work
@@ -31,10 +32,10 @@ PLAN = replace(
 class Training:
     """Trainings of ten steps, best at a weight of 4, and what went on in which order."""
 
-    def __init__(self, starved: int = 0) -> None:
+    def __init__(self, starved: int = 0, lost: int = 0) -> None:
         self.steps: list[str] = []
         self.most, self.open = 0, 0
-        self.starved = starved
+        self.starved, self.lost = starved, lost
 
     def __call__(
         self, run: RunConfig, lake: Path, *, name: str, on_validation: Any, **_: Any
@@ -51,6 +52,9 @@ class Training:
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 self.steps.append(name)
                 yield
+                if step == 5 and self.lost:
+                    self.lost -= 1
+                    raise LostStepError("a lane beside it ran out of memory")
                 if on_validation(step, {"macro_recall": quality * step / 10}):
                     status = "pruned"
                     break
@@ -124,6 +128,14 @@ def test_where_memory_runs_out_a_trial_is_tried_again_in_fewer_lanes(tmp_path: P
     train = Training(starved=2)
     found = searched(tmp_path / "lanes.db", train, lanes=3)
     assert train.starved == 0 and train.most == 1, "three lanes, then two, then one"
+    assert ends(found) == ends(expected)
+
+
+def test_a_step_that_was_lost_is_gone_back_for(tmp_path: Path) -> None:
+    expected = searched(tmp_path / "alone.db", Training(), lanes=1)
+    train = Training(lost=4)
+    found = searched(tmp_path / "lanes.db", train, lanes=3)
+    assert train.lost == 0 and train.most == 3, "no lane is given up"
     assert ends(found) == ends(expected)
 
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from tests.contract import batches as made_of
 from trainer.config import weight
-from trainer.loop import Training, begin, fit
+from trainer.loop import begin, fit
 from trainer.nets.norm import BatchNorm2d
 from trainer.schedules import Schedule
 from trainer.system import OptimizerConfig, Player, Prediction, Stage, System, Turn
+from trainer.training import Training
 from trainer.world import World
 
 

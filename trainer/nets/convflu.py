@@ -52,15 +52,23 @@ class GateConfig:
     scale_1: Crossing = field(default_factory=Crossing)
     scale_2: Crossing = field(default_factory=Crossing)
     scale_3: Crossing = field(default_factory=Crossing)
-    leak_bias: float = knob(0.0, bounds=(-12.0, 12.0), doc="the leaky gates' bias at the start")
-    memory_bias: float = knob(0.0, bounds=(-12.0, 12.0), doc="the memory gates' bias at the start")
+    leak_bias: float = knob(
+        0.0, bounds=(-12.0, 12.0), doc="the leaky gates' bias at the start", per_lane=True
+    )
+    memory_bias: float = knob(
+        0.0, bounds=(-12.0, 12.0), doc="the memory gates' bias at the start", per_lane=True
+    )
     learned_bias: bool = knob(True, doc="whether the gates' biases are trained")
     kernel_size: Literal[1, 3] = knob(1, doc="side of the gates' convolutions")
     granularity: Literal["pixel", "channel", "scalar"] = knob(
         "pixel", doc="one opening per channel and pixel, per channel, or per face"
     )
     temperature: float = knob(
-        1.0, bounds=(0.05, 20.0), log=True, doc="divides what the sigmoids see; small is hard"
+        1.0,
+        bounds=(0.05, 20.0),
+        log=True,
+        doc="divides what the sigmoids see; small is hard",
+        per_lane=True,
     )
 
     def has_unit(self, scale: int, direction: Direction) -> bool:
@@ -75,12 +83,17 @@ class Gate(nn.Module):
     def __init__(self, num_in: int, num_out: int, config: GateConfig, bias: float) -> None:
         super().__init__()
         self.pooled = config.granularity != "pixel"
-        self.temperature = config.temperature
         features = 1 if config.granularity == "scalar" else num_out
         side = config.kernel_size
         self.map = nn.Conv2d(num_in, features, side, padding=side // 2, bias=False)
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.tensor(config.temperature), persistent=False)
         start = torch.full((features, 1, 1), bias)
-        self.bias = nn.Parameter(start) if config.learned_bias else bias
+        self.bias: Tensor
+        if config.learned_bias:
+            self.bias = nn.Parameter(start)
+        else:
+            self.register_buffer("bias", start, persistent=False)
         self.mean_opening = torch.zeros(())
 
     def forward(self, x: Tensor) -> Tensor:

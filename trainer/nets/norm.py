@@ -171,11 +171,18 @@ class InstanceNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The normalised `x`, [B, C, H, W]."""
-        if not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
+        if is_lane(x) or x.is_contiguous():
+            return nn.functional.instance_norm(x, eps=self.eps)
+        if not x.is_contiguous(memory_format=torch.channels_last):
             return nn.functional.instance_norm(x, eps=self.eps)
         if x.requires_grad and x.device.type == "cpu" and x.dtype == torch.float32:
             return _ChannelsLast.apply(x, self.eps)
         return nn.functional.group_norm(x, self.num_features, eps=self.eps)
+
+
+def is_lane(x: Tensor) -> bool:
+    """Whether `x` stands for the lanes of `torch.func.vmap`, which do not tell how they lie."""
+    return torch._C._functorch.is_batchedtensor(x)
 
 
 def batch_norms(module: nn.Module) -> tuple[BatchNorm, ...]:

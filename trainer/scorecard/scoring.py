@@ -19,7 +19,6 @@ from torch import Tensor
 
 from data_service.lakes.lake import Lake
 from trainer.feed import TrainingData
-from trainer.loop import Training
 from trainer.nets.identity_source import verification_auc
 from trainer.scorecard.attribute_scores import attribute_card
 from trainer.scorecard.distances import Sample, kernel_distance
@@ -35,6 +34,7 @@ from trainer.scorecard.evaluate import (
 from trainer.scorecard.examinee import Examinee
 from trainer.scorecard.judge import Judge, expression_judge, identity_judge
 from trainer.system import FaceBatch, SystemSpec
+from trainer.training import Training
 from trainer.world import World
 
 METRICS = (

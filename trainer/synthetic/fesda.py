@@ -20,10 +20,10 @@ from data_service.synthesis.pool import SealedPool
 from trainer.config import PoolConfig, RunConfig
 from trainer.feed import TrainingData
 from trainer.job import Job
-from trainer.loop import Training
 from trainer.scorecard.evaluate import evaluating
 from trainer.synthetic.admission import CrossFittedGate, content_hash
 from trainer.system import FaceBatch, System
+from trainer.training import Training
 
 
 def seal(job: Job, training: Training, data: TrainingData, lake: Lake) -> SealedPool:

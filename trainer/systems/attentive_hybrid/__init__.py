@@ -13,4 +13,5 @@ SPEC = SystemSpec(
     recipes={name: getattr(recipes, name) for name in ("paper", "small", "tiny")},
     data=data_needs,
     capabilities=frozenset({"recognise"}),
+    not_in_one_pass="torch.func.vmap has no rule for its LSTMs",
 )

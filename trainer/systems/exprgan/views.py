@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainer.config import knob
-from trainer.nets.grids import affine_grid, sampled
+from trainer.nets.grids import affine_grid, sampled, scaled_and_moved
 
 Noise = Callable[..., Tensor]
 """`noise(name, shape, uniform=)`: keyed by the sample's slot, as `StepContext.noise`."""
@@ -67,8 +67,7 @@ def _moved(config: ViewConfig, faces_BCHW: Tensor, noise: Noise) -> Tensor:
     place_B3 = noise("view/place", (len(faces_BCHW), 3), uniform=True)
     size = faces_BCHW.new_tensor([faces_BCHW.shape[3], faces_BCHW.shape[2]])
     shift_B2 = (place_B3[:, :2] * (config.shift_pixels + 0.5)).round() * 2 / size
-    affine_B23 = torch.eye(2, 3, device=faces_BCHW.device).repeat(len(faces_BCHW), 1, 1)
-    if config.mirror:
-        affine_B23[:, 0, 0] = torch.where(place_B3[:, 2] < 0, -1.0, 1.0)
-    affine_B23[:, :, 2] = shift_B2
-    return sampled(faces_BCHW, affine_grid(affine_B23, faces_BCHW))
+    one_B = torch.ones_like(place_B3[:, 2])
+    mirror_B = torch.where(place_B3[:, 2] < 0, -1.0, 1.0) if config.mirror else one_B
+    matrix_B23 = scaled_and_moved(mirror_B, one_B, shift_B2)
+    return sampled(faces_BCHW, affine_grid(matrix_B23, faces_BCHW))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.nets.grids import affine_grid, sampled
+from trainer.nets.grids import affine_grid, sampled, scaled_and_moved
 
 Noise = Callable[..., Tensor]
 """`noise(name, shape, uniform=)`: keyed by the sample's slot, as `StepContext.noise`."""
@@ -25,9 +25,7 @@ def varied(faces_BCHW: Tensor, noise: Noise) -> Tensor:
     draw_B6 = noise("view", (len(faces_BCHW), 6), uniform=True)
     shrink_B = 1 + _SCALE * draw_B6[:, 0]
     mirror_B = torch.where(draw_B6[:, 1] < 0, -1.0, 1.0)
-    matrix_B23 = torch.zeros(len(faces_BCHW), 2, 3, device=faces_BCHW.device)
-    matrix_B23[:, 0, 0], matrix_B23[:, 1, 1] = shrink_B * mirror_B, shrink_B
-    matrix_B23[:, :, 2] = _SHIFT * draw_B6[:, 2:4]
+    matrix_B23 = scaled_and_moved(shrink_B * mirror_B, shrink_B, _SHIFT * draw_B6[:, 2:4])
     seen_BCHW = sampled(faces_BCHW, affine_grid(matrix_B23, faces_BCHW))
     gain_B111 = (1 + _GAIN * draw_B6[:, 4]).view(-1, 1, 1, 1)
     light_B111 = (_LIGHT * draw_B6[:, 5]).view(-1, 1, 1, 1)

@@ -108,6 +108,7 @@ class RegionSwitch(nn.Module):
             self.gate_A = nn.Parameter(start_A)
         else:
             self.register_buffer("gate_A", start_A)
+        self.mean_opening = torch.zeros(())
 
     def opening(self) -> Tensor:
         """The part's share of every attribute, [A]."""
@@ -116,6 +117,8 @@ class RegionSwitch(nn.Module):
     def forward(self, part_BA: Tensor, whole_BA: Tensor) -> Tensor:
         """p f^P + (1 - p) f^W; with `hard`, in evaluation, the one that counts more."""
         share_A = self.opening()
+        if self.training:
+            self.mean_opening = share_A.detach().mean()
         if self.hard and not self.training:
             share_A = (share_A > 0.5).to(share_A.dtype)
         return share_A * part_BA + (1 - share_A) * whole_BA

@@ -88,9 +88,9 @@ class Paw(System):
         )
 
     def gates(self) -> Mapping[str, Tensor]:
-        """How much parts count, on average."""
+        """How much parts counted on average in the last training batch."""
         switch = self.cascade.join_switch
-        return {} if switch is None else {"part_share": switch.opening().mean().detach()}
+        return {} if switch is None else {"part_share": switch.mean_opening}
 
     def _draft(self, ctx: StepContext) -> Draft:
         images_BCHW = ctx.batch.faces_BCHW

@@ -12,4 +12,5 @@ SPEC = SystemSpec(
     recipes={name: getattr(recipes, name) for name in ("paper", "small", "tiny")},
     data=data_needs,
     capabilities=frozenset({"synthesise"}),
+    not_in_one_pass="it is solved, not trained",
 )
