@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor as _is_batched  # there is no public one
 from torch.autograd.function import once_differentiable
 
 
@@ -182,7 +183,7 @@ class InstanceNorm2d(nn.Module):
 
 def is_lane(x: Tensor) -> bool:
     """Whether `x` stands for the lanes of `torch.func.vmap`, which do not tell how they lie."""
-    return torch._C._functorch.is_batchedtensor(x)
+    return _is_batched(x)
 
 
 def batch_norms(module: nn.Module) -> tuple[BatchNorm, ...]:
