@@ -36,6 +36,8 @@ Picture = tuple[np.ndarray, blake2b]
 Made = tuple[int, pa.Table, list[Rejection]]
 """A block's number, its rows (`face_schema`), and the faces that gave none."""
 
+TOGETHER_BYTES = 8 << 20
+"""Of decoded pictures that are worked on together: with the one that reaches it a group ends."""
 HASH_PIXELS = 32
 COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIXELS) + 0.5))
 
@@ -67,16 +69,39 @@ class RowMaker:
         """Rows (`face_schema`) of the faces that can be read, and the others with reasons."""
         made: list[dict[str, Any]] = []
         rejected: list[Rejection] = []
+        for group in self._groups(faces, rejected):
+            made += self._rows(group)
+            group.clear()  # large; not to be held while the next ones are decoded
+        return self._table(made), rejected
+
+    def _groups(
+        self, faces: Sequence[SourceFace], rejected: list[Rejection]
+    ) -> Iterator[list[tuple[SourceFace, np.ndarray, blake2b]]]:
+        """The faces that can be read, with what was read; the others go to `rejected`.
+
+        Many are decoded, then all placed, then all made rows of: taken one by one, each step would
+        find the processor's caches full of the one before, and an ingest takes 7 % longer.
+        """
+        group, num_bytes = [], 0
         for face, picture in self._pictures(faces):
             if isinstance(picture, Rejection):
                 rejected.append(picture)
-            else:
-                image_HW3, content = picture
-                image_HW3 = self._view(face, image_HW3)
-                placed = self._place(face, image_HW3)
-                made.append(self._row(face, placed, content, image_HW3))
-                del picture, image_HW3  # large; not to be held while the next one is decoded
-        return self._table(made), rejected
+                continue
+            image_HW3, content = picture
+            group.append((face, self._view(face, image_HW3), content))
+            num_bytes += image_HW3.nbytes
+            del picture, image_HW3
+            if num_bytes >= TOGETHER_BYTES:
+                yield group
+                group, num_bytes = [], 0
+        yield group
+
+    def _rows(self, group: list[tuple[SourceFace, np.ndarray, blake2b]]) -> list[dict[str, Any]]:
+        placed = [self._place(face, image_HW3) for face, image_HW3, _ in group]
+        return [
+            self._row(face, one, content, image_HW3)
+            for (face, image_HW3, content), one in zip(group, placed, strict=True)
+        ]
 
     def _pictures(
         self, faces: Sequence[SourceFace]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from PIL import Image
 from data_service import corpora
 from data_service import ingest as ingest_module
 from data_service.alignment.align import TEMPLATE_52, five_points
-from data_service.alignment.decode import grey
+from data_service.alignment.decode import decode, grey
 from data_service.audit import audited
 from data_service.corpora import drawn
 from data_service.ingest import ingest
@@ -132,6 +133,25 @@ def test_lake_does_not_depend_on_the_grouping(album, made, tmp_path, monkeypatch
     monkeypatch.setattr(ingest_module, "CHUNK_FACES", chunk_faces)
     ingest("photos", album, tmp_path / "lake", image_size=96)
     assert Lake.open(tmp_path / "lake").manifest.hash == made[0].manifest.hash
+
+
+@pytest.mark.parametrize(("bound", "most"), [(0, 0), (3, 2), (100, 20)])
+def test_pictures_are_held_up_to_a_bound_which_changes_no_face(
+    album, made, tmp_path, monkeypatch, bound, most
+):
+    held, pictures = [], []
+
+    def decoded(content: bytes) -> np.ndarray:
+        held.append(sum(picture() is not None for picture in pictures))
+        picture = decode(content)
+        pictures.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr("data_service.rows.TOGETHER_BYTES", bound * 160 * 160 * 3)
+    monkeypatch.setattr("data_service.rows.decode", decoded)
+    ingest("photos", album, tmp_path / "lake", image_size=96)
+    assert max(held) == most  # when one more is decoded
+    assert Lake.open(tmp_path / "lake").manifest == made[0].manifest
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 50])
