@@ -1,209 +1,190 @@
-"""Would several trials as lanes of one pass (torch.func.vmap) be faster than one after another?
+"""Are several trials as lanes of one pass faster than one after another, and do they end alike?
 
-Method. So many lanes of `baseline.tiny` that differ in their first weights take the same batches,
-as trials of one seed do. One after another: the steps of the project's own loop. Fused: the same
-loss, called by `functional_call` under `vmap` over stacked parameters, and one fused Adam over the
-stacks; without checks, averages and records, so the figure is the most that such an engine could
-give. Widths and sizes from the recipe down to a toy. Blocks of steps alternate; median of the
-blocks. In float64 the two stay within 1e-9 over the first steps, which is checked as well.
+Method. `speed`: so many lanes of a recipe, of different learning rates, take the same batches,
+which lie in memory, as trials of one seed do. `apart`: a step of every lane by the project's loop,
+one after the other. `fused`: the same steps by the same loop, taken together by `tuning.fused`.
+Blocks of steps alternate; median of the blocks, on one thread, or on a GPU where there is one. The
+first stage of each recipe counts; sizes of `baseline.tiny` go from the recipe down to a toy.
 
-    python -m benchmarks.lanes LAKE [--lanes 4 8]
+`ends`: whole trainings of `baseline.tiny` at four learning rates, each alone and all in one pass,
+and at the recipe's own rate with other seeds: how far the validation recall of a lane is from that
+of the training alone, beside how far those of seeds lie apart.
+
+    python -m benchmarks.lanes LAKE [--parts speed ends] [--lanes 4 8] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from itertools import cycle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.photos import environment
 from data_service.lakes.lake import Lake
 from trainer import catalog, feed
 from trainer.config import RunConfig
-from trainer.loop import begin, fit
-from trainer.nets.norm import set_statistics_updates
+from trainer.kin import kin_of
+from trainer.launch import train_in_steps
+from trainer.loop import begin, due_steps
 from trainer.overrides import with_overrides
-from trainer.system import FaceBatch, Mean, Progress, StepContext
-from trainer.training import Training
+from trainer.system import FaceBatch
+from trainer.training import DueStep, StepResult, Training
 from trainer.world import World
+from tuning.fused import Fused
+from tuning.lanes import Lane, Together, take_turns
 
-SIZES: Mapping[str, Mapping[str, Any]] = {
-    "recipe": {},
-    "half width": {"system.network.width": 0.25},
-    "quarter width, 24 px, batches of 8": {
-        "system.network.width": 0.125,
-        "data.image_size": 24,
-        "data.global_batch_images": 8,
-    },
+RATE = "system.optimizer.learning_rate"
+SIZES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "baseline.tiny": ("baseline.tiny", {}),
+    "baseline.tiny, half its width": ("baseline.tiny", {"system.network.width": 0.25}),
+    "baseline.tiny, a quarter of its width, 24 px, batches of 8": (
+        "baseline.tiny",
+        {
+            "system.network.width": 0.125,
+            "data.image_size": 24,
+            "data.global_batch_images": 8,
+        },
+    ),
+    "fersnet.tiny": ("fersnet.tiny", {"system.identity_network": "random"}),
+    "exprgan.tiny": ("exprgan.tiny", {"system.identity_network": "random"}),
 }
-STEPS, BLOCKS, EQUAL_STEPS = 4, 8, 20
-
-
-class Loss(nn.Module):
-    """The one turn of a baseline as a module, so that its parameters can be given to it."""
-
-    def __init__(self, training: Training) -> None:
-        super().__init__()
-        (self.player,) = (player.module for player in training.players.values())
-        ((self._turn,),) = training.stages[0].groups()
-
-    def forward(self, batch: FaceBatch) -> Tensor:
-        """The turn's only term."""
-        context = StepContext(batch=batch, progress=Progress(), wanted=frozenset(self._turn.terms))
-        (term,) = self._turn.loss(context).values()
-        return term.sum / term.count.clamp(min=1) if isinstance(term, Mean) else term
+STEPS, BLOCKS, BATCHES = 4, 8, 8
+RATES, SEEDS = (5e-4, 1e-3, 2e-3, 3e-3), (0, 1, 2, 3)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def trainings(run: RunConfig, data: feed.TrainingData, lanes: int) -> list[Training]:
-    """As many as there are lanes, with different weights."""
+    """As many of one kin as there are lanes, each with a rate of its own."""
     found = []
+    spec = feed.spec_of(run)
     for lane in range(lanes):
+        own = with_overrides(run, {RATE: 1e-4 * (lane + 1)})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(lane)
-            found.append(begin(run, feed.spec_of(run).build(run.system, data.info), World.alone()))
+            one = begin(own, spec.build(own.system, data.info), World.alone(DEVICE))
+        one.kin = kin_of(own, spec, data.info)
+        found.append(one)
     return found
 
 
-def one_after_another(lanes: list[Training], batches: list[FaceBatch]) -> Callable[[], None]:
-    """A step of every lane by the project's loop."""
-    steps = [fit(training, cycle(batches)) for training in lanes]
-
-    def step() -> None:
-        for lane in steps:
-            next(lane)
-
-    return step
-
-
-def fused(
-    lanes: list[Training], batches: list[FaceBatch]
-) -> tuple[Callable[[], None], dict[str, Tensor]]:
-    """A step of every lane in one pass; the stacked parameters that it moves."""
-    losses = [Loss(training) for training in lanes]
-    for training in lanes:
-        for name, player in training.players.items():
-            player.module.train().requires_grad_(True)
-            set_statistics_updates(training.norms[name], False)
-    parameters, buffers = stack_module_state(losses)  # pyright: ignore[reportArgumentType]
-    parameters = {key: value.detach().requires_grad_() for key, value in parameters.items()}
-    config = next(iter(lanes[0].players.values())).optimizer
-    rate = config.rate(0.0)
-    optimizer = torch.optim.Adam(
-        parameters.values(), lr=rate, betas=config.betas, fused=True, weight_decay=0.0
-    )
-    source = cycle(batches)
-
-    def step() -> None:
-        batch = next(source)
-        whole = vmap(lambda own, kept: functional_call(losses[0], (own, kept), (batch,)))
-        optimizer.zero_grad(set_to_none=True)
-        whole(parameters, buffers).sum().backward()
-        optimizer.step()
-
-    return step, parameters
-
-
-def timed(step: Callable[[], None]) -> float:
-    """Milliseconds of a step of all lanes."""
-    started = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    return (time.perf_counter() - started) / STEPS * 1000
+def stepping(
+    lanes: Sequence[Training], batches: Sequence[FaceBatch], together: Together | None
+) -> Iterator[None]:
+    """A step of every lane at a time."""
+    walks = [due_steps(one, cycle(batches)) for one in lanes]
+    while True:
+        due = [step for walk in walks if isinstance(step := next(walk), DueStep)]
+        if together is not None:
+            together(due)
+        assert all(isinstance(next(walk), StepResult) for walk in walks)
+        yield
 
 
 def compared(run: RunConfig, lake: Lake, lanes: int) -> dict[str, float]:
     """Both ways in alternating blocks."""
     data = feed.prepare(run, feed.spec_of(run), lake, "1/5")
-    batches = batches_of(run, data, lake)
+    (first,) = trainings(run, data, 1)
+    with feed.open_batches(data, lake, None, first, None) as stream:
+        batches = [next(stream).to(DEVICE) for _ in range(BATCHES)]
     ways = {
-        "apart": one_after_another(trainings(run, data, lanes), batches),
-        "fused": fused(trainings(run, data, lanes), batches)[0],
+        "apart": stepping(trainings(run, data, lanes), batches, None),
+        "fused": stepping(trainings(run, data, lanes), batches, Fused()),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for step in ways.values():
-        timed(step)
+    for way in ways.values():
+        timed(way)
     for block in range(BLOCKS):
         for name in ways if block % 2 else reversed(ways):
             found[name].append(timed(ways[name]))
-    apart, together = (float(np.median(found[name])) for name in ("apart", "fused"))
+    apart, fused = (float(np.median(found[name])) for name in ("apart", "fused"))
     return {
         "apart_ms": round(apart, 2),
-        "fused_ms": round(together, 2),
-        "gain": round(apart / together, 2),
+        "fused_ms": round(fused, 2),
+        "gain": round(apart / fused, 2),
     }
 
 
-def batches_of(run: RunConfig, data: feed.TrainingData, lake: Lake) -> list[FaceBatch]:
-    """The first batches of the run's plan."""
-    (training,) = trainings(run, data, 1)
-    with feed.open_batches(data, lake, None, training, None) as stream:
-        return [next(stream) for _ in range(8)]
+def timed(way: Iterator[None]) -> float:
+    """Milliseconds of a step of all lanes."""
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        next(way)
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / STEPS * 1000
 
 
-def furthest(run: RunConfig, lake: Lake, lanes: int) -> float:
-    """How far the weights of the two ways are apart in float64 after the first steps."""
-    data = feed.prepare(run, feed.spec_of(run), lake, "1/5")
-    batches = [
-        one.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
-        for one in batches_of(run, data, lake)
-    ]
-    apart, together = (trainings(run, data, lanes) for _ in range(2))
-    for training in (*apart, *together):
-        for player in training.players.values():
-            player.module.double()
-    first = one_after_another(apart, batches)
-    second, parameters = fused(together, batches)
-    for _ in range(EQUAL_STEPS):
-        first()
-        second()
-    gaps = [
-        float((value[lane] - dict(Loss(training).named_parameters())[name]).detach().abs().max())
-        for lane, training in enumerate(apart)
-        for name, value in parameters.items()
-    ]
-    return max(gaps)
+def speed(lake: Lake, numbers: Sequence[int]) -> dict[str, Any]:
+    """Every size with every number of lanes."""
+    rows = {}
+    for size, (recipe, changes) in SIZES.items():
+        run = with_overrides(catalog.recipe(recipe), {"data.stream": "local", **changes})
+        rows[size] = {f"{lanes} lanes": compared(run, lake, lanes) for lanes in numbers}
+        print(size, rows[size], flush=True)
+    return rows
+
+
+def ends(lake: Lake) -> dict[str, Any]:
+    """What whole trainings come to, by percentage points of validation recall."""
+    plain = {"data.stream": "local", "evaluation.every_images": 1 << 30}
+    run = with_overrides(catalog.recipe("baseline.tiny"), plain)
+    at_rates = [with_overrides(run, {RATE: rate}) for rate in RATES]
+    seeds = recalls([with_overrides(run, {"seed": seed}) for seed in SEEDS], lake, None)
+    alone = recalls(at_rates, lake, None)
+    fused = recalls(at_rates, lake, Fused())
+    return {
+        "rates": RATES,
+        "alone": alone,
+        "fused": fused,
+        "seeds": seeds,
+        "furthest_from_alone": round(max(abs(a - b) for a, b in zip(alone, fused, strict=True)), 2),
+        "seeds_apart_on_average": round(
+            float(np.mean([abs(a - b) for a, b in combinations(seeds, 2)])), 2
+        ),
+    }
+
+
+def recalls(runs: Sequence[RunConfig], lake: Lake, together: Together | None) -> list[float]:
+    """Of each training, in percent; all are lanes, which take turns without `together`."""
+    found: dict[int, float] = {}
+
+    def lane(number: int, run: RunConfig) -> Lane:
+        result = yield from train_in_steps(run, lake.path, fold="1/5", validation_only=True)
+        found[number] = round(100 * result.validation["macro_recall"], 2)
+
+    take_turns([lane(*item) for item in enumerate(runs)], together)
+    return [found[number] for number in range(len(runs))]
 
 
 def main() -> None:
-    """Measure every size with every number of lanes, and write."""
+    """Measure what is asked for; the other parts of the file stay."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lake", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=["speed", "ends"], default=["speed", "ends"])
     parser.add_argument("--lanes", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/lanes.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     lake = Lake.open(given.lake)
-    plain = {
-        "data.stream": "local",
-        "system.optimizer.learning_rate": 1e-3,
-        "system.optimizer.weight_decay": 0.0,
-        "system.network.conv_dropout": 0.0,
-        "system.network.dropout": 0.0,
+    parts: dict[str, Callable[[], Any]] = {
+        "speed": lambda: speed(lake, given.lanes),
+        "ends": lambda: ends(lake),
     }
-    run = with_overrides(catalog.recipe("baseline.tiny"), plain)
-    rows = {
-        size: {
-            f"{lanes} lanes": compared(with_overrides(run, dict(changes)), lake, lanes)
-            for lanes in given.lanes
-        }
-        for size, changes in SIZES.items()
-    }
-    smallest = with_overrides(run, dict(list(SIZES.values())[-1]))
-    result = {
-        "threads": 1,
-        "sizes": rows,
-        "float64_gap_after_20_steps": furthest(smallest, lake, 3),
-        "environment": environment(),
-    }
+    result = json.loads(given.out.read_text()) if given.out.exists() else {}
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["MIEN_HOME"] = home
+        for name in given.parts:
+            result[name] = {"device": DEVICE, "threads": 1, **parts[name]()}
+    result["environment"] = environment()
     given.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 

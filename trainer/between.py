@@ -64,8 +64,7 @@ def _log(session: Session, result: StepResult) -> None:
     values = torch.stack([terms[name][0].float() for name in names]) if names else None
     if values is not None:
         session.world.all_reduce_sum(values).div_(session.world.size)
-    told = session.training.system.gates() if result.gates is None else result.gates
-    gates = {name: float(value) for name, value in told.items()}
+    gates = {name: float(value) for name, value in session.training.system.gates().items()}
     if session.tracker is None:
         return
     metrics = {"images_per_second": images_per_second(session)}

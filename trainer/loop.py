@@ -22,7 +22,7 @@ from trainer.ledger import entry
 from trainer.nets.norm import set_statistics_updates
 from trainer.schedules import value_at
 from trainer.system import FaceBatch, Mean, Player, Progress, Stage, StepContext, System, Turn
-from trainer.training import DueStep, NonFiniteTermError, StepResult, Taken, Training
+from trainer.training import DueStep, NonFiniteTermError, StepResult, Training
 from trainer.world import World
 
 
@@ -109,12 +109,11 @@ def due_steps(
         while training.progress.stage_images < stage.images:
             step = _due(training, stage, next(batches), signals())
             yield step
-            taken = step.found or _step(step)
-            if isinstance(taken, Exception):
-                raise taken
-            batch = step.batch
-            training.ledger += entry(training.progress.step, batch.key_B, batch.row_B)
-            result = _advance(step, taken)
+            if isinstance(step.found, Exception):
+                raise step.found
+            terms, told = _step(step) if step.found is None else (step.found, step.signals)
+            training.ledger += entry(training.progress.step, step.batch.key_B, step.batch.row_B)
+            result = _advance(step, terms, told)
             if training.progress.stage_images >= stage.images:
                 _leave(training, stage)
             yield result
@@ -199,13 +198,14 @@ def _due(training: Training, stage: Stage, batch: FaceBatch, signals: tuple[bool
     return DueStep(training=training, stage=stage, batch=batch, signals=signals, weights=weights)
 
 
-def _step(step: DueStep) -> Taken:
+def _step(step: DueStep) -> tuple[Mapping[str, Tensor], tuple[bool, ...]]:
+    """The raw terms of all turns, and the signals of all ranks."""
     training, stage, context = step.training, step.stage, step.context
     context = replace(context, shared=_prepare(training, stage, context))
     _observe(training, stage, context)
     terms: dict[str, Tensor] = {}
     told: tuple[bool, ...] | None = None
-    for repeat, playing in step.rounds(context.wanted):
+    for repeat, playing in step.rounds():
         for turn in playing:
             flags = step.signals if told is None else ()
             found, heard = _backward(training, stage, turn, repeat, context, step.weights, flags)
@@ -215,7 +215,7 @@ def _step(step: DueStep) -> Taken:
             training.engines[turn.player].step(training.progress.fraction)
     if told is None:
         told = _hear(training.world, step.signals)
-    return Taken(terms=terms, signals=told)
+    return terms, told
 
 
 def _prepare(training: Training, stage: Stage, context: StepContext) -> Any:
@@ -307,7 +307,7 @@ def autocast(training: Training) -> torch.autocast:
     return torch.autocast(training.world.device.type, dtype=torch.bfloat16, enabled=on)
 
 
-def _advance(step: DueStep, taken: Taken) -> StepResult:
+def _advance(step: DueStep, terms: Mapping[str, Tensor], signals: tuple[bool, ...]) -> StepResult:
     training = step.training
     images = training.batch_images(step.stage)
     before = training.progress
@@ -322,8 +322,7 @@ def _advance(step: DueStep, taken: Taken) -> StepResult:
         progress=training.progress,
         stage=step.stage.name,
         step_images=images,
-        terms=taken.terms,
+        terms=terms,
         weights=step.weights,
-        signals=taken.signals,
-        gates=taken.gates,
+        signals=signals,
     )

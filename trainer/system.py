@@ -97,7 +97,8 @@ class StepContext:
     """All that a loss may see.
 
     `shared` is what the stage's `prepare` returned in this step; `wanted` are the terms whose
-    weight is above zero now; no other term is computed.
+    weight is above zero now; no other term is computed. Of `progress` a loss may use the step
+    alone, to know which turns are due: in one pass it is that of the first lane.
     """
 
     batch: FaceBatch
@@ -198,7 +199,10 @@ class System(ABC):
         return {}
 
     def gates(self) -> Mapping[str, Tensor]:
-        """The mean opening of every gate in the last training forward, detached; logged."""
+        """The mean opening of every gate in the last training forward, detached; logged.
+
+        Kept in buffers, so that in one pass (`tuning.fused`) every lane has its own.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:

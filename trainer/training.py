@@ -53,10 +53,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepResult:
-    """One step: where the run stands after it, this rank's raw terms, weights, signals.
-
-    `gates` are those of the step where the system itself cannot tell them.
-    """
+    """One step: where the run stands after it, this rank's raw terms, weights, signals."""
 
     progress: Progress
     stage: str
@@ -64,15 +61,14 @@ class StepResult:
     terms: Mapping[str, Tensor]
     weights: Mapping[str, float]
     signals: tuple[bool, ...]
-    gates: Mapping[str, Tensor] | None = None
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class DueStep:
-    """A step whose batch is there; whoever drives several trainings may take theirs together.
+    """A step whose batch is there; who drives several trainings of one worker may take theirs.
 
-    `weights` are those of all terms now. `found` is what came of it where it has been taken: raw
-    terms by name and what each gate let through, or the error to be raised in this training.
+    `weights` are those of all terms now. `found` is what came of it where it has been taken: the
+    raw terms, or the error to be raised in this training.
     """
 
     training: Training
@@ -80,7 +76,7 @@ class DueStep:
     batch: FaceBatch
     signals: tuple[bool, ...]
     weights: Mapping[str, float]
-    found: Taken | Exception | None = None
+    found: Mapping[str, Tensor] | Exception | None = None
 
     @property
     def context(self) -> StepContext:
@@ -88,22 +84,14 @@ class DueStep:
         wanted = frozenset(name for name, value in self.weights.items() if value > 0)
         return StepContext(batch=self.batch, progress=self.training.progress, wanted=wanted)
 
-    def rounds(self, wanted: frozenset[str]) -> Iterator[tuple[int, tuple[Turn, ...]]]:
+    def rounds(self) -> Iterator[tuple[int, tuple[Turn, ...]]]:
         """The turns that are due, with their repeat: of one round all go backward, then move."""
+        wanted = self.context.wanted
         for group in self.stage.groups():
             due = [turn for turn in group if self.training.progress.step % turn.every == 0]
             due = [turn for turn in due if wanted.intersection(turn.terms)]
             for repeat in range(max((turn.repeats for turn in due), default=0)):
                 yield repeat, tuple(turn for turn in due if repeat < turn.repeats)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Taken:
-    """A step that has been taken: raw terms, the signals of all ranks, gates that were told."""
-
-    terms: Mapping[str, Tensor]
-    signals: tuple[bool, ...]
-    gates: Mapping[str, Tensor] | None = None
 
 
 class NonFiniteTermError(FloatingPointError):

@@ -5,14 +5,13 @@ the stack. `torch.func.vmap` runs the turns of the first training's system over 
 weighs its own terms, and its own optimiser moves it. So all that is not forward or backward stays
 as it is for a training alone: schedules, rates, averages, checkpoints, evaluation.
 
-What is computed is the same, but sums are taken in another order: lanes end within the noise of
-rounding of what they would have been alone, not bit for bit. Shapes: L lanes, T terms; what has a
-leading L has it in front of the shape that a training alone has.
+What is computed is the same, but sums are taken in another order: lanes end within what training
+makes of rounding, not bit for bit as they would alone. Shapes: L lanes, T terms; what has a leading
+L has it in front of the shape that a training alone has.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,82 +23,128 @@ from torch.func import functional_call, vmap
 
 from trainer.loop import autocast, means, put_on_turn
 from trainer.system import StepContext, Turn
-from trainer.training import DueStep, NonFiniteTermError, Taken, Training
+from trainer.tensor_trees import tensors_of, with_tensors
+from trainer.training import DueStep, NonFiniteTermError, Training
 
 LOG = logging.getLogger(__name__)
 
 
 class LostStepError(RuntimeError):
-    """A step was not taken since a lane beside it ran out of memory; the training goes on anew."""
+    """A step failed beside others in one pass; the training goes on from its last checkpoint."""
 
 
 class Fused:
     """Takes steps together where the trainings are of one kin and stand at the same turns."""
 
     def __init__(self) -> None:
-        self._stacks: dict[tuple[int, ...], Stack] = {}
-        self._able: dict[str, bool] = {}
-        """By kin: whether one pass takes its steps, once it was tried."""
+        self._stacks: list[Stack] = []
+        self._tried: set[Any] = set()
+        self._unable: set[Any] = set()
 
-    def __call__(self, steps: Sequence[DueStep]) -> None:
-        """Take all that have another to go with; the others are left as they are."""
-        groups: dict[Any, list[DueStep]] = {}
-        for step in steps:
-            if self._able.get(step.training.kin, bool(step.training.kin)):
-                groups.setdefault(_point(step), []).append(step)
-        before, self._stacks = self._stacks, {}
-        for group in groups.values():
-            if len(group) > 1:
-                key = tuple(id(step.training) for step in group)
-                stack = before.get(key) or Stack([step.training for step in group])
-                self._stacks[key] = stack
-                self._take(stack, group)
+    def __call__(self, steps: Sequence[DueStep]) -> Sequence[DueStep]:
+        """Take what can be taken together; gives the steps that are to wait for the others.
 
-    def _take(self, stack: Stack, steps: Sequence[DueStep]) -> None:
-        kin = steps[0].training.kin
-        is_new = kin not in self._able
-        before = {name: value.clone() for name, value in stack.buffers()} if is_new else {}
-        whole = _Pass(stack, steps)
+        The rest is left as it is, to be taken by each training alone.
+        """
+        groups, waiting = _groups(steps)
+        self._stacks = [
+            stack for stack in self._stacks if any(stack.holds(group) for group in groups.values())
+        ]
+        for point, group in groups.items():
+            if len(group) == 1:
+                leave_stack(group[0].training)
+            elif point not in self._unable:
+                self._take(point, group)
+        return waiting
+
+    def _take(self, point: Any, steps: Sequence[DueStep]) -> None:
+        """Take the steps; where that fails, none of them, or each is told why it is lost."""
+        stack: Stack | None = None
+        before: Mapping[str, Tensor] = {}
+        has_moved = False
+
+        def about_to_move() -> None:
+            nonlocal has_moved
+            has_moved = True
+
         try:
-            whole.take()
-            self._able[kin] = True
+            stack = self._stack_of(steps)
+            if point not in self._tried:
+                before = {name: stack.tensors[name].clone() for name in stack.buffers}
+            _Pass(stack, steps).take(about_to_move)
+            self._tried.add(point)
         except torch.OutOfMemoryError as error:
-            for step in steps:
-                step.found = LostStepError("a lane beside it ran out of memory")
-            steps[-1].found = error
-        except RuntimeError as error:
-            if not is_new or whole.has_moved:
-                raise
-            LOG.warning("%s is trained in turns: %s", steps[0].training.run.system_name, error)
-            self._able[kin] = False
-            for name, value in stack.buffers():
-                value.copy_(before[name])
+            self._stacks = []
+            _lose(steps, "a lane beside it ran out of memory")
+            steps[0].found = torch.OutOfMemoryError(str(error))  # without the frames that hold it
+        except Exception as error:
+            self._unable.add(point)
+            LOG.warning("%s goes on in turns: %s", steps[0].training.run.system_name, error)
+            if stack is not None and (has_moved or len(before) < len(stack.buffers)):
+                _lose(steps, f"one pass failed: {error}")
+            elif stack is not None:
+                for name, value in before.items():
+                    stack.tensors[name].copy_(value)
+
+    def _stack_of(self, steps: Sequence[DueStep]) -> Stack:
+        for stack in self._stacks:
+            if stack.holds(steps):
+                return stack
+        self._stacks.append(Stack([step.training for step in steps]))
+        return self._stacks[-1]
 
 
-def _point(step: DueStep) -> tuple[Any, ...]:
-    """Steps with the same run the same code on tensors of the same shapes."""
-    context = step.context
-    turns = [
-        (turn.player, repeat) for repeat, playing in step.rounds(context.wanted) for turn in playing
-    ]
-    shapes = [(tensor.shape, tensor.dtype) for tensor in tensors_of(step.batch)]
-    return (step.training.kin, step.stage.name, context.wanted, tuple(turns), tuple(shapes))
+def _lose(steps: Sequence[DueStep], reason: str) -> None:
+    for step in steps:
+        step.found = LostStepError(reason)
+
+
+def _groups(steps: Sequence[DueStep]) -> tuple[dict[Any, list[DueStep]], list[DueStep]]:
+    """Steps that go together, by what they have in common, and those that wait for others.
+
+    A player may have a turn in every n-th step only. Lanes of one kin that are at different turns
+    come to go together when those at which more is due wait for the others to be there as well.
+    """
+    alike: dict[Any, dict[Any, list[DueStep]]] = {}
+    for step in steps:
+        if step.training.kin and step.training.players:
+            by_turns = alike.setdefault(_code_of(step), {})
+            by_turns.setdefault(_turns_of(step), []).append(step)
+    groups: dict[Any, list[DueStep]] = {}
+    waiting: list[DueStep] = []
+    for code, by_turns in alike.items():
+        first, *others = sorted(by_turns, key=lambda turns: (len(turns), turns))
+        groups[code, first] = by_turns[first]
+        waiting += [step for turns in others for step in by_turns[turns]]
+    return groups, waiting
+
+
+def _code_of(step: DueStep) -> tuple[Any, ...]:
+    """Steps with the same run the same code, up to their turns, on tensors of the same shapes."""
+    shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(step.batch))
+    return (step.training.kin, step.stage.name, step.context.wanted, shapes)
+
+
+def _turns_of(step: DueStep) -> tuple[tuple[str, int], ...]:
+    return tuple((turn.player, repeat) for repeat, playing in step.rounds() for turn in playing)
 
 
 class Stack:
     """Parameters and buffers of all players of several trainings, by name, [L, ...] each."""
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        self.trainings = tuple(trainings)
         self.system = trainings[0].system
         self.whole = _Whole(trainings[0])
-        owned = [dict(_Whole(training).named()) for training in trainings]
+        self.buffers = [name for name, _ in self.whole.named_buffers()]
+        owned = [dict(_tensors(training)) for training in trainings]
         self.tensors = {name: _stacked([own[name] for own in owned]) for name in owned[0]}
 
-    def buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """What a forward may change."""
-        for name, _ in self.whole.named_buffers():
-            yield name, self.tensors[name]
+    def holds(self, steps: Sequence[DueStep]) -> bool:
+        """Whether the lanes are these trainings, in this order."""
+        name, whole = next(iter(self.tensors.items()))
+        firsts = [next(_tensors(step.training)) for step in steps]
+        lanes = [(name, lane.data_ptr()) for lane in whole]
+        return lanes == [(own, tensor.data_ptr()) for own, tensor in firsts]
 
 
 class _Whole(nn.Module):
@@ -107,17 +152,23 @@ class _Whole(nn.Module):
 
     def __init__(self, training: Training) -> None:
         super().__init__()
-        self.players = nn.ModuleDict(
-            {name: player.module for name, player in training.players.items()}
-        )
+        modules = {name: player.module for name, player in training.players.items()}
+        self.players = nn.ModuleDict(modules)
 
     def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    def named(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor by name."""
-        yield from self.named_parameters()
-        yield from self.named_buffers()
+
+def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer, by the name that it has in `_Whole`."""
+    for player in training.players.values():
+        for found in (player.module.named_parameters, player.module.named_buffers):
+            for name, tensor in found():
+                yield _name(player.name, name), tensor
+
+
+def _name(player: str, tensor: str) -> str:
+    return f"players.{player}.{tensor}"
 
 
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
@@ -132,6 +183,14 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     return whole
 
 
+def leave_stack(training: Training) -> None:
+    """Give a training tensors of its own, so that no stack is kept for one lane."""
+    for _, tensor in _tensors(training):
+        if tensor.untyped_storage().nbytes() == tensor.nbytes:
+            return
+        tensor.data = tensor.detach().clone()
+
+
 class _Pass:
     """One step of all lanes."""
 
@@ -143,24 +202,24 @@ class _Pass:
         batch = with_tensors(self.lead.batch, iter([torch.stack(one) for one in batches]))
         self.context = replace(self.lead.context, batch=batch)
         self.terms: dict[str, Tensor] = {}
-        self.gates: Mapping[str, Tensor] = {}
-        self.has_moved = False
 
-    def take(self) -> None:
+    def take(self, about_to_move: Callable[[], None]) -> None:
+        """Calls `about_to_move` before what cannot be taken back."""
         self._prepare()
-        self._observe()
-        for repeat, playing in self.lead.rounds(self.context.wanted):
+        sums = self._observed()
+        for repeat, playing in self.lead.rounds():
             for turn in playing:
                 self._backward(turn, repeat)
-            for turn in playing:
-                self._move(turn.player)
+            about_to_move()
+            for player in dict.fromkeys(turn.player for turn in playing):
+                self._move(player)
+        about_to_move()
         for lane, step in enumerate(self.steps):
+            kept = step.training.sums
+            for name, value_L in sums.items():
+                kept[name] = kept.get(name, 0.0) + value_L[lane].double()
             if step.found is None:
-                step.found = Taken(
-                    terms={name: value_L[lane] for name, value_L in self.terms.items()},
-                    signals=step.signals,
-                    gates={name: value_L[lane] for name, value_L in self.gates.items()},
-                )
+                step.found = {name: value_L[lane] for name, value_L in self.terms.items()}
 
     def _prepare(self) -> None:
         stage = self.lead.stage
@@ -171,26 +230,17 @@ class _Pass:
             shared = self._called(stage.prepare, context, stage.prepares_for)
         self.context = replace(self.context, shared=shared)
 
-    def _observe(self) -> None:
-        stage = self.lead.stage
-        if stage.observe is None:
-            return
+    def _observed(self) -> Mapping[str, Tensor]:
+        observe = self.lead.stage.observe
+        if observe is None:
+            return {}
         with torch.no_grad():
-            found = self._called(stage.observe, replace(self.context, turn="observe"), None)
-        for lane, step in enumerate(self.steps):
-            sums = step.training.sums
-            for name, value_L in found.items():
-                value = value_L[lane].double()
-                sums[name] = sums[name] + value if name in sums else value
+            return self._called(observe, replace(self.context, turn="observe"), None)
 
     def _backward(self, turn: Turn, repeat: int) -> None:
         due = self.context.wanted.intersection(turn.terms)
-        context = replace(
-            self.context,
-            wanted=due,
-            turn=f"{self.lead.stage.name}/{turn.player}",
-            repeat=repeat,
-        )
+        place = f"{self.lead.stage.name}/{turn.player}"
+        context = replace(self.context, wanted=due, turn=place, repeat=repeat)
         world = self.lead.training.world
 
         def loss(own: StepContext) -> dict[str, Tensor]:
@@ -215,15 +265,14 @@ class _Pass:
                 step.found = NonFiniteTermError.of(step.training, step.stage, turn, spoilt)
 
     def _move(self, player: str) -> None:
-        self.has_moved = True
+        engines = [step.training.engines[player] for step in self.steps]
         leaves = self.leaves.pop(player)
-        for name, leaf in leaves.items():
-            key = name.removeprefix(f"players.{player}.")
-            grads = [None] * len(self.steps) if leaf.grad is None else leaf.grad.unbind()
-            for step, grad in zip(self.steps, grads, strict=True):
-                step.training.engines[player].parameters[key].grad = grad
-        for step in self.steps:
-            engine = step.training.engines[player]
+        for name in engines[0].parameters:
+            grad_L = leaves[_name(player, name)].grad
+            grads = [None] * len(engines) if grad_L is None else grad_L.unbind()
+            for engine, grad in zip(engines, grads, strict=True):
+                engine.parameters[name].grad = grad
+        for step, engine in zip(self.steps, engines, strict=True):
             if step.found is None:
                 engine.step(step.training.progress.fraction)
 
@@ -238,52 +287,18 @@ class _Pass:
 
         def one_lane(tensors: dict[str, Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             own = with_tensors(context, iter(inputs))
-            found = functional_call(self.stack.whole, tensors, (function, own))
-            shapes.append((found, dict(self.stack.system.gates())))
+            shapes.append(functional_call(self.stack.whole, tensors, (function, own)))
             return tuple(tensors_of(shapes[0]))
 
         with autocast(training):
             outputs = vmap(one_lane)(tensors, tuple(tensors_of(context)))
-        found, gates = with_tensors(shapes[0], iter(outputs))
-        self.gates = {name: value_L.detach() for name, value_L in gates.items()}
-        return found
+        return with_tensors(shapes[0], iter(outputs))
 
     def _leaves(self, player: str) -> dict[str, Tensor]:
         """The parameters that the player moves, ready for gradients; the same ones all the turn."""
         if player not in self.leaves:
-            moved = self.lead.training.engines[player].parameters
-            names = [f"players.{player}.{name}" for name in moved]
+            names = [_name(player, one) for one in self.lead.training.engines[player].parameters]
             self.leaves[player] = {
                 name: self.stack.tensors[name].detach().requires_grad_() for name in names
             }
         return self.leaves[player]
-
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """The tensors in dataclasses, mappings, tuples and lists, in a fixed order."""
-    if isinstance(value, Tensor):
-        return [value]
-    return [tensor for part in _parts(value) for tensor in tensors_of(part)]
-
-
-def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
-    """The same with other tensors, which are taken in the order of `tensors_of`."""
-    if isinstance(value, Tensor):
-        return next(tensors)
-    parts = [with_tensors(part, tensors) for part in _parts(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [item.name for item in dataclasses.fields(value)]
-        return replace(value, **dict(zip(names, parts, strict=True)))
-    if isinstance(value, Mapping):
-        return dict(zip(value, parts, strict=True))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*parts)
-    return type(value)(parts) if isinstance(value, (tuple, list)) else value
-
-
-def _parts(value: Any) -> list[Any]:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [getattr(value, item.name) for item in dataclasses.fields(value)]
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return list(value) if isinstance(value, (tuple, list)) else []

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from trainer.steps import R, Steps
 from trainer.training import DueStep
 
 POLL_SECONDS = 0.05
@@ -25,38 +26,88 @@ MEMORY_MARGIN = 1.25
 Lane = Generator[DueStep | Literal["wait"] | None, None, None]
 """Yields before each step, which it takes unless that has been done, or "wait" where there is
 nothing to do yet."""
-Together = Callable[[Sequence[DueStep]], None]
-"""Takes what can be taken together of steps that are due; see `tuning.fused.Fused`."""
+Together = Callable[[Sequence[DueStep]], Sequence[DueStep]]
+"""Takes what can be taken together of steps that are due; gives those that are to wait. See
+`tuning.fused.Fused`."""
 
 
 def take_turns(lanes: Sequence[Lane], together: Together | None = None) -> None:
     """A step of every lane in turn, or of all `together`, until all have ended."""
-    open_lanes = [(lane, nullcontext if together else _stream()) for lane in lanes]
+    open_lanes = {lane: nullcontext if together else _stream() for lane in lanes}
+    waiting: dict[Lane, DueStep] = {}
     while open_lanes:
         idle = True
-        due: list[DueStep] = []
-        for lane, stream in tuple(open_lanes):
+        due = dict(waiting)
+        for lane, stream in tuple(open_lanes.items()):
+            if lane in waiting:
+                continue
             with stream():
                 step = next(lane, "ended")
             if step == "ended":
-                open_lanes.remove((lane, stream))
+                del open_lanes[lane]
             idle = idle and step == "wait"
             if isinstance(step, DueStep):
-                due.append(step)
+                due[lane] = step
         if together is not None:
-            together(due)
+            held = {id(step) for step in together(list(due.values()))}
+            waiting = {lane: step for lane, step in due.items() if id(step) in held}
         if idle:
             time.sleep(POLL_SECONDS)
 
 
-def has_room(lanes: int) -> bool:
-    """Whether free memory would hold one lane more, as large as the `lanes` of this process are."""
-    if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
-        own = torch.cuda.max_memory_reserved()
-    else:
-        free, own = psutil.virtual_memory().available, psutil.Process().memory_info().rss
-    return free > MEMORY_MARGIN * own / lanes
+class Company:
+    """The trials that a process trains in lanes, and whether memory is left for one more."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, int] = {}
+        """Steps that each trial has taken here."""
+        self._lane_bytes = 0.0
+        """What a lane has needed at most."""
+
+    def has_room(self) -> bool:
+        """Whether free memory would hold one more, which is known when all have taken a step."""
+        if not self._taken:
+            return True
+        if not all(self._taken.values()):
+            return False
+        self._measure()
+        return _free_bytes() > MEMORY_MARGIN * self._lane_bytes
+
+    def joined(self, number: int, steps: Steps[R]) -> Steps[R]:
+        """The same steps of trial `number`, which is of the company until they end."""
+        self._measure()
+        self._taken[number] = 0
+        try:
+            while True:
+                step = next(steps)
+                yield step
+                self._taken[number] += 1
+        except StopIteration as end:
+            self._measure()
+            return end.value
+        finally:
+            del self._taken[number]
+
+    def _measure(self) -> None:
+        if self._taken:
+            self._lane_bytes = max(self._lane_bytes, _most_bytes() / len(self._taken))
+
+
+def _free_bytes() -> int:
+    """Of the device, with what torch keeps of it for the next tensors."""
+    if not torch.cuda.is_available():
+        return psutil.virtual_memory().available
+    free, _ = torch.cuda.mem_get_info()
+    return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+def _most_bytes() -> int:
+    """What this process has needed at once since this was last asked."""
+    if not torch.cuda.is_available():
+        return psutil.Process().memory_info().rss
+    most = torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    return most
 
 
 def _stream() -> Callable[[], AbstractContextManager[Any]]:

@@ -17,6 +17,7 @@ from trainer import job as jobs
 from trainer.ancestry import check_unseen
 from trainer.config import RunConfig, fingerprint, to_dict
 from trainer.feed import default_fold
+from trainer.kin import kin_of
 from trainer.launch import train_in_steps
 from trainer.leakage import leak_tags
 from tuning.ending import cost_of, importance, outer_test
@@ -25,7 +26,7 @@ from tuning.plan import Plan
 from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
 from tuning.results import SearchResult, TrialRecord
 from tuning.slots import run_slots
-from tuning.space import search_space
+from tuning.space import SearchSpace, search_space, with_setting
 from tuning.studies import only_searcher, studies_dir, study_name
 from tuning.study import Study
 from tuning.trial import Setup, Train, trial_run
@@ -63,18 +64,17 @@ def search(
     but the last one and pruned by these (a single trial at a time, from all before), so that no
     process waits for the slowest trial, and a search that was killed and goes on with `resume` has
     the same trials, values and states as one left alone. With `fused` the lanes of a process train
-    in one pass where they can (`tuning.fused`): what they come to is that of trials alone up to
-    rounding. With `folds` above 1 a trial's value is
-    the mean over folds by subject. `outer` sets the test subjects of a fold (`K/N` or official)
-    aside; at the end the run's own setting and the best one are trained on the others and tested on
+    in one pass where they can (`tuning.fused`); who goes with whom decides the last bits of what
+    they come to, so that one which was killed goes on, but not to the same last bit. With `folds`
+    above 1 a trial's value is the mean over folds by subject. `outer` sets the test subjects of a
+    fold (`K/N` or official) aside; at the end the run's own setting and the best one are trained on
+    the others and tested on
     these, once. `asynchronous` proposes from all that has ended by then: faster where trials differ
     in length, and not repeatable. `on_trial` hears of each trial that has an end. ValueError: what
     was asked is wrong; RuntimeError: no trial succeeded.
     """
     began = time.monotonic()
     _check_counts(trials=trials, folds=folds, parallel=parallel, lanes=lanes)
-    if fused:
-        _check_fused(run, lanes)
     feed.refuse_share(run, "but a study takes no pool of synthetic faces")
     aims = objectives_of(catalog.load(run.system_name), objectives)
     space = search_space(run, search)
@@ -93,6 +93,7 @@ def search(
         lanes=lanes,
         fused=fused,
     )
+    _check_lanes(setup, space, opened)
     setup = _fitted(setup, run, opened, allow_leaks=allow_leaks)
     about = {"run": fingerprint(setup.run), "lake": opened.hash}
     plan = Plan(
@@ -122,14 +123,30 @@ def _check_counts(**counts: int) -> None:
             raise ValueError(f"{what} is {given}; at least 1 is needed")
 
 
-def _check_fused(run: RunConfig, lanes: int) -> None:
-    """ValueError where there is nothing to fuse, or the system cannot be."""
-    if lanes == 1:
-        raise ValueError("--fused trains the lanes of a process in one pass; give --lanes above 1")
-    if reason := catalog.load(run.system_name).not_in_one_pass:
+def _check_lanes(setup: Setup, space: SearchSpace, lake: Lake) -> None:
+    """ValueError where lanes would tell nothing of their speed, or no two could go in one pass."""
+    if setup.lanes > 1 and any(item.name == SPEED for item in setup.objectives):
         raise ValueError(
-            f"{run.system_name} cannot be trained in one pass: {reason}; leave --fused out"
+            f"--objective {SPEED} with --lanes {setup.lanes}: lanes share a process, whose speed "
+            "is not that of a setting; leave --lanes at 1"
         )
+    if not setup.fused:
+        return
+    if setup.lanes == 1:
+        raise ValueError("--fused trains the lanes of a process in one pass; give --lanes above 1")
+    spec = catalog.load(setup.run.system_name)
+    if spec.not_in_one_pass:
+        raise ValueError(
+            f"{spec.name} cannot be trained in one pass: {spec.not_in_one_pass}; leave --fused out"
+        )
+    info = feed.prepare(setup.run, spec, lake, setup.fold(1) or default_fold(lake)).info
+    for path, values in space.samples().items():
+        kins = {kin_of(with_setting(setup.run, {path: value}), spec, info) for value in values}
+        if len(kins) == len(values) > 1:
+            raise ValueError(
+                f"--fused: no two settings that differ in {path} can go in one pass, only in "
+                "weights, rates and what a gate has as a number; leave --fused out"
+            )
 
 
 def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> Setup:

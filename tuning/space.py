@@ -45,6 +45,14 @@ class SearchSpace:
     own: Mapping[str, Any]
     conditions: Conditions = field(default_factory=dict)
 
+    def samples(self) -> dict[str, tuple[Any, ...]]:
+        """Of every range its middle and its end; of what is listed nothing."""
+        return {
+            path: (_middle(item), item.high)
+            for path, item in self.distributions.items()
+            if isinstance(item, (FloatDistribution, IntDistribution))
+        }
+
     def signature(self) -> dict[str, str]:
         """The space as JSON text by path: equal signatures, equal space."""
         return {path: distribution_to_json(item) for path, item in self.distributions.items()}
@@ -236,6 +244,11 @@ def _listed(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
     if len(set(choices)) < len(choices):
         raise ValueError(f"--search {setting.path}={values} lists a value twice")
     return CategoricalDistribution(choices)
+
+
+def _middle(distribution: FloatDistribution | IntDistribution) -> float:
+    low, high = distribution.low, distribution.high
+    return (low + high) // 2 if isinstance(distribution, IntDistribution) else (low + high) / 2
 
 
 def _value_at(run: RunConfig, path: str) -> Any:

@@ -22,7 +22,7 @@ from trainer.scorecard.evaluate import read_predictions
 from trainer.steps import Steps
 from trainer.tracking.tracker import Tracker, TrackingError, create_run, run_tags
 from tuning.fused import Fused, LostStepError
-from tuning.lanes import POLL_SECONDS, Lane, has_room, take_turns
+from tuning.lanes import POLL_SECONDS, Company, Lane, take_turns
 from tuning.objectives import SPEED, Objective, measured
 from tuning.pruning import PAIRED
 from tuning.results import Cells, FoldRecord, State, TrialRecord
@@ -99,29 +99,27 @@ def work(
     ledger: Ledger, slot: int, setup: Setup, train: Train, report: Callable[[TrialRecord], None]
 ) -> None:
     """Evaluate settings until the ledger has no more; `report` hears of each that has an end."""
-    training: set[int] = set()
+    company = Company()
 
     def lane() -> Lane:
-        while (task := _pulled(ledger, slot, len(training))) is not None:
+        while True:
+            while not company.has_room():
+                yield "wait"
+            task = ledger.pull(slot)
+            if task is None:
+                return
             if task == "wait":
                 again = time.monotonic() + POLL_SECONDS
                 yield "wait"
                 while time.monotonic() < again:
                     yield "wait"
                 continue
-            training.add(task.number)
-            done = yield from evaluate(ledger, task, setup, train)
-            training.remove(task.number)
+            done = yield from company.joined(task.number, evaluate(ledger, task, setup, train))
             if done is not None:
                 report(done)
 
     with _stopping_when_asked(ledger):
         take_turns([lane() for _ in range(setup.lanes)], Fused() if setup.fused else None)
-
-
-def _pulled(ledger: Ledger, slot: int, others: int) -> TrialRecord | Literal["wait"] | None:
-    """What the ledger has for a lane of the slot, once there is memory for it beside the others."""
-    return ledger.pull(slot) if not others or has_room(others) else "wait"
 
 
 def evaluate(

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.contract import batches as made_of
+from tests.lanes import alone, together
 from trainer import catalog, noise
 from trainer.averages import Averages
 from trainer.config import RunConfig, weights_of
 from trainer.kin import kin_of
-from trainer.loop import due_steps, fit
 from trainer.overrides import knobs, with_overrides
-from trainer.training import StepResult, Training
+from trainer.training import Training
 from trainer.world import World
 from tuning.fused import Fused
 
@@ -24,7 +24,7 @@ SYSTEMS = [name for name in catalog.names() if not catalog.load(name).not_in_one
 OTHERS = [name for name in catalog.names() if catalog.load(name).not_in_one_pass]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def all_in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     uniform = noise.keyed_uniform
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -37,7 +37,7 @@ def all_in_float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def runs(name: str) -> list[RunConfig]:
     """The tiny recipe, and one with other weights, rates and gates."""
-    run = made_of.tiny(name, **{"data.global_batch_images": BATCH_IMAGES})
+    run = with_overrides(made_of.tiny(name), {"data.global_batch_images": BATCH_IMAGES})
     paths = [knob.path for knob in knobs(run)]
     other: dict[str, Any] = {
         f"system.weights.{term}": 0.7 for term, w in weights_of(run).items() if w
@@ -63,58 +63,43 @@ def lanes(name: str) -> list[Training]:
     return found
 
 
-def told(result: StepResult, training: Training) -> dict[str, float]:
-    """Every term and every gate of a step."""
-    gates = training.system.gates() if result.gates is None else result.gates
-    return {key: float(value) for key, value in (result.terms | dict(gates)).items()}
-
-
-def together(trainings: list[Training], fused: Fused) -> tuple[list[list[Any]], int]:
-    """What every training told at each step, and how many steps were taken in company."""
-    open_lanes = {lane: due_steps(one, made_of.batches(one)) for lane, one in enumerate(trainings)}
-    heard: list[list[Any]] = [[] for _ in trainings]
-    taken = 0
-    while open_lanes:
-        due = []
-        for lane, steps in tuple(open_lanes.items()):
-            item = next(steps, None)
-            if isinstance(item, StepResult):
-                heard[lane].append(told(item, trainings[lane]))
-                item = next(steps, None)
-            if item is None:
-                del open_lanes[lane]
-            else:
-                due.append(item)
-        fused(due)
-        taken += sum(step.found is not None for step in due)
-    return heard, taken
-
-
+@pytest.mark.usefixtures("all_in_float64")
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_lanes_of_one_pass_are_what_each_is_alone(name: str) -> None:
-    alone = [[told(step, one) for step in fit(one, made_of.batches(one))] for one in lanes(name)]
+    expected = [alone(one) for one in lanes(name)]
     trainings = lanes(name)
     assert len({one.kin for one in trainings}) == 1 and trainings[0].kin
     found, taken = together(trainings, Fused())
-    assert taken == sum(len(steps) for steps in alone) >= len(trainings) * STEPS
-    for lane, (left, right) in enumerate(zip(alone, found, strict=True)):
-        for step, (expected, got) in enumerate(zip(left, right, strict=True)):
-            assert got == pytest.approx(expected, rel=WITHIN, abs=WITHIN), (lane, step)
+    assert taken == sum(len(steps) for steps in expected) >= len(trainings) * STEPS
+    for lane, (left, right) in enumerate(zip(expected, found, strict=True)):
+        for step, (own, got) in enumerate(zip(left, right, strict=True)):
+            assert got == pytest.approx(own, rel=WITHIN, abs=WITHIN), (lane, step)
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_lanes_go_in_bf16_too(name: str) -> None:
+    run = with_overrides(made_of.tiny(name), {"engine.precision": "bf16"})
+    expected = [alone(made_of.training(run, World.alone())) for _ in range(2)]
+    trainings = [made_of.training(run, World.alone()) for _ in range(2)]
+    for one in trainings:
+        one.kin = name
+    found, taken = together(trainings, Fused())
+    assert taken == sum(len(steps) for steps in expected)
+    for left, right in zip(expected, found, strict=True):
+        assert right[0] == pytest.approx(left[0], rel=0.1, abs=0.05)
+
+
+@pytest.mark.usefixtures("all_in_float64")
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_cannot_be_fused_is_trained_in_turns(name: str) -> None:
     trainings = lanes(name)
     assert not any(one.kin for one in trainings)
-    expected = [made_of.weights_of(one) for one in lanes(name) if made_of_trained(one)]
+    expected = lanes(name)
+    for one in expected:
+        alone(one)
     for one in trainings:
         one.kin = "tried all the same"
     _, taken = together(trainings, Fused())
     assert taken == 0
     for left, right in zip(expected, trainings, strict=True):
-        assert made_of.equal(left, made_of.weights_of(right))
-
-
-def made_of_trained(one: Training) -> bool:
-    """Train it to its end."""
-    return len(list(fit(one, made_of.batches(one)))) > 0
+        assert made_of.equal(made_of.weights_of(left), made_of.weights_of(right))

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from tests.contract import batches as made_of
+from tests.lanes import alone, together
 from trainer import catalog, checkpoint
 from trainer.loop import fit
 from trainer.overrides import with_overrides
 from trainer.training import Training
 from trainer.world import World
+from tuning.fused import Fused
 
+FUSED = [name for name in catalog.names() if not catalog.load(name).not_in_one_pass]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -63,3 +66,18 @@ def test_a_run_that_was_stopped_goes_on(name: str, tmp_path: Path) -> None:
         assert len(found) == len(expected) - cut
         for ours, theirs in zip(found, expected[cut:], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in catalog.names() if not catalog.load(n).not_in_one_pass]
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_lanes_of_one_pass_begin_as_each_does_alone(name: str, precision: str) -> None:
+    expected = [alone(on_gpu(name, precision)) for _ in range(2)]
+    lanes = [on_gpu(name, precision) for _ in range(2)]
+    for one in lanes:
+        one.kin = name
+    found, taken = together(lanes, Fused())
+    assert taken == sum(len(steps) for steps in expected)
+    for left, right in zip(expected, found, strict=True):
+        assert right[0] == pytest.approx(left[0], rel=5e-2, abs=1e-3)

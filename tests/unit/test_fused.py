@@ -10,17 +10,26 @@ from typing import Any
 import pytest
 import torch
 
+from data_service.ingest import ingest
 from tests.contract import batches as made_of
 from trainer import catalog
 from trainer.kin import kin_of
 from trainer.loop import due_steps
 from trainer.overrides import with_overrides
+from trainer.tensor_trees import tensors_of, with_tensors
 from trainer.training import DueStep, NonFiniteTermError, StepResult, Training
 from trainer.world import World
-from tuning.fused import Fused, LostStepError, tensors_of, with_tensors
+from tuning.fused import Fused, LostStepError
 from tuning.search import search
 
 RATE = "system.optimizer.learning_rate"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("lakes") / "drawn"
+    ingest("drawn", None, path, image_size=48, options={"subjects": 12, "faces_per_subject": 8})
+    return path
 
 
 def lane(rate: float = 1e-3, **overrides: Any) -> Training:
@@ -77,7 +86,7 @@ def test_where_memory_runs_out_one_lane_is_told_and_the_others_go_back() -> None
     firsts[0].stage = replace(firsts[0].stage, turns=(replace(turn, loss=starved),))
     Fused()(firsts)
     for rest, error in zip(
-        rests, (LostStepError, LostStepError, torch.OutOfMemoryError), strict=True
+        rests, (torch.OutOfMemoryError, LostStepError, LostStepError), strict=True
     ):
         with pytest.raises(error):
             next(rest)
@@ -104,6 +113,63 @@ def test_a_system_that_proves_unable_takes_turns_from_its_first_step() -> None:
     again = [next(rest) for rest in rests]
     fused(again)
     assert [step.found for step in again] == [None, None]
+
+
+def test_where_a_pass_fails_later_all_go_back_and_take_turns() -> None:
+    trainings = [lane(1e-3), lane(2e-3)]
+    firsts, rests = zip(*map(due, trainings), strict=True)
+    fused = Fused()
+    fused(firsts)
+    seconds = []
+    for rest in rests:
+        assert is_result(next(rest))
+        seconds.append(next(rest))
+    ((turn,),) = seconds[0].stage.groups()
+
+    def fails(_context: Any) -> Any:
+        raise ValueError("a rule is missing")
+
+    seconds[0].stage = replace(seconds[0].stage, turns=(replace(turn, loss=fails),))
+    fused(seconds)
+    for rest in rests:
+        with pytest.raises(LostStepError, match="one pass failed: a rule is missing"):
+            next(rest)
+    again, _ = zip(*map(due, (lane(1e-3), lane(2e-3))), strict=True)
+    fused(again)
+    assert [step.found for step in again] == [None, None]
+
+
+def test_lanes_that_are_at_other_turns_wait_until_they_are_at_the_same() -> None:
+    """The critic of `fersnet.tiny` plays in every second step only."""
+    trainings = []
+    for rate in (1e-3, 2e-3, 3e-3):
+        run = made_of.tiny("fersnet", **{RATE: rate, "data.global_batch_images": 4})
+        one = made_of.training(run, World.alone(), steps_per_stage=6)
+        one.kin = "fersnet"
+        trainings.append(one)
+    ahead = due_steps(trainings[0], made_of.batches(trainings[0]))
+    assert [is_result(next(ahead)) for _ in range(2)] == [False, True]
+    steps = [next(ahead), *(due(one)[0] for one in trainings[1:])]
+    fused = Fused()
+    waiting = fused(steps)
+    assert waiting == steps[1:] and [step.found for step in steps] == [None, None, None]
+    assert is_result(next(ahead))
+    steps[0] = next(ahead)
+    assert not fused(steps)
+    assert all(isinstance(step.found, dict) for step in steps), "now all three go together"
+
+
+def test_a_lane_that_is_left_alone_keeps_no_stack() -> None:
+    trainings = [lane(1e-3), lane(2e-3)]
+    firsts, rests = zip(*map(due, trainings), strict=True)
+    fused = Fused()
+    fused(firsts)
+    assert is_result(next(rests[0]))
+    before = made_of.weights_of(trainings[0])
+    fused([next(rests[0])])
+    parameters = list(trainings[0].players["classifier"].module.parameters())
+    assert all(one.untyped_storage().nbytes() == one.nbytes for one in parameters)
+    assert made_of.equal(before, made_of.weights_of(trainings[0]))
 
 
 def test_only_trainings_of_one_kin_go_together() -> None:
@@ -167,8 +233,22 @@ def test_tensors_are_taken_out_and_put_back_in_order() -> None:
     assert all(torch.equal(a, b + 1) for a, b in zip(tensors_of(again), tensors, strict=True))
 
 
-def test_fusing_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"--fused .* give --lanes above 1"):
-        search(made_of.tiny("baseline"), tmp_path, trials=2, fused=True)
-    with pytest.raises(ValueError, match=r"attentive_hybrid cannot .* no rule for its LSTMs"):
-        search(made_of.tiny("attentive_hybrid"), tmp_path, trials=2, lanes=2, fused=True)
+@pytest.mark.parametrize(
+    ("name", "asked", "told"),
+    [
+        ("baseline", {"lanes": 1}, r"--fused .* give --lanes above 1"),
+        ("attentive_hybrid", {}, r"attentive_hybrid cannot .* no rule for its LSTMs"),
+        (
+            "baseline",
+            {"search": ["system.network.width=0.1:0.9"]},
+            r"differ in system.network.width",
+        ),
+        ("baseline", {"objectives": ["images_per_second"]}, r"--lanes 2: lanes share a process"),
+    ],
+)
+def test_fusing_is_refused_where_it_cannot_be(
+    lake: Path, name: str, asked: dict[str, Any], told: str
+) -> None:
+    asked = {"lanes": 2, "search": [f"{RATE}=1e-4:1e-2:log"], **asked}
+    with pytest.raises(ValueError, match=told):
+        search(made_of.tiny(name), lake, trials=2, fused=True, **asked)

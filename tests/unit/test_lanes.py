@@ -14,8 +14,10 @@ import torch
 from tests import studies
 from trainer.config import RunConfig
 from trainer.steps import Steps
+from tuning import lanes as lanes_module
 from tuning import trial as trials_module
 from tuning.fused import LostStepError
+from tuning.lanes import Company
 from tuning.results import TrialRecord
 from tuning.study import Study
 from tuning.trial import Setup, work
@@ -107,7 +109,7 @@ def test_trials_take_turns_and_end_as_they_would_alone(tmp_path: Path) -> None:
     assert ends(found) == ends(expected)
     assert {one.state for one in found} == {"COMPLETE", "PRUNED"}
     assert (alone.most, together.most) == (1, 3)
-    assert together.steps[:6] == [f"trial {n} fold 1" for n in (0, 1, 2, 0, 1, 2)]
+    assert together.steps[3:9] == [f"trial {n} fold 1" for n in (0, 1, 2, 0, 1, 2)]
 
 
 def test_a_lane_whose_trial_is_pruned_takes_the_next(
@@ -142,7 +144,44 @@ def test_a_step_that_was_lost_is_gone_back_for(tmp_path: Path) -> None:
 def test_a_lane_begins_only_where_there_is_memory_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials_module, "has_room", lambda lanes: lanes < 2)
+    monkeypatch.setattr(Company, "has_room", lambda company: len(company._taken) < 2)
     train = Training()
     found = searched(tmp_path / "a.db", train, lanes=3)
     assert train.most == 2 and len(found) == 18
+
+
+def test_a_lane_begins_when_those_beside_it_have_taken_a_step(tmp_path: Path) -> None:
+    train = Training()
+    searched(tmp_path / "a.db", train, lanes=3)
+    assert train.steps[:4] == [f"trial {n} fold 1" for n in (0, 0, 1, 0)], (
+        "a step tells what it needs"
+    )
+
+
+def test_room_is_what_a_lane_has_needed_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    free, most = [101], [80]
+    monkeypatch.setattr(lanes_module, "_free_bytes", lambda: free[0])
+    monkeypatch.setattr(lanes_module, "_most_bytes", lambda: most[0])
+    company = Company()
+    assert company.has_room(), "for the first there is"
+    first, second = (company.joined(number, iter_of(3)) for number in (0, 1))
+    next(first)
+    assert not company.has_room(), "what it needs is not known before its first step"
+    next(first)
+    assert company.has_room(), "80 bytes, and a quarter more"
+    free[0] = 100
+    assert not company.has_room()
+    next(second)
+    next(second)
+    most[0] = 120
+    assert not company.has_room(), "what one needed at most is not forgotten"
+    assert [*first] == [None]
+    free[0] = 151
+    assert company.has_room(), "120 bytes were those of two"
+    assert [*second] == [None]
+    assert company.has_room()
+
+
+def iter_of(count: int) -> Steps[None]:
+    for _ in range(count):
+        yield

@@ -94,7 +94,8 @@ class Gate(nn.Module):
             self.bias = nn.Parameter(start)
         else:
             self.register_buffer("bias", start, persistent=False)
-        self.mean_opening = torch.zeros(())
+        self.mean_opening: Tensor
+        self.register_buffer("mean_opening", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The opening, of what `map` gives; it broadcasts over what it multiplies."""
@@ -102,7 +103,7 @@ class Gate(nn.Module):
             x = x.mean(dim=(2, 3), keepdim=True)
         opening = torch.sigmoid((x + self.bias) / self.temperature)
         if self.training:
-            self.mean_opening = opening.detach().mean()
+            self.mean_opening.copy_(opening.detach().mean())
         return opening.to(x.dtype)
 
 

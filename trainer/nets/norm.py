@@ -90,10 +90,7 @@ class BatchNorm(nn.Module):
                 f"{type(self).__name__} takes {self.dimensions} dimensions, not {x.dim()}"
             )
         if not self.training:
-            mean_C, var_C = self.running_mean, self.running_var
-            return nn.functional.batch_norm(
-                x, mean_C, var_C, self.weight, self.bias, False, 0.0, self.eps
-            )
+            return self._kernel(x, self.running_mean, self.running_var, training=False)
         if _num_ranks() == 1:
             return self._alone(x)
         y, mean_C, var_C = _Global.apply(x, self.weight, self.bias, self.eps)
@@ -109,9 +106,15 @@ class BatchNorm(nn.Module):
         mean_C, var_C = self.running_mean, self.running_var
         if not self.updates_statistics:
             mean_C, var_C = mean_C.clone(), var_C.clone()
-        return nn.functional.batch_norm(
-            x, mean_C, var_C, self.weight, self.bias, True, self.momentum, self.eps
+        return self._kernel(x, mean_C, var_C, training=True)
+
+    def _kernel(self, x: Tensor, mean_C: Tensor, var_C: Tensor, *, training: bool) -> Tensor:
+        """torch's, which under vmap takes no mixture of types."""
+        whole = x.to(mean_C.dtype) if is_lane(x) else x
+        y = nn.functional.batch_norm(
+            whole, mean_C, var_C, self.weight, self.bias, training, self.momentum, self.eps
         )
+        return y.to(x.dtype)
 
 
 class BatchNorm1d(BatchNorm):

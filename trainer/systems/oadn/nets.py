@@ -89,6 +89,9 @@ class OadnNetwork(nn.Module):
             self.trunk = ResNet(config.trunk, info.channels, width=config.width, last_stride=1)
             num_features = self.trunk.num_features
         num_hidden, num_classes = config.head_features, len(info.classes)
+        self.shown: Tensor
+        """The share of points that the last training batch showed."""
+        self.register_buffer("shown", torch.zeros(()), persistent=False)
         self.attention = self.whole = self.region = None
         if "attention" in heads:
             self.attention = Head(num_features, num_hidden, num_classes)

@@ -44,7 +44,6 @@ class Oadn(System):
         if config.fusion == "regions" and "region" not in self.heads:
             raise ValueError("oadn: system.fusion regions needs system.weights.region above 0")
         self.network = OadnNetwork(config.network, info, self.heads)
-        self.opening = torch.zeros(())
 
     def players(self) -> tuple[Player, ...]:
         return (Player(name="network", module=self.network, optimizer=self.config.optimizer),)
@@ -55,7 +54,7 @@ class Oadn(System):
 
     def gates(self) -> Mapping[str, Tensor]:
         """The share of points that the last training batch showed."""
-        return {"visible": self.opening} if "attention" in self.heads else {}
+        return {"visible": self.network.shown} if "attention" in self.heads else {}
 
     def _loss(self, ctx: StepContext) -> Mapping[str, Tensor | Mean]:
         batch = self._hidden(ctx)
@@ -89,7 +88,7 @@ class Oadn(System):
         if "attention" in heads and self.network.attention is not None:
             maps_BPhw, shown_BP = self._maps(batch, features_BDhw)
             if training:
-                self.opening = shown_BP.float().mean().detach()
+                self.network.shown.copy_(shown_BP.float().mean())
             pooled_BD = attended(features_BDhw, maps_BPhw, self.config.gates.pooling)
             found["attention"] = self.network.attention(pooled_BD).unsqueeze(1)
         if "region" in heads and self.network.region is not None:

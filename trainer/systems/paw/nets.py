@@ -108,7 +108,9 @@ class RegionSwitch(nn.Module):
             self.gate_A = nn.Parameter(start_A)
         else:
             self.register_buffer("gate_A", start_A)
-        self.mean_opening = torch.zeros(())
+        self.mean_opening: Tensor
+        start = self.opening().detach().mean()
+        self.register_buffer("mean_opening", start, persistent=False)
 
     def opening(self) -> Tensor:
         """The part's share of every attribute, [A]."""
@@ -118,7 +120,7 @@ class RegionSwitch(nn.Module):
         """p f^P + (1 - p) f^W; with `hard`, in evaluation, the one that counts more."""
         share_A = self.opening()
         if self.training:
-            self.mean_opening = share_A.detach().mean()
+            self.mean_opening.copy_(share_A.detach().mean())
         if self.hard and not self.training:
             share_A = (share_A > 0.5).to(share_A.dtype)
         return share_A * part_BA + (1 - share_A) * whole_BA

@@ -46,6 +46,8 @@ class MaskingBlock(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         self.mask_BCHW: Tensor | None = None
+        self.opening: Tensor
+        self.register_buffer("opening", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape as `x`; the mask is kept, detached, to be looked at."""
@@ -58,6 +60,8 @@ class MaskingBlock(nn.Module):
         raw = self.last(inner)
         mask = raw.softmax(dim=1) if self.activation == "softmax" else raw.sigmoid()
         self.mask_BCHW = mask.detach()
+        if self.training:
+            self.opening.copy_(mask.detach().amax(1).mean())
         return x + x * mask
 
 
@@ -90,12 +94,15 @@ class MaskedResNet(nn.Module):
 
     def seen_masks(self) -> dict[str, Tensor]:
         """The masks of the last forward [B, 1, H, W]: the largest of each place's channels."""
-        masks = {
-            name: block.mask_BCHW
-            for name, block in self.masks.items()
-            if isinstance(block, MaskingBlock)
-        }
+        masks = {name: block.mask_BCHW for name, block in self._blocks().items()}
         return {name: m.amax(1, keepdim=True) for name, m in masks.items() if m is not None}
+
+    def openings(self) -> dict[str, Tensor]:
+        """The mean of each mask's largest channels in the last training forward."""
+        return {name: block.opening for name, block in self._blocks().items()}
+
+    def _blocks(self) -> dict[str, MaskingBlock]:
+        return {name: b for name, b in self.masks.items() if isinstance(b, MaskingBlock)}
 
 
 def _check(stage: int, side: int, depth: int) -> None:

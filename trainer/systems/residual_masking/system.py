@@ -45,7 +45,7 @@ class ResidualMasking(System):
 
     def gates(self) -> Mapping[str, Tensor]:
         """How far each mask is open: the mean over places of its largest channel."""
-        return {name: mask.mean() for name, mask in self.network.seen_masks().items()}
+        return self.network.openings()
 
     def _learn(self, ctx: StepContext) -> Mapping[str, Mean]:
         _, logits_BK = self.network(ctx.batch.faces_BCHW, ctx.noise)
