@@ -110,7 +110,11 @@ def due_steps(
             step = _due(training, stage, next(batches), signals())
             yield step
             if isinstance(step.found, Exception):
-                raise step.found
+                error, step.found = step.found, None
+                try:
+                    raise error
+                finally:
+                    del error  # whose frames hold the training
             terms, told = _step(step) if step.found is None else (step.found, step.signals)
             training.ledger += entry(training.progress.step, step.batch.key_B, step.batch.row_B)
             result = _advance(step, terms, told)

@@ -162,6 +162,8 @@ def close(session: Session, status: str, result: dict[str, Any] | None = None) -
         return
     progress = session.training.progress
     jobs.set_status(session.job.directory, status, step=progress.step, images=progress.images)
+    if session.writer is not None:
+        session.writer.wait()  # the run may go on in this process at once
     tracker = session.tracker
     if tracker is None:
         return

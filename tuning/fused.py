@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,9 @@ from trainer.training import DueStep, NonFiniteTermError, Training
 
 LOG = logging.getLogger(__name__)
 
+Point = tuple[Any, Any]
+"""Where steps must be to go together: the code that they run, and the turns that are due."""
+
 
 class LostStepError(RuntimeError):
     """A step failed beside others in one pass; the training goes on from its last checkpoint."""
@@ -38,8 +42,8 @@ class Fused:
 
     def __init__(self) -> None:
         self._stacks: list[Stack] = []
-        self._tried: set[Any] = set()
-        self._unable: set[Any] = set()
+        self._tried: set[Point] = set()
+        self._unable: set[Point] = set()
 
     def __call__(self, steps: Sequence[DueStep]) -> Sequence[DueStep]:
         """Take what can be taken together; gives the steps that are to wait for the others.
@@ -51,40 +55,28 @@ class Fused:
             stack for stack in self._stacks if any(stack.holds(group) for group in groups.values())
         ]
         for point, group in groups.items():
-            if len(group) == 1:
-                leave_stack(group[0].training)
-            elif point not in self._unable:
+            if len(group) > 1 and point not in self._unable:
                 self._take(point, group)
+            elif len(group) == 1:
+                with _out_of_memory_told(group):
+                    leave_stack(group[0].training)
         return waiting
 
-    def _take(self, point: Any, steps: Sequence[DueStep]) -> None:
+    def _take(self, point: Point, steps: Sequence[DueStep]) -> None:
         """Take the steps; where that fails, none of them, or each is told why it is lost."""
-        stack: Stack | None = None
-        before: Mapping[str, Tensor] = {}
-        has_moved = False
-
-        def about_to_move() -> None:
-            nonlocal has_moved
-            has_moved = True
-
-        try:
-            stack = self._stack_of(steps)
-            if point not in self._tried:
-                before = {name: stack.tensors[name].clone() for name in stack.buffers}
-            _Pass(stack, steps).take(about_to_move)
-            self._tried.add(point)
-        except torch.OutOfMemoryError as error:
-            self._stacks = []
-            _lose(steps, "a lane beside it ran out of memory")
-            steps[0].found = torch.OutOfMemoryError(str(error))  # without the frames that hold it
-        except Exception as error:
-            self._unable.add(point)
-            LOG.warning("%s goes on in turns: %s", steps[0].training.run.system_name, error)
-            if stack is not None and (has_moved or len(before) < len(stack.buffers)):
-                _lose(steps, f"one pass failed: {error}")
-            elif stack is not None:
-                for name, value in before.items():
-                    stack.tensors[name].copy_(value)
+        with _out_of_memory_told(steps):
+            one_pass = _Pass(self._stack_of(steps), steps, is_first=point not in self._tried)
+            try:
+                one_pass.take()
+                self._tried.add(point)
+            except (torch.OutOfMemoryError, MemoryError):
+                self._stacks = []
+                raise
+            except Exception as error:
+                self._unable.add(point)
+                LOG.warning("%s goes on in turns: %s", steps[0].training.run.system_name, error)
+                if not one_pass.taken_back():
+                    _lose(steps, f"one pass failed: {error}")
 
     def _stack_of(self, steps: Sequence[DueStep]) -> Stack:
         for stack in self._stacks:
@@ -94,12 +86,25 @@ class Fused:
         return self._stacks[-1]
 
 
+@contextmanager
+def _out_of_memory_told(steps: Sequence[DueStep]) -> Iterator[None]:
+    """The first lane is told, as it is the first to go on; one fewer then trains in this process.
+
+    Without the frames of the error, which hold what is to be freed.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _lose(steps, "a lane beside it ran out of memory")
+        steps[0].found = torch.OutOfMemoryError(str(error))
+
+
 def _lose(steps: Sequence[DueStep], reason: str) -> None:
     for step in steps:
         step.found = LostStepError(reason)
 
 
-def _groups(steps: Sequence[DueStep]) -> tuple[dict[Any, list[DueStep]], list[DueStep]]:
+def _groups(steps: Sequence[DueStep]) -> tuple[dict[Point, list[DueStep]], list[DueStep]]:
     """Steps that go together, by what they have in common, and those that wait for others.
 
     A player may have a turn in every n-th step only. Lanes of one kin that are at different turns
@@ -110,7 +115,7 @@ def _groups(steps: Sequence[DueStep]) -> tuple[dict[Any, list[DueStep]], list[Du
         if step.training.kin and step.training.players:
             by_turns = alike.setdefault(_code_of(step), {})
             by_turns.setdefault(_turns_of(step), []).append(step)
-    groups: dict[Any, list[DueStep]] = {}
+    groups: dict[Point, list[DueStep]] = {}
     waiting: list[DueStep] = []
     for code, by_turns in alike.items():
         first, *others = sorted(by_turns, key=lambda turns: (len(turns), turns))
@@ -133,7 +138,7 @@ class Stack:
     """Parameters and buffers of all players of several trainings, by name, [L, ...] each."""
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        self.system = trainings[0].system
+        self.trainings = list(trainings)
         self.whole = _Whole(trainings[0])
         self.buffers = [name for name, _ in self.whole.named_buffers()]
         owned = [dict(_tensors(training)) for training in trainings]
@@ -141,10 +146,7 @@ class Stack:
 
     def holds(self, steps: Sequence[DueStep]) -> bool:
         """Whether the lanes are these trainings, in this order."""
-        name, whole = next(iter(self.tensors.items()))
-        firsts = [next(_tensors(step.training)) for step in steps]
-        lanes = [(name, lane.data_ptr()) for lane in whole]
-        return lanes == [(own, tensor.data_ptr()) for own, tensor in firsts]
+        return [step.training for step in steps] == self.trainings
 
 
 class _Whole(nn.Module):
@@ -186,40 +188,51 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
 def leave_stack(training: Training) -> None:
     """Give a training tensors of its own, so that no stack is kept for one lane."""
     for _, tensor in _tensors(training):
-        if tensor.untyped_storage().nbytes() == tensor.nbytes:
-            return
-        tensor.data = tensor.detach().clone()
+        if tensor.untyped_storage().nbytes() > tensor.nbytes:
+            tensor.data = tensor.detach().clone()
 
 
 class _Pass:
     """One step of all lanes."""
 
-    def __init__(self, stack: Stack, steps: Sequence[DueStep]) -> None:
+    def __init__(self, stack: Stack, steps: Sequence[DueStep], *, is_first: bool) -> None:
         self.stack, self.steps = stack, steps
         self.lead = steps[0]
+        self.before = {name: stack.tensors[name].clone() for name in stack.buffers if is_first}
+        self.has_moved = False
         self.leaves: dict[str, dict[str, Tensor]] = {}
         batches = zip(*(tensors_of(step.batch) for step in steps), strict=True)
         batch = with_tensors(self.lead.batch, iter([torch.stack(one) for one in batches]))
         self.context = replace(self.lead.context, batch=batch)
         self.terms: dict[str, Tensor] = {}
 
-    def take(self, about_to_move: Callable[[], None]) -> None:
-        """Calls `about_to_move` before what cannot be taken back."""
+    def take(self) -> None:
+        """Leaves in each step what came of it."""
         self._prepare()
         sums = self._observed()
         for repeat, playing in self.lead.rounds():
             for turn in playing:
                 self._backward(turn, repeat)
-            about_to_move()
+            self.has_moved = True
             for player in dict.fromkeys(turn.player for turn in playing):
                 self._move(player)
-        about_to_move()
+        self.has_moved = True
         for lane, step in enumerate(self.steps):
             kept = step.training.sums
             for name, value_L in sums.items():
                 kept[name] = kept.get(name, 0.0) + value_L[lane].double()
             if step.found is None:
                 step.found = {name: value_L[lane] for name, value_L in self.terms.items()}
+
+    def taken_back(self) -> bool:
+        """Undo a step that failed; False where that is not possible any more."""
+        if self.has_moved or len(self.before) < len(self.stack.buffers):
+            return False
+        for name, value in self.before.items():
+            self.stack.tensors[name].copy_(value)
+        for step in self.steps:
+            step.found = None
+        return True
 
     def _prepare(self) -> None:
         stage = self.lead.stage
@@ -283,16 +296,16 @@ class _Pass:
         training = self.lead.training
         put_on_turn(training, moving)
         tensors = self.stack.tensors | (self._leaves(moving) if moving else {})
-        shapes: list[Any] = []
+        made: list[Any] = []  # by the one call that vmap makes
 
         def one_lane(tensors: dict[str, Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             own = with_tensors(context, iter(inputs))
-            shapes.append(functional_call(self.stack.whole, tensors, (function, own)))
-            return tuple(tensors_of(shapes[0]))
+            made.append(functional_call(self.stack.whole, tensors, (function, own)))
+            return tuple(tensors_of(made[0]))
 
         with autocast(training):
             outputs = vmap(one_lane)(tensors, tuple(tensors_of(context)))
-        return with_tensors(shapes[0], iter(outputs))
+        return with_tensors(made[0], iter(outputs))
 
     def _leaves(self, player: str) -> dict[str, Tensor]:
         """The parameters that the player moves, ready for gradients; the same ones all the turn."""

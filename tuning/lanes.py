@@ -36,10 +36,11 @@ def take_turns(lanes: Sequence[Lane], together: Together | None = None) -> None:
     open_lanes = {lane: nullcontext if together else _stream() for lane in lanes}
     waiting: dict[Lane, DueStep] = {}
     while open_lanes:
-        idle = True
-        due = dict(waiting)
+        idle = not waiting
+        due: dict[Lane, DueStep] = {}
         for lane, stream in tuple(open_lanes.items()):
             if lane in waiting:
+                due[lane] = waiting[lane]
                 continue
             with stream():
                 step = next(lane, "ended")
@@ -63,6 +64,7 @@ class Company:
         """Steps that each trial has taken here."""
         self._lane_bytes = 0.0
         """What a lane has needed at most."""
+        self._empty_bytes = _kept_bytes()
 
     def has_room(self) -> bool:
         """Whether free memory would hold one more, which is known when all have taken a step."""
@@ -90,7 +92,8 @@ class Company:
 
     def _measure(self) -> None:
         if self._taken:
-            self._lane_bytes = max(self._lane_bytes, _most_bytes() / len(self._taken))
+            own = (_most_bytes() - self._empty_bytes) / len(self._taken)
+            self._lane_bytes = max(self._lane_bytes, own)
 
 
 def _free_bytes() -> int:
@@ -101,10 +104,15 @@ def _free_bytes() -> int:
     return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 
 
+def _kept_bytes() -> int:
+    """What this process needs before it trains anything: of the device nothing."""
+    return 0 if torch.cuda.is_available() else psutil.Process().memory_info().rss
+
+
 def _most_bytes() -> int:
     """What this process has needed at once since this was last asked."""
     if not torch.cuda.is_available():
-        return psutil.Process().memory_info().rss
+        return _kept_bytes()
     most = torch.cuda.max_memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     return most

@@ -68,10 +68,9 @@ def search(
     they come to, so that one which was killed goes on, but not to the same last bit. With `folds`
     above 1 a trial's value is the mean over folds by subject. `outer` sets the test subjects of a
     fold (`K/N` or official) aside; at the end the run's own setting and the best one are trained on
-    the others and tested on
-    these, once. `asynchronous` proposes from all that has ended by then: faster where trials differ
-    in length, and not repeatable. `on_trial` hears of each trial that has an end. ValueError: what
-    was asked is wrong; RuntimeError: no trial succeeded.
+    the others and tested on these, once. `asynchronous` proposes from all that has ended by then:
+    faster where trials differ in length, and not repeatable. `on_trial` hears of each trial that
+    has an end. ValueError: what was asked is wrong; RuntimeError: no trial succeeded.
     """
     began = time.monotonic()
     _check_counts(trials=trials, folds=folds, parallel=parallel, lanes=lanes)
@@ -140,9 +139,10 @@ def _check_lanes(setup: Setup, space: SearchSpace, lake: Lake) -> None:
             f"{spec.name} cannot be trained in one pass: {spec.not_in_one_pass}; leave --fused out"
         )
     info = feed.prepare(setup.run, spec, lake, setup.fold(1) or default_fold(lake)).info
-    for path, values in space.samples().items():
-        kins = {kin_of(with_setting(setup.run, {path: value}), spec, info) for value in values}
-        if len(kins) == len(values) > 1:
+    for path, (low, high) in space.ends().items():
+        middle = low + (high - low) / 2  # a weight of zero is no weight
+        kins = [kin_of(with_setting(setup.run, {path: x}), spec, info) for x in (middle, high)]
+        if kins[0] != kins[1]:
             raise ValueError(
                 f"--fused: no two settings that differ in {path} can go in one pass, only in "
                 "weights, rates and what a gate has as a number; leave --fused out"

@@ -45,12 +45,12 @@ class SearchSpace:
     own: Mapping[str, Any]
     conditions: Conditions = field(default_factory=dict)
 
-    def samples(self) -> dict[str, tuple[Any, ...]]:
-        """Of every range its middle and its end; of what is listed nothing."""
+    def ends(self) -> dict[str, tuple[float, float]]:
+        """Of every range of real numbers that is always searched."""
         return {
-            path: (_middle(item), item.high)
+            path: (item.low, item.high)
             for path, item in self.distributions.items()
-            if isinstance(item, (FloatDistribution, IntDistribution))
+            if isinstance(item, FloatDistribution) and path not in self.conditions
         }
 
     def signature(self) -> dict[str, str]:
@@ -244,11 +244,6 @@ def _listed(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
     if len(set(choices)) < len(choices):
         raise ValueError(f"--search {setting.path}={values} lists a value twice")
     return CategoricalDistribution(choices)
-
-
-def _middle(distribution: FloatDistribution | IntDistribution) -> float:
-    low, high = distribution.low, distribution.high
-    return (low + high) // 2 if isinstance(distribution, IntDistribution) else (low + high) / 2
 
 
 def _value_at(run: RunConfig, path: str) -> Any:

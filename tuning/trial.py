@@ -130,7 +130,7 @@ def evaluate(
     An error is the trial's own, except for what would meet every other: a ValueError of trial 0,
     the run's own setting, and MLflow out of reach. It ends the search, which can go on with it.
     """
-    tracker, done, has_memory = None, None, True
+    tracker, done, has_memory, lost = None, None, True, False
     try:
         if setup.study_run is not None:
             task = _with_mlflow_run(ledger, task, setup)
@@ -140,7 +140,7 @@ def evaluate(
     except (MemoryError, torch.OutOfMemoryError):
         has_memory = False
     except LostStepError:
-        ledger.give_back(task.number)
+        lost = True
     except TrackingError as error:
         ledger.give_back(task.number, f"{error}; nothing is lost: --resume goes on")
     except Exception as error:
@@ -153,9 +153,12 @@ def evaluate(
         if state is None:
             ledger.give_back(task.number)
         done = ledger.finish(task.number, state) if state else None
-    if not has_memory:  # the error is gone by now, and with it the frames that held the tensors
+    if lost or not has_memory:  # the error is gone, and with it the frames that held the tensors
         gc.collect()
         torch.cuda.empty_cache()
+    if lost:
+        ledger.give_back(task.number)
+    elif not has_memory:
         done = ledger.ran_out_of_memory(task.number)
     if tracker is not None:
         _close(tracker, done)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,25 @@ def test_where_memory_runs_out_one_lane_is_told_and_the_others_go_back() -> None
     ):
         with pytest.raises(error):
             next(rest)
+
+
+def test_a_training_whose_step_is_lost_holds_no_memory() -> None:
+    """Its frames hang in no circle that only the garbage collector would break."""
+
+    def lost() -> weakref.ref[Any]:
+        training = lane()
+        first, rest = due(training)
+        first.found = LostStepError("a lane beside it ran out of memory")
+        with suppress(LostStepError):
+            next(rest)
+        return weakref.ref(training.players["classifier"].module)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert lost()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_system_that_proves_unable_takes_turns_from_its_first_step() -> None:

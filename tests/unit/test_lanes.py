@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,11 @@ import torch
 from tests import studies
 from trainer.config import RunConfig
 from trainer.steps import Steps
+from trainer.training import DueStep
 from tuning import lanes as lanes_module
 from tuning import trial as trials_module
 from tuning.fused import LostStepError
-from tuning.lanes import Company
+from tuning.lanes import Company, Lane, take_turns
 from tuning.results import TrialRecord
 from tuning.study import Study
 from tuning.trial import Setup, work
@@ -150,6 +152,28 @@ def test_a_lane_begins_only_where_there_is_memory_for_it(
     assert train.most == 2 and len(found) == 18
 
 
+def test_a_lane_that_waits_keeps_its_place() -> None:
+    """The first of those that were taken together is the first to hear what came of it."""
+    nothing: Any = None
+
+    def lane(name: str) -> Lane:
+        for number in range(2):
+            heard.append(f"{name}{number}")
+            yield DueStep(
+                training=nothing, stage=nothing, batch=nothing, signals=(), weights={name: number}
+            )
+
+    def together(steps: Sequence[DueStep]) -> Sequence[DueStep]:
+        due.append([dict(step.weights) for step in steps])
+        return steps[:1] if len(due) == 1 else ()
+
+    heard: list[str] = []
+    due: list[Any] = []
+    take_turns([lane("a"), lane("b")], together)
+    assert due == [[{"a": 0}, {"b": 0}], [{"a": 0}, {"b": 1}], [{"a": 1}], []]
+    assert heard == ["a0", "b0", "b1", "a1"]
+
+
 def test_a_lane_begins_when_those_beside_it_have_taken_a_step(tmp_path: Path) -> None:
     train = Training()
     searched(tmp_path / "a.db", train, lanes=3)
@@ -162,6 +186,7 @@ def test_room_is_what_a_lane_has_needed_at_most(monkeypatch: pytest.MonkeyPatch)
     free, most = [101], [80]
     monkeypatch.setattr(lanes_module, "_free_bytes", lambda: free[0])
     monkeypatch.setattr(lanes_module, "_most_bytes", lambda: most[0])
+    monkeypatch.setattr(lanes_module, "_kept_bytes", lambda: 0)
     company = Company()
     assert company.has_room(), "for the first there is"
     first, second = (company.joined(number, iter_of(3)) for number in (0, 1))
