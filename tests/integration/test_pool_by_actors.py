@@ -43,6 +43,14 @@ def test_more_actors_than_cpus_are_refused(tmp_path: Path) -> None:
             pass
 
 
+def is_actor(process: psutil.Process) -> bool:
+    """Also asked of those that are just ending."""
+    try:
+        return "ray::_Actor" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def test_an_actor_that_is_killed_is_started_again(tmp_path: Path) -> None:
     """What it is started with is too large for Ray to send along, and must not be let go."""
 
@@ -67,7 +75,6 @@ def test_an_actor_that_is_killed_is_started_again(tmp_path: Path) -> None:
     with on_ray(lake, lambda: (Same(), gate), 1) as crew:
         made = crew(iter(works))
         first, _ = next(made)
-        ours = psutil.Process().children(recursive=True)
-        (actor,) = [one for one in ours if "ray::_Actor" in " ".join(one.cmdline())]
+        (actor,) = filter(is_actor, psutil.Process().children(recursive=True))
         actor.kill()
         assert [first.first, *(work.first for work, _ in made)] == list(range(6))
