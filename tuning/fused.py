@@ -19,13 +19,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, vmap
 
 from trainer.loop import autocast, means, put_on_turn
 from trainer.system import StepContext, Turn
 from trainer.tensor_trees import tensors_of, with_tensors
-from trainer.training import DueStep, NonFiniteTermError, Training
+from trainer.training import DueStep, NonFiniteTermError
+from tuning.stack import Stack, leave_stack, name_of
 
 LOG = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _groups(steps: Sequence[DueStep]) -> tuple[dict[Point, list[DueStep]], list[
     """
     alike: dict[Any, dict[Any, list[DueStep]]] = {}
     for step in steps:
-        if step.training.kin and step.training.players:
+        if step.training.kin:
             by_turns = alike.setdefault(_code_of(step), {})
             by_turns.setdefault(_turns_of(step), []).append(step)
     groups: dict[Point, list[DueStep]] = {}
@@ -132,64 +133,6 @@ def _code_of(step: DueStep) -> tuple[Any, ...]:
 
 def _turns_of(step: DueStep) -> tuple[tuple[str, int], ...]:
     return tuple((turn.player, repeat) for repeat, playing in step.rounds() for turn in playing)
-
-
-class Stack:
-    """Parameters and buffers of all players of several trainings, by name, [L, ...] each."""
-
-    def __init__(self, trainings: Sequence[Training]) -> None:
-        self.trainings = list(trainings)
-        self.whole = _Whole(trainings[0])
-        self.buffers = [name for name, _ in self.whole.named_buffers()]
-        owned = [dict(_tensors(training)) for training in trainings]
-        self.tensors = {name: _stacked([own[name] for own in owned]) for name in owned[0]}
-
-    def holds(self, steps: Sequence[DueStep]) -> bool:
-        """Whether the lanes are these trainings, in this order."""
-        return [step.training for step in steps] == self.trainings
-
-
-class _Whole(nn.Module):
-    """All players of a training as one module, within which any function can be called."""
-
-    def __init__(self, training: Training) -> None:
-        super().__init__()
-        modules = {name: player.module for name, player in training.players.items()}
-        self.players = nn.ModuleDict(modules)
-
-    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
-
-
-def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer, by the name that it has in `_Whole`."""
-    for player in training.players.values():
-        for found in (player.module.named_parameters, player.module.named_buffers):
-            for name, tensor in found():
-                yield _name(player.name, name), tensor
-
-
-def _name(player: str, tensor: str) -> str:
-    return f"players.{player}.{tensor}"
-
-
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """All in one, each laid out as before, and from now on a view of it."""
-    first = tensors[0]
-    strides = (first.numel(), *first.stride())
-    whole = torch.empty_strided(
-        (len(tensors), *first.shape), strides, dtype=first.dtype, device=first.device
-    )
-    for own, lane in zip(tensors, whole, strict=True):
-        own.data = lane.copy_(own.detach())
-    return whole
-
-
-def leave_stack(training: Training) -> None:
-    """Give a training tensors of its own, so that no stack is kept for one lane."""
-    for _, tensor in _tensors(training):
-        if tensor.untyped_storage().nbytes() > tensor.nbytes:
-            tensor.data = tensor.detach().clone()
 
 
 class _Pass:
@@ -281,7 +224,7 @@ class _Pass:
         engines = [step.training.engines[player] for step in self.steps]
         leaves = self.leaves.pop(player)
         for name in engines[0].parameters:
-            grad_L = leaves[_name(player, name)].grad
+            grad_L = leaves[name_of(player, name)].grad
             grads = [None] * len(engines) if grad_L is None else grad_L.unbind()
             for engine, grad in zip(engines, grads, strict=True):
                 engine.parameters[name].grad = grad
@@ -310,7 +253,7 @@ class _Pass:
     def _leaves(self, player: str) -> dict[str, Tensor]:
         """The parameters that the player moves, ready for gradients; the same ones all the turn."""
         if player not in self.leaves:
-            names = [_name(player, one) for one in self.lead.training.engines[player].parameters]
+            names = [name_of(player, one) for one in self.lead.training.engines[player].parameters]
             self.leaves[player] = {
                 name: self.stack.tensors[name].detach().requires_grad_() for name in names
             }
