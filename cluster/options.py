@@ -17,7 +17,13 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Any setting of `mien systems --knobs`."),
 ]
-Workers = Annotated[int | None, typer.Option(help="Training processes, over all machines.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|MIN:MAX",
+        help="Training processes, on all machines; MIN:MAX: as many as fit, now and later.",
+    ),
+]
 Zero = Annotated[int | None, typer.Option(help="DeepSpeed's ZeRO stage: 0, 1 or 2.")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.")]
 Seed = Annotated[int | None, typer.Option(help="Names the random numbers; equal seed, equal run.")]

@@ -23,6 +23,7 @@ from typing import Any
 from cluster.home import home, tracking_uri
 from cluster.joining import listens_on_loopback_alone
 from cluster.resources import Capacity, usable_cpus
+from cluster.room import capacity
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("cluster", "data_service", "trainer", "tuning")
@@ -49,9 +50,7 @@ class Session:
     """A Ray to work on; `owned` when this process started it and ends it."""
 
     address: str
-    num_cpus: float
-    num_gpus: float
-    num_nodes: int
+    capacity: Capacity
     log_file: Path
     owned: bool
 
@@ -220,17 +219,7 @@ def _use_tokens(mode: str) -> None:
 
 
 def _describe(address: str, log_file: Path, *, owned: bool) -> Session:
-    import ray
-
-    total = ray.cluster_resources()
-    return Session(
-        address=address,
-        num_cpus=total.get("CPU", 0.0),
-        num_gpus=total.get("GPU", 0.0),
-        num_nodes=sum(bool(node["Alive"]) for node in ray.nodes()),
-        log_file=log_file,
-        owned=owned,
-    )
+    return Session(address=address, capacity=capacity(), log_file=log_file, owned=owned)
 
 
 @contextmanager

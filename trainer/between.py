@@ -37,11 +37,11 @@ def after_step(session: Session, result: StepResult) -> None:
         _validate(session)
     if _crossed(images, result.step_images, config.logging.samples_every_images):
         _log_samples(session)
-    stop, due = result.signals
-    if due or stop or session.status != "running":
+    stop, leave, due = result.signals
+    if due or stop or leave or session.status != "running":
         save(session)
-    if stop and session.status == "running":
-        session.status = "stopped"
+    if (stop or leave) and session.status == "running":
+        session.status = "stopped" if stop else "leaving"
 
 
 def _say_first_step(session: Session) -> None:
@@ -50,6 +50,7 @@ def _say_first_step(session: Session) -> None:
             session.job.directory,
             "running",
             step=session.training.progress.step,
+            workers=session.world.size,
             first_step_seconds=session.first_step_seconds,
         )
 
@@ -80,6 +81,7 @@ def _log(session: Session, result: StepResult) -> None:
         images=result.progress.images,
         total_images=sum(stage.images for stage in session.training.stages),
         stage=result.stage,
+        workers=session.world.size,
         images_per_second=metrics["images_per_second"],
     )
 

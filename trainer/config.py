@@ -101,13 +101,23 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
-    """Where and how the networks move. `zero` None picks plain torch on one worker, else ZeRO 1."""
+    """Where and how the networks move. `zero` None picks plain torch on one worker, else ZeRO 1.
+
+    With `least_workers` a run begins and goes on with as many workers, up to `workers`, as the
+    cluster has room for, while hosts join and leave.
+    """
 
     workers: int = 1
+    least_workers: int | None = None
     zero: Literal[0, 1, 2] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: int | None = None
     channels_last: bool = False
+
+    @property
+    def least(self) -> int:
+        """The fewest workers that the run may have."""
+        return self.workers if self.least_workers is None else self.least_workers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,15 +199,7 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        batch, workers = self.data.global_batch_images, self.engine.workers
-        if workers < 1:
-            raise ValueError(f"engine.workers is {workers}; at least 1 is needed")
-        if batch % workers:
-            fits = [n for n in range(1, min(batch, 4 * workers) + 1) if batch % n == 0]
-            raise ValueError(
-                f"data.global_batch_images is {batch}, which {workers} workers cannot share "
-                f"equally; worker counts that can: {', '.join(map(str, fits))}"
-            )
+        self._check_workers()
         if not 0 <= self.data.synthetic_share <= MOST_SYNTHETIC:
             raise ValueError(
                 f"data.synthetic_share is {self.data.synthetic_share}; valid: 0 to {MOST_SYNTHETIC}"
@@ -210,6 +212,24 @@ class RunConfig:
         for name, schedule in weights_of(self).items():
             if value_at(schedule, 0.0) < 0 or value_at(schedule, 1.0) < 0:
                 raise ValueError(f"system.weights.{name} is {schedule}; a weight is zero or above")
+
+    def _check_workers(self) -> None:
+        batch, workers, least = (
+            self.data.global_batch_images,
+            self.engine.workers,
+            self.engine.least,
+        )
+        if workers < 1:
+            raise ValueError(f"engine.workers is {workers}; at least 1 is needed")
+        if not 1 <= least <= workers:
+            raise ValueError(f"engine.least_workers is {least}; valid: 1 to {workers}, or none")
+        for count in (workers, least):
+            if batch % count:
+                fits = [n for n in range(1, min(batch, 4 * workers) + 1) if batch % n == 0]
+                raise ValueError(
+                    f"data.global_batch_images is {batch}, which {count} workers cannot share "
+                    f"equally; worker counts that can: {', '.join(map(str, fits))}"
+                )
 
 
 def weights_of(run: RunConfig) -> dict[str, Schedule]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
-from cluster.resources import Capacity, share
+from cluster.resources import share
 from data_service.lakes.lake import Lake
 from data_service.schema import Expression
 from trainer import feed, launch
@@ -251,8 +251,7 @@ def _train_all(
     from cluster.session import connect
 
     with connect() as session:
-        capacity = Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes)
-        portion = share(1, capacity, parallel=parallel)
+        portion = share(1, session.capacity, parallel=parallel)
         threaded = replace(job.run, engine=replace(job.run.engine, threads=portion.threads))
         own = replace(job, run=threaded)
         yield from _in_processes(own, parallel, portion.per_worker, stopping, progress)

@@ -28,7 +28,7 @@ from data_service.synthesis.live_pool import LivePool, open_pool
 from data_service.synthesis.pool import SealedPool
 from trainer import catalog
 from trainer.config import RunConfig
-from trainer.job import classes_of
+from trainer.job import Job, classes_of
 from trainer.system import Stage, SystemSpec
 from trainer.world import World
 
@@ -160,18 +160,38 @@ def check_system(
     run: RunConfig, spec: SystemSpec, data: TrainingData, lake: Lake, pool: Pool | None
 ) -> None:
     """Build the system once and let go of it, so that what does not fit is said at once."""
-    with torch.random.fork_rng(devices=[]):
-        stages = spec.build(run.system, data.info).stages()
-    for stage in stages:
-        batch = (stage.data or data.needs).batch_images
-        if batch and batch % run.engine.workers:
-            raise ValueError(
-                f"stage {stage.name} has batches of {batch} images, which {run.engine.workers} "
-                "workers cannot share equally"
-            )
+    stages = _stages(run, spec, data)
+    for stage, batch in _own_batches(data, stages):
+        for count in (run.engine.workers, run.engine.least):
+            if batch % count:
+                raise ValueError(
+                    f"stage {stage} has batches of {batch} images, which {count} workers cannot "
+                    "share equally"
+                )
     if pool is not None:
         plan_of(run, data, lake, stages, pool)
     synthesis_stage(run, stages)
+
+
+def _stages(run: RunConfig, spec: SystemSpec, data: TrainingData) -> tuple[Stage, ...]:
+    with torch.random.fork_rng(devices=[]):
+        return spec.build(run.system, data.info).stages()
+
+
+def _own_batches(data: TrainingData, stages: tuple[Stage, ...]) -> list[tuple[str, int]]:
+    """Stages whose batches have a size of their own, by name."""
+    sizes = [(stage.name, (stage.data or data.needs).batch_images) for stage in stages]
+    return [(name, size) for name, size in sizes if size]
+
+
+def worker_counts(job: Job) -> tuple[int, ...]:
+    """How many workers the run may have, the most first: those that share every batch equally."""
+    run, spec = job.run, spec_of(job.run)
+    data = prepare(run, spec, Lake.open(job.lake), job.fold)
+    own = _own_batches(data, _stages(run, spec, data))
+    batches = {run.data.global_batch_images, *(size for _, size in own)}
+    counts = range(run.engine.workers, run.engine.least - 1, -1)
+    return tuple(n for n in counts if all(batch % n == 0 for batch in batches))
 
 
 def given_pool(

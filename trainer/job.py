@@ -73,6 +73,16 @@ class Job:
         """A file that, when it appears, asks the run to save and stop."""
         return self.directory / "stop"
 
+    @property
+    def leave_file(self) -> Path:
+        """A file that asks the workers to save and make way for a larger group of them."""
+        return self.directory / "leave"
+
+    @property
+    def left_file(self) -> Path:
+        """What becomes of `leave_file` when they have."""
+        return self.directory / "left"
+
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON atomically."""

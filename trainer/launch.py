@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import torch
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
 from cluster.lock import held
-from cluster.resources import Capacity, Share, share
+from cluster.resources import share
 from cluster.session import local_capacity
 from data_service.lakes.lake import Lake
 from data_service.synthesis.live_pool import LiveManifest, LivePool
@@ -30,14 +29,8 @@ from trainer.session import OnValidation
 from trainer.steps import Steps, whole
 from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
 from trainer.tracking.tracker import create_run, deliver
-from trainer.training import NonFiniteTermError
-from trainer.work import work, work_in_steps
+from trainer.work import work_in_steps
 from trainer.world import World
-
-FAULT = "fault.json"
-_FOR_GOOD = {error.__name__: error for error in (ValueError, NonFiniteTermError)}
-"""What goes wrong again however often it is tried."""
-_MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +138,9 @@ def train_in_steps(
             elif on_validation is not None:
                 raise ValueError("on_validation needs engine.workers=1 and engine.zero=none")
             else:
-                _on_ray(job)
+                from trainer.group import train_on_ray
+
+                train_on_ray(job)
     return RunResult.read(job.directory)
 
 
@@ -203,7 +198,7 @@ def _new_job(
 ) -> Job:
     """Check everything that can be checked before anything starts, then write the run down."""
     if not in_process(run) and (offered := local_capacity()):
-        share(run.engine.workers, offered)
+        share(run.engine.least, offered)
     opened = Lake.open(Path(lake))
     spec = catalog.load(run.system_name)
     fold = fold or feed.default_fold(opened)
@@ -266,86 +261,3 @@ def lake_tags(lake: Lake) -> dict[str, str]:
 def pool_tags(pool: SealedPool | LivePool) -> dict[str, str]:
     """What MLflow is told of the pool that a run is given."""
     return {"mien.synthetic": pool.path.name, "mien.synthetic_hash": pool.hash}
-
-
-def _on_ray(job: Job) -> None:
-    """Ray Train runs the workers; a dead one brings all back from the last checkpoint."""
-    from cluster.session import connect
-
-    with connect(log_file=job.directory / "log.txt") as session:
-        portion = share(
-            job.run.engine.workers,
-            Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes),
-        )
-        _fit_on_ray(job, portion)
-
-
-def _fit_on_ray(job: Job, portion: Share) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    on_gpu = portion.worker_gpus > 0
-    (job.directory / FAULT).unlink(missing_ok=True)
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"directory": str(job.directory), "threads": portion.threads},
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=600),
-        scaling_config=ScalingConfig(
-            num_workers=portion.workers,
-            use_gpu=on_gpu,
-            resources_per_worker=portion.per_worker,
-            # A worker reserves half of its core: packed, two would share one while others idle.
-            placement_strategy="PACK" if on_gpu else "SPREAD",
-        ),
-        run_config=RunConfig(
-            name=job.run_id,
-            storage_path=str(home() / "ray"),
-            failure_config=FailureConfig(max_failures=_MAX_FAILURES, controller_failure_limit=2),
-        ),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
-        _raise_fault(job)
-        raise RuntimeError(f"run {job.run_id} failed: {_cause(error)}") from error
-    _raise_fault(job)
-
-
-def _raise_fault(job: Job) -> None:
-    """Raises here what a worker found wrong for good, with its own type."""
-    path = job.directory / FAULT
-    if path.is_file():
-        fault = jobs.read_json(path)
-        raise _FOR_GOOD[fault["type"]](fault["text"])
-
-
-def _cause(error: BaseException) -> str:
-    """The last line of what a worker raised, without Ray's frames around it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
-def _worker(config: Mapping[str, Any]) -> None:
-    """What every Ray Train worker runs."""
-    import ray
-    from ray.train.torch import get_device
-
-    directory = Path(config["directory"])
-    if not directory.is_dir():
-        raise RuntimeError(
-            f"host {ray.util.get_node_ip_address()} does not see {directory}; MIEN_HOME must lie "
-            "in a folder that all hosts share (`mien doctor` tells which do not)"
-        )
-    fault = directory / FAULT
-    if fault.is_file():
-        return  # Ray tries again what would go wrong again
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(config["threads"])
-    world = World.of_process_group(get_device())
-    try:
-        work(jobs.load(directory), world)
-    except tuple(_FOR_GOOD.values()) as error:
-        if not torch.distributed.is_initialized():
-            raise  # the group was taken down meanwhile; what torch then says is no wrong input
-        jobs.write_json(fault, {"type": type(error).__name__, "text": str(error)})
-        raise

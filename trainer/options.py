@@ -13,21 +13,33 @@ from trainer.overrides import with_overrides
 def chosen_run(
     system: str | RunConfig,
     settings: list[str] | None,
-    workers: int | None = None,
+    workers: str | None = None,
     zero: int | None = None,
     precision: str | None = None,
     seed: int | None = None,
 ) -> RunConfig:
     """The recipe of that name, or the run, with the options that were given."""
     run = catalog.recipe(system) if isinstance(system, str) else system
+    least, most = _worker_bounds(workers)
     options = {
-        "engine.workers": workers,
+        "engine.workers": most,
+        "engine.least_workers": least,
         "engine.zero": zero,
         "engine.precision": precision,
         "seed": seed,
     }
     given = {path: value for path, value in options.items() if value is not None}
     return with_overrides(run, {**given, **pairs(settings, "--set")})
+
+
+def _worker_bounds(text: str | None) -> tuple[int | None, int | None]:
+    """The least (None: as many as the most) and the most of `N` or `MIN:MAX`."""
+    if text is None:
+        return None, None
+    least, between, most = text.rpartition(":")
+    if not most.isdecimal() or bool(between) != least.isdecimal():
+        raise ValueError(f"--workers {text}: valid: a number, or the least and the most, as in 2:4")
+    return (int(least) if between else None), int(most)
 
 
 def check_resume_alone(context: typer.Context, *beside: str) -> None:

@@ -38,6 +38,7 @@ def _row(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
         "images": status.get("images", 0),
         "total_images": status.get("total_images"),
         "images_per_second": status.get("images_per_second"),
+        "workers": status.get("workers"),
         "created": settings["created"],
         "updated": status["updated"],
         "directory": str(directory),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,8 @@ def open_session(
         jobs.write_info(job.directory, data.info)
         session.tracker = Tracker(job.tracking_uri, job.run_id, job.journal)
         session.tracker.rollback(training.progress.images)
+        if job.run.engine.least_workers is not None:
+            session.tracker.metrics({"workers": world.size}, training.progress.images)
     return session
 
 
@@ -154,6 +157,17 @@ def save(session: Session) -> None:
         tracker = session.tracker
         tracker.sync()
         session.writer.submit(picture, lambda progress: tracker.commit(progress.images))
+
+
+def leave(session: Session) -> None:
+    """Hand the run on to the next group of workers: it is saved, and has not ended."""
+    if session.writer is None or session.tracker is None:
+        return
+    session.writer.wait()
+    if session.writer.error is not None:
+        raise session.writer.error
+    session.tracker.leave()
+    os.replace(session.job.leave_file, session.job.left_file)
 
 
 def close(session: Session, status: str, result: dict[str, Any] | None = None) -> None:

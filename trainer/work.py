@@ -17,7 +17,7 @@ from trainer.between import after_step
 from trainer.conclude import conclude
 from trainer.job import Job
 from trainer.loop import due_steps
-from trainer.session import OnValidation, Session, close, open_session
+from trainer.session import OnValidation, Session, close, leave, open_session
 from trainer.steps import Steps, whole
 from trainer.synthetic import live_pool
 from trainer.synthetic.fesda import seal
@@ -28,10 +28,11 @@ from trainer.world import World
 
 def work_in_steps(
     job: Job, world: World, on_validation: OnValidation | None = None
-) -> Steps[dict[str, Any]]:
+) -> Steps[dict[str, Any] | None]:
     """Train, choose by validation, test once; the result, as also written to `result.json`.
 
-    Goes on from the newest whole checkpoint of the run's directory, where there is one.
+    Goes on from the newest whole checkpoint of the run's directory, where there is one. None where
+    these workers made way for others before the run had ended.
     """
     started = time.monotonic()
     keep_freed_blocks()
@@ -40,7 +41,7 @@ def work_in_steps(
     try:
         with on_interrupt(session.asked_to_stop.set):
             yield from _train(session)
-            return conclude(session)
+            return leave(session) if session.status == "leaving" else conclude(session)
     except BaseException:
         close(session, "failed")
         raise
@@ -110,7 +111,7 @@ def _leg(session: Session, pool: feed.Pool | None, before_stage: int | None) -> 
 
 
 def _signals(session: Session) -> tuple[bool, ...]:
-    """What this rank wishes: to stop, and (rank 0 by its clock) to save."""
+    """What this rank wishes: to stop, to make way for others, and (rank 0 by its clock) to save."""
     leads = session.world.leads
     stop = session.asked_to_stop.is_set() or (leads and session.job.stop_file.exists())
     config = session.job.run.checkpoint
@@ -119,4 +120,5 @@ def _signals(session: Session) -> tuple[bool, ...]:
         done = session.training.progress.step + 1
         due = done % config.every_steps == 0
     busy = session.writer.busy if session.writer else False
-    return stop, leads and due and not busy
+    make_way = leads and session.job.leave_file.exists()
+    return stop, make_way, leads and due and not busy

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cluster.resources import Capacity, share
+from cluster.resources import share
 from cluster.session import connect, worker_environment
 from data_service.lakes.lake import Lake
 from trainer import catalog, feed
@@ -238,8 +238,7 @@ def _search(
     on_end: Callable[[TrialRecord], None],
 ) -> None:
     with connect() as session:
-        capacity = Capacity(cpus=session.num_cpus, gpus=session.num_gpus, nodes=session.num_nodes)
-        portion = share(1, capacity, parallel=parallel)
+        portion = share(1, session.capacity, parallel=parallel)
         setup = replace(setup, threads=portion.threads, environment=worker_environment())
         run_slots(
             path,

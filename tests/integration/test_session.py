@@ -29,7 +29,7 @@ def test_workers_find_the_project_and_say_nothing_on_the_terminal(
 
     found, accelerator = ray.get(look.remote())
     assert found.endswith("cluster/home.py")
-    if ray_session.num_gpus == 0:
+    if ray_session.capacity.gpus == 0:
         assert accelerator == "cpu"
     deadline = threading.Event()
     for _ in range(50):
@@ -45,7 +45,7 @@ def test_inside_a_session_the_same_ray_is_given(ray_session: Session) -> None:
 
     with connect() as inner:
         assert not inner.owned
-        assert inner.num_cpus == ray_session.num_cpus == 2
+        assert inner.capacity.cpus == ray_session.capacity.cpus == 2
     assert ray.is_initialized()
 
 

@@ -62,6 +62,12 @@ class Sender(threading.Thread):
         self._wake.set()
         return done
 
+    def leave(self, timeout_seconds: float = 15.0) -> None:
+        """Send no more; the run goes on elsewhere."""
+        self._leave.set()
+        self._wake.set()
+        self.join(timeout_seconds)
+
     def run(self) -> None:
         """Until all is sent and the run has ended, or `finish` no longer waits."""
         pause = 1.0

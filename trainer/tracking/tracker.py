@@ -141,7 +141,8 @@ def run_tags(
     """The tags by which runs are found again; `kind` is train, crossval, fold, study or trial."""
     system = f"{run.system_name}.{run.recipe}"
     where = f"fold {fold} of lake `{lake_hash[:12]}`" if fold else f"lake `{lake_hash[:12]}`"
-    engine = f"{run.engine.workers} worker(s), {run.engine.precision}, seed {run.seed}"
+    least = "" if run.engine.least_workers is None else f"{run.engine.least_workers} to "
+    engine = f"{least}{run.engine.workers} worker(s), {run.engine.precision}, seed {run.seed}"
     text = f"**{system}** ({kind}) on {where}; {engine}.\n\n{note}".strip()
     return {
         "mien.kind": kind,
@@ -240,6 +241,12 @@ class Tracker:
         with self._guarded():
             self._outbox.close()
         return done
+
+    def leave(self) -> None:
+        """What was logged waits in the journal for another process, in which the run goes on."""
+        self._sender.leave()
+        with self._guarded():
+            self._outbox.close()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
