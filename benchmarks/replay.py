@@ -3,9 +3,10 @@
     python -m benchmarks.replay fill LAKE --hours 5     train what the table lacks; go on any time
     python -m benchmarks.replay replay                  search in the table, 200 times
 
-`fill` trains every setting of a grid in every fold of a short `fersnet.small_single_task` on the
-validation subjects of `photos` (as benchmarks/photos.py makes it) and keeps, after each training,
-what it said of every subject. Later fills go on where the last one stopped.
+`fill` trains every setting of a grid in every fold of a short `fersnet.small_single_task`, with a
+process for each core, on `photos` (as benchmarks/photos.py makes it), whose subjects each validate
+in one of the ten folds, and keeps, after each training, what it said of every subject. Later fills
+go on where the last one stopped.
 
 `replay` takes the settings in a random order and trains them one after another, which costs what
 the table says: fold by fold, giving a setting up where the rule says so.
@@ -19,8 +20,8 @@ the table says: fold by fold, giving a setting up where the rule says so.
 
 Of each: how far the setting that it ends with lies below the best of the table (mean of all folds),
 its trainings as a share of all, and how often the best was given up. Of the table: how far its best
-setting lies above its median one. The same machine did other work while the table was filled, so
-its seconds say little.
+setting lies above its median one, over all subjects. The same machine did other work while the
+table was filled, so its seconds say little.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,8 @@ import numpy as np
 import optuna
 
 from benchmarks.photos import environment
+from cluster.resources import usable_cpus
+from data_service.folds import ALL
 from trainer.scorecard.intervals import paired_difference
 from trainer.scorecard.statistics import macro_recall
 from tuning.objectives import Objective
@@ -110,37 +115,50 @@ def write_table(path: Path, trials: Sequence[TrialRecord]) -> None:
 
 def fill(path: Path, lake: Path, hours: float) -> None:
     """Train what the table lacks, fold by fold over all settings, until the time is over."""
-    from trainer import catalog
-    from trainer.launch import train
-    from trainer.overrides import with_overrides
-    from tuning.space import with_setting
-    from tuning.trial import subjects_of, trial_run
-
     ends = time.monotonic() + 3600 * hours
     known = {repr(trial.params): trial for trial in read_table(path)}
     trials = [
         known.get(repr(params), TrialRecord(number=number, params=params))
         for number, params in enumerate(grid())
     ]
-    run = trial_run(with_overrides(catalog.recipe(RECIPE), SHORT))
-    for fold, number in itertools.product(range(1, FOLDS + 1), range(len(trials))):
-        if fold in trials[number].folds:
-            continue
-        if time.monotonic() > ends:
-            return
-        began = time.monotonic()
-        setting = with_setting(run, trials[number].params)
-        done = train(
-            setting, lake, fold=f"{fold}/{FOLDS}", experiment="replay", validation_only=True
-        )
-        record = FoldRecord(
-            values={"macro_recall": done.validation["macro_recall"]},
-            seconds=time.monotonic() - began,
-            subjects=subjects_of(done.directory, "macro_recall"),
-        )
-        trials[number] = trials[number].with_fold(fold, record)
-        write_table(path, trials)
-        print(number, fold, record.values, f"{record.seconds:.0f} s", flush=True)
+    places = itertools.product(range(1, FOLDS + 1), range(len(trials)))
+    lacking = [place for place in places if place[0] not in trials[place[1]].folds]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(usable_cpus(), mp_context=spawn) as pool:
+        waiting = {
+            pool.submit(train_one, lake, fold, trials[number].params, ends): (fold, number)
+            for fold, number in lacking
+        }
+        for done in as_completed(waiting):
+            fold, number = waiting[done]
+            record = done.result()
+            if record is not None:
+                trials[number] = trials[number].with_fold(fold, record)
+                write_table(path, trials)
+                print(number, fold, record.values, f"{record.seconds:.0f} s", flush=True)
+
+
+def train_one(lake: Path, fold: int, params: Mapping[str, Any], ends: float) -> FoldRecord | None:
+    """One setting in one fold, by one thread; None when the time is over."""
+    import torch
+
+    from trainer import catalog
+    from trainer.launch import train
+    from trainer.overrides import with_overrides
+    from tuning.space import with_setting
+    from tuning.trial import subjects_of, trial_run
+
+    if time.monotonic() > ends:
+        return None
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    run = with_setting(trial_run(with_overrides(catalog.recipe(RECIPE), SHORT)), params)
+    done = train(run, lake, fold=f"{ALL}:{fold}/{FOLDS}", experiment="replay", validation_only=True)
+    return FoldRecord(
+        values={"macro_recall": done.validation["macro_recall"]},
+        seconds=time.monotonic() - began,
+        subjects=subjects_of(done.directory, "macro_recall"),
+    )
 
 
 def paired(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:

@@ -39,10 +39,13 @@ SETTINGS = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "40",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "25",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # a worker that hangs would be waited for again
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "600",
 }
+
+ON_ONE_MACHINE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+"""A head that this machine has lost does not come back, as one behind a link may."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +82,8 @@ def connect(
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with _logging_to(log_file):
         opened = _join(ray, address, log_file) if address else _start(ray, num_cpus, log_file)
-        with nullcontext() if address else _variables(worker_environment()), opened:
+        own = {**worker_environment(), **ON_ONE_MACHINE}
+        with nullcontext() if address else _variables(own), opened:
             yield _describe(address or "local", log_file, owned=address is None)
 
 
@@ -109,19 +113,17 @@ def store_bytes(cpus: int) -> int:
 
 
 def worker_environment() -> dict[str, str]:
-    """What every process of mien needs in its environment, wherever it runs."""
-    import torch
+    """What every process of mien needs in its environment, wherever it runs.
 
+    Nothing of it may follow from what this machine is: others have GPUs where it has none.
+    """
     path = [str(PROJECT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {
+    return {
         **SETTINGS,
         "MIEN_HOME": str(home()),
         "MLFLOW_TRACKING_URI": tracking_uri(),
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
     }
-    if not torch.cuda.is_available():
-        environment["DS_ACCELERATOR"] = "cpu"
-    return environment
 
 
 @contextmanager

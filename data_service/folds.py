@@ -19,6 +19,7 @@ from data_service.lakes.manifest import blake
 from data_service.schema import Expression
 
 OFFICIAL = "official"
+ALL = "all"
 VALIDATION_PARTS = 8
 """One part in eight of the subjects that a fold does not test serves for validation."""
 
@@ -61,17 +62,24 @@ def parse_fold(text: str) -> tuple[int, int]:
 def named_split(table: pa.Table, fold: str, classes: Sequence[Expression] | None) -> Fold:
     """The division of that name: `K/N`, or `official`, the one that the corpus delivers.
 
-    `K/N:k/n` is the nested fold k of n of the subjects that fold K of N does not test, and
-    `official:k/n` of those that the corpus does not.
+    `K/N:k/n` is the nested fold k of n of the subjects that fold K of N does not test,
+    `official:k/n` of those that the corpus does not, and `all:k/n` of all, which tests nobody.
     """
     outer, nested, inner = fold.partition(":")
     if nested:
-        around = named_split(table, outer, classes)
+        around = _all(table, classes) if outer == ALL else named_split(table, outer, classes)
         return nested_fold(table, around, parse_fold(inner), classes)
     if fold == OFFICIAL:
         return official_split(table, classes=classes)
     index, num_folds = parse_fold(fold)
     return make_folds(table, num_folds, classes=classes)[index - 1]
+
+
+def _all(table: pa.Table, classes: Sequence[Expression] | None) -> Fold:
+    rows = np.arange(table.num_rows)
+    rows = rows if classes is None else rows[class_codes(table, classes) >= 0]
+    none = rows[:0]
+    return Fold(index=1, num_folds=1, train_rows=rows, validation_rows=none, test_rows=none)
 
 
 def class_codes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:

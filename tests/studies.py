@@ -65,7 +65,7 @@ def quality(run: RunConfig, fold: int) -> float:
 
 def train(run: RunConfig, lake: Path, *, fold: str | None, on_validation: Any, **_: Any) -> Any:
     """A training of ten validations whose curve rises to the setting's quality."""
-    index = int((fold or "1/1").partition("/")[0])
+    index = int((fold or "1/1").rpartition(":")[2].partition("/")[0])
     for step in range(1, 11):
         value = quality(run, index) * step / 10
         if on_validation(step * 100, {"macro_recall": value}):

@@ -148,10 +148,10 @@ class TorchEngine:
 
 
 @functools.cache
-def _deepspeed() -> Any:
-    """DeepSpeed, without the CPU collective that it would compile at start-up and not use."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+def _deepspeed(device: str) -> Any:
+    """DeepSpeed for this process' kind of device, cpu or cuda, without the CPU collective that it
+    would compile at start-up and not use."""
+    os.environ["DS_ACCELERATOR"] = device
     import deepspeed
     import deepspeed.ops
 
@@ -170,7 +170,7 @@ class DeepSpeedEngine:
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
         client = _optimizer(self.parameters, self.config)
-        self.engine, self.optimizer, *_ = _deepspeed().initialize(
+        self.engine, self.optimizer, *_ = _deepspeed(world.device.type).initialize(
             model=player.module,
             optimizer=client,
             model_parameters=list(self.parameters.values()),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from data_service.folds import OFFICIAL, Fold, class_codes, named_split, parse_fold
+from data_service.folds import ALL, OFFICIAL, Fold, class_codes, named_split, parse_fold
 from data_service.lakes import columns
 from data_service.lakes.lake import Lake
 from data_service.lakes.window import Window
@@ -65,7 +65,7 @@ def default_fold(lake: Lake) -> str:
 def check_fold(fold: str) -> None:
     """ValueError where the text names no fold; see `split`."""
     outer, nested, inner = fold.partition(":")
-    if outer != OFFICIAL:
+    if outer != OFFICIAL and not (nested and outer == ALL):
         parse_fold(outer)
     if nested:
         parse_fold(inner)
@@ -74,7 +74,7 @@ def check_fold(fold: str) -> None:
 def split(lake: Lake, fold: str, classes: tuple[Expression, ...]) -> Fold:
     """The rows of `K/N`, or of the split that the corpus delivers (`official`); without classes
     all of them. `K/N:k/n` is fold k of n of the subjects that fold K of N does not test,
-    `official:k/n` of those that the corpus does not."""
+    `official:k/n` of those that the corpus does not, `all:k/n` of all."""
     return named_split(lake.table, fold, classes or None)
 
 

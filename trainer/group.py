@@ -9,7 +9,6 @@ then, which share the same batches: what the run trains on does not depend on ho
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,6 +80,7 @@ def _fit_as_many(job: Job, counts: Sequence[int]) -> None:
             wait_for_answers()
         else:
             if not job.left_file.exists():
+                job.leave_file.unlink(missing_ok=True)
                 return
 
 
@@ -195,7 +195,6 @@ def _worker(config: Mapping[str, Any]) -> None:
     fault = directory / FAULT
     if fault.is_file():
         return  # Ray tries again what would go wrong again
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(config["threads"])
     world = World.of_process_group(get_device())
     try:

@@ -203,6 +203,8 @@ def _new_job(
     spec = catalog.load(run.system_name)
     fold = fold or feed.default_fold(opened)
     data = feed.prepare(run, spec, opened, fold)
+    if not validation_only and not len(data.fold.test_rows):
+        raise ValueError(f"fold {fold} tests nobody, and a run ends with its test; valid: K/N")
     live, pool = _synthetic_faces(synthetic, run, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init) if init else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -104,24 +106,26 @@ def loses_on_folds(
 
 def paired_subjects(trial: TrialRecord, best: TrialRecord) -> tuple[np.ndarray, np.ndarray] | None:
     """The two trials' confusion matrices of the same subjects [S, K, K], over the folds that the
-    first has finished."""
-    left: list[Cells] = []
-    right: list[Cells] = []
+    first has finished. A subject is one, however many folds it validates in."""
+    left: defaultdict[str, list[Cells]] = defaultdict(list)
+    right: defaultdict[str, list[Cells]] = defaultdict(list)
     for index, fold in trial.finished_folds.items():
         past = best.finished_folds.get(index)
         if past is None or not fold.subjects or fold.subjects.keys() != past.subjects.keys():
             return None
-        left += fold.subjects.values()
-        right += [past.subjects[name] for name in fold.subjects]
-    classes = 1 + max(max(cell[:2]) for cells in (*left, *right) for cell in cells)
+        for name, cells in fold.subjects.items():
+            left[name].append(cells)
+            right[name].append(past.subjects[name])
+    seen = [cells for one in (left, right) for folds in one.values() for cells in folds]
+    classes = 1 + max(max(cell[:2]) for cells in seen for cell in cells)
     return _dense(left, classes), _dense(right, classes)
 
 
-def _dense(subjects: Sequence[Cells], classes: int) -> np.ndarray:
+def _dense(subjects: Mapping[str, Sequence[Cells]], classes: int) -> np.ndarray:
     counts_SKK = np.zeros((len(subjects), classes, classes), dtype=np.int64)
-    for counts_KK, cells in zip(counts_SKK, subjects, strict=True):
-        for true, said, faces in cells:
-            counts_KK[true, said] = faces
+    for counts_KK, folds in zip(counts_SKK, subjects.values(), strict=True):
+        for true, said, faces in itertools.chain(*folds):
+            counts_KK[true, said] += faces
     return counts_SKK
 
 

@@ -16,6 +16,7 @@ import torch
 
 from cluster.home import runs_dir, tracking_uri
 from cluster.interrupt import interrupt
+from data_service.folds import ALL
 from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.scorecard.evaluate import read_predictions
@@ -84,8 +85,7 @@ class Setup:
         """What fold `index` (from 1) of a trial is called; None: the default."""
         if self.num_folds == 1:
             return self.outer
-        inner = f"{index}/{self.num_folds}"
-        return f"{self.outer}:{inner}" if self.outer else inner
+        return f"{self.outer or ALL}:{index}/{self.num_folds}"
 
 
 def trial_run(run: RunConfig) -> RunConfig:

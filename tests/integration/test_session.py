@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.session import Session, connect
+from cluster.session import Session, connect, worker_environment
 
 
 def test_workers_find_the_project_and_say_nothing_on_the_terminal(
@@ -25,12 +25,11 @@ def test_workers_find_the_project_and_say_nothing_on_the_terminal(
         import cluster.home
 
         print("a worker's chatter")
-        return cluster.home.__file__, os.environ.get("DS_ACCELERATOR")
+        return cluster.home.__file__, os.environ.get("MIEN_HOME")
 
-    found, accelerator = ray.get(look.remote())
+    found, home = ray.get(look.remote())
     assert found.endswith("cluster/home.py")
-    if ray_session.capacity.gpus == 0:
-        assert accelerator == "cpu"
+    assert home == worker_environment()["MIEN_HOME"]
     deadline = threading.Event()
     for _ in range(50):
         if "a worker's chatter" in ray_session.log_file.read_text():

@@ -169,6 +169,8 @@ WRONG = [
     (("train", "fersnet.nosuch", "--lake", "{lake}"), "unknown recipe 'fersnet.nosuch'; valid: "),
     (("train", "identity.tiny", "--lake", "/no/lake"), "no lake at /no/lake"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "11/10"), "fold '11/10'"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--fold", "all:1/5"), "tests nobody"),
+    (("train", "identity.tiny", "--lake", "{lake}", "--workers", "2:x"), "as in 2:4"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "first"), "K/N"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "official"), "no official split"),
     (("train", "identity.tiny", "--lake", "{lake}", "--set", "data.labels=votes"), "has no votes"),

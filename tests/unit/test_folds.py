@@ -126,6 +126,26 @@ def test_only_the_chosen_classes():
         assert np.array_equal(np.sort(np.concatenate(parts)), rows)
 
 
+@settings(max_examples=40, deadline=None)
+@given(lake_table=tables, num_folds=st.integers(2, 6))
+def test_of_all_subjects_each_validates_once_and_none_is_tested(lake_table, num_folds):
+    try:
+        folds = [
+            named_split(lake_table, f"all:{index}/{num_folds}", None)
+            for index in range(1, num_folds + 1)
+        ]
+    except ValueError:
+        reject()
+    validated = np.concatenate([fold.validation_rows for fold in folds])
+    assert sorted(validated) == list(range(len(lake_table)))
+    for fold in folds:
+        assert not len(fold.test_rows)
+        both = np.concatenate([fold.train_rows, fold.validation_rows])
+        assert sorted(both) == list(range(len(lake_table)))
+        named = [subjects_of(rows, lake_table) for rows in (fold.train_rows, fold.validation_rows)]
+        assert not set.intersection(*named)
+
+
 def test_inner_folds_never_see_the_outer_folds_test_subjects():
     lake_table = table([f"p{row // 3}" for row in range(120)], ["fear", "anger", "neutral"] * 40)
     outer = make_folds(lake_table, 4)[1]

@@ -16,7 +16,13 @@ from trainer.config import RunConfig
 from trainer.scorecard.evaluate import Predictions, write_predictions
 from trainer.scorecard.statistics import macro_recall
 from tuning import proposals
-from tuning.pruning import FALSE_ALARMS, lags_behind, look_level, worse_by_subjects
+from tuning.pruning import (
+    FALSE_ALARMS,
+    lags_behind,
+    look_level,
+    paired_subjects,
+    worse_by_subjects,
+)
 from tuning.results import FoldRecord, TrialRecord
 
 
@@ -34,7 +40,7 @@ def test_bad_trials_stop_early_and_are_never_complete(tmp_path: Path) -> None:
 
 def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
     def folds_only(run: RunConfig, lake: Path, *, fold: str, **_: Any) -> Any:
-        value = quality(run, int(fold.partition("/")[0]))
+        value = quality(run, int(fold.removeprefix("all:").partition("/")[0]))
         return SimpleNamespace(
             run_id="run",
             directory=Path(),
@@ -90,6 +96,22 @@ def test_a_losing_trial_stops_once_its_subjects_tell(tmp_path: Path) -> None:
     fold = best.folds[1]
     right = sum(n for own in fold.subjects.values() for true, said, n in own if true == said)
     assert right / 400 == pytest.approx(fold.values["macro_recall"])
+
+
+def test_a_subject_that_validates_in_two_folds_is_one_subject() -> None:
+    def trial(*subjects: dict[str, tuple[tuple[int, int, int], ...]]) -> TrialRecord:
+        folds = {
+            index: FoldRecord(values={"macro_recall": 0.5}, seconds=1.0, subjects=own)
+            for index, own in enumerate(subjects, 1)
+        }
+        return TrialRecord(number=0, params={}, folds=folds)
+
+    one = trial({"a": ((0, 0, 2),), "b": ((1, 0, 1),)}, {"a": ((0, 0, 1), (1, 1, 1))})
+    other = trial({"a": ((0, 1, 2),), "b": ((1, 1, 1),)}, {"a": ((0, 0, 1), (1, 0, 1))})
+    pairs = paired_subjects(one, other)
+    assert pairs is not None
+    assert pairs[0].tolist() == [[[3, 0], [0, 1]], [[0, 0], [1, 0]]]
+    assert pairs[1].tolist() == [[[1, 2], [1, 0]], [[0, 0], [0, 1]]]
 
 
 def test_leaning_to_another_class_is_no_noise_where_subjects_are_paired() -> None:

@@ -12,16 +12,18 @@ import typer
 import mien
 from data_service.schema import DatasetInfo, Expression
 from trainer import catalog
-from trainer.overrides import with_overrides
+from trainer.options import chosen_run
 
 ROOT = Path(__file__).parents[2]
 SHOWN = re.compile(r"mien (?:--address \S+ )?((?:train|tune|crossval) [^;,\n`#]+)")
+RUNS = ("RUN", "IDENTITY")
 
 
 def shown() -> list[str]:
     """Commands that name a system, from README, from every help text, and from the examples."""
     spans = re.compile(r"`[^`\n]+\n[^`\n]+`")
-    readme = spans.sub(lambda span: span[0].replace("\n", " "), (ROOT / "README.md").read_text())
+    readme = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    readme = spans.sub(lambda span: span[0].replace("\n", " "), readme)
     texts = [readme, str(mien.app.info.epilog)]
     group = typer.main.get_command(mien.app)
     texts += [str(one.epilog) for one in group.commands.values()]  # type: ignore[attr-defined]
@@ -40,12 +42,12 @@ def test_it_runs(command: str) -> None:
     group = typer.main.get_command(mien.app)
     parsed = group.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
     settings = dict(one.split("=", 1) for one in parsed.params["settings"] or ())
-    settings = {path: "random" if value == "RUN" else value for path, value in settings.items()}
+    settings = {path: "random" if value in RUNS else value for path, value in settings.items()}
     for one in parsed.params.get("search") or ():
         path, _, bounds = one.partition("=")
         settings[path] = bounds.split(":")[0]
-    run = with_overrides(catalog.recipe(parsed.params["system"]), settings)
-    assert run.data.global_batch_images % (parsed.params.get("workers") or 1) == 0
+    given = [f"{path}={value}" for path, value in settings.items()]
+    run = chosen_run(parsed.params["system"], given, parsed.params.get("workers"))
     classes = run.data.classes or tuple(Expression)
     info = DatasetInfo(
         classes=classes,
