@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
+from cluster import session
 from cluster.home import tracking_uri
 from cluster.session import SETTINGS, connect
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
+from tests.ports import free_port
 from trainer import catalog, feed, group, job
 from trainer.config import RunConfig
 from trainer.launch import RunResult, train
@@ -34,7 +37,9 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     for name, value in {**SETTINGS, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    session._use_tokens("token")
+    head = {"num_cpus": 2, "dashboard_port": free_port()}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     yield cluster
     cluster.shutdown()
@@ -73,11 +78,11 @@ def wait_for(what: str, seconds: float, **wanted: Any) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for one in job.records():
-            directory = Path(one["directory"])
-            status = job.read_json(directory / "status.json")
-            running = status["state"] == "running" and status.get("step", 0) >= wanted["step"]
-            if running and status.get("workers") == wanted["workers"]:
-                return status
+            with suppress(ValueError):
+                status = job.read_json(Path(one["directory"]) / "status.json")
+                running = status["state"] == "running" and status.get("step", 0) >= wanted["step"]
+                if running and status.get("workers") == wanted["workers"]:
+                    return status
         time.sleep(0.2)
     raise AssertionError(f"{what}: not within {seconds} s")
 
@@ -91,7 +96,7 @@ def test_hosts_that_come_and_go_cost_no_step(
         answer = pool.submit(train, settings(4, 2), lake, fold="1/4", experiment="hosts")
         began = wait_for("two workers begin", 90, workers=2, step=5)
         joined = hosts.add_node(num_cpus=1)
-        grown = wait_for("a third joins", 90, workers=3, step=began["step"] + 5)
+        grown = wait_for("a third joins", 90, workers=3, step=began["step"] + 100)
         hosts.remove_node(joined, allow_graceful=False)
         wait_for("two go on", 120, workers=2, step=grown["step"])
         result: RunResult = answer.result()
