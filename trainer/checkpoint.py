@@ -10,11 +10,12 @@ import dataclasses
 import fnmatch
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from trainer.config import CheckpointConfig
 from trainer.system import Progress
 from trainer.training import Training
 
+LOG = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 
 
@@ -228,11 +230,14 @@ class Writer:
     """Writes checkpoints in a thread, one at a time, and deletes those that `rules` give up.
 
     A disk that refuses does not end the training: the error is kept in `error` until a later write
-    succeeds, and older checkpoints stay.
+    succeeds, and older checkpoints stay. `copy` is called with each that is written; where it
+    fails, the log says so, and the next one is copied.
     """
 
-    def __init__(self, folder: Path, rules: CheckpointConfig) -> None:
-        self.folder, self.rules = folder, rules
+    def __init__(
+        self, folder: Path, rules: CheckpointConfig, copy: Callable[[Path], None] | None = None
+    ) -> None:
+        self.folder, self.rules, self.copy = folder, rules, copy
         self.error: OSError | None = None
         self._thread: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,13 +262,18 @@ class Writer:
 
     def _write(self, checkpoint: Checkpoint, on_written: Any) -> None:
         try:
-            write(self.folder, checkpoint)
+            written = write(self.folder, checkpoint)
         except OSError as error:
             self.error = error
             return
         self.error = None
         if on_written is not None:
             on_written(checkpoint.progress)
+        if self.copy is not None:
+            try:
+                self.copy(written)
+            except (OSError, ValueError) as error:
+                LOG.error("checkpoint %s is not copied: %s", written, error)
         for old in expired(self.folder, self.rules, time.time()):
             shutil.rmtree(old, ignore_errors=True)
 

@@ -124,13 +124,16 @@ class EngineConfig:
 class CheckpointConfig:
     """When a checkpoint is due: whichever comes first; the newest `keep` and the best stay.
 
-    Those older than `keep_hours` go too. The last one that is whole is never deleted.
+    Those older than `keep_hours` go too. The last one that is whole is never deleted. With
+    `copy_to`, an address that pyarrow knows (`s3://bucket/folder`), each is copied there too, and
+    the run goes on from there by `--resume ADDRESS/RUN` where this home is lost.
     """
 
     every_seconds: float = 20.0
     every_steps: int | None = None
     keep: int = 2
     keep_hours: float | None = None
+    copy_to: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

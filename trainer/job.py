@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.home import runs_dir
+from cluster.storage import address_of
 from data_service.schema import DatasetInfo, Expression
 from trainer.config import RunConfig, plain, to_dict
 from trainer.overrides import from_dict, from_plain
@@ -175,7 +176,15 @@ def _from_json(directory: Path, values: Mapping[str, Any]) -> Job:
 
 
 def find(run: str) -> Path:
-    """The directory of a run given by its id, the start of its id, or its path."""
+    """The directory of a run given by its id, the start of its id, or its path.
+
+    Of one at an address, the directory here that goes on with its copies. ValueError where there is
+    none.
+    """
+    if address := address_of(run):
+        from trainer.copies import bring  # which reads checkpoints, and so imports torch
+
+        return bring(address)
     if (Path(run) / "run.json").is_file():
         return Path(run)
     known = sorted(path.parent for path in runs_dir().glob("*/run.json"))

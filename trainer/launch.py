@@ -18,8 +18,8 @@ from cluster.resources import share
 from cluster.session import local_capacity
 from data_service.lakes.lake import Lake
 from data_service.synthesis.live_pool import LiveManifest, LivePool
-from data_service.synthesis.pool import SealedPool
-from trainer import catalog, feed
+from data_service.synthesis.pool import SealedPool, pool_place
+from trainer import catalog, copies, feed
 from trainer import job as jobs
 from trainer.ancestry import check_unseen, first_weights, name_of
 from trainer.config import RunConfig, fingerprint
@@ -199,6 +199,8 @@ def _new_job(
     """Check everything that can be checked before anything starts, then write the run down."""
     if not in_process(run) and (offered := local_capacity()):
         share(run.engine.least, offered)
+    if run.checkpoint.copy_to is not None:
+        copies.check(run.checkpoint.copy_to)
     opened = Lake.open(Path(lake))
     spec = catalog.load(run.system_name)
     fold = fold or feed.default_fold(opened)
@@ -239,6 +241,8 @@ def _new_job(
         live=live.run if live else "",
     )
     jobs.save(job)
+    if run.checkpoint.copy_to is not None:
+        copies.begin(run.checkpoint.copy_to, job.directory)
     if live:
         LivePool.create(job.live_pool, live)
     jobs.set_status(job.directory, "starting", step=0, images=0)
@@ -251,7 +255,7 @@ def _synthetic_faces(
     """What makes synthetic faces beside the run, or the pool that has them; or neither."""
     if generator := generator_of(synthetic):
         return manifest_of(generator, run, lake, data, fold), None
-    path = None if synthetic is None else Path(synthetic)
+    path = None if synthetic is None else pool_place(synthetic)
     return None, feed.given_pool(run, path, lake, data, fold)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from data_service.lakes.lake import Lake
-from trainer import catalog, checkpoint, feed
+from trainer import catalog, checkpoint, copies, feed
 from trainer import job as jobs
 from trainer.job import Job
 from trainer.kin import kin_of
@@ -79,7 +80,7 @@ def open_session(
     start_from(job, system)
     training = begin(job.run, system, world)
     training.kin = kin_of(job.run, spec, data.info)
-    writer = checkpoint.Writer(job.checkpoints, job.run.checkpoint) if world.leads else None
+    writer = _writer(job) if world.leads else None
     session = Session(
         job=job,
         world=world,
@@ -100,6 +101,14 @@ def open_session(
         if job.run.engine.least_workers is not None:
             session.tracker.metrics({"workers": world.size}, training.progress.images)
     return session
+
+
+def _writer(job: Job) -> checkpoint.Writer:
+    rules = job.run.checkpoint
+    if rules.copy_to is None:
+        return checkpoint.Writer(job.checkpoints, rules)
+    copy = functools.partial(copies.send, rules.copy_to, job.directory, keep=rules.keep)
+    return checkpoint.Writer(job.checkpoints, rules, copy)
 
 
 def _resume(session: Session) -> None:

@@ -6,20 +6,17 @@ lake's small files. The Parquet files are copied by each node into its cache, on
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from pathlib import Path
 
 from cluster.home import home
 from cluster.lock import held
+from cluster.storage import Place, address_of
 from data_service.lakes.manifest import MANIFEST, Manifest, blake, write_atomically
 from data_service.lakes.unpacked import cache_dir
 
 ADDRESS = "address"
 _SMALL_FILES = ("quarantine.csv", "audit.json")
-_MOST_SMALL_BYTES = 1 << 28
 
 
 def lake_place(path: Path | None) -> Path | None:
@@ -27,10 +24,8 @@ def lake_place(path: Path | None) -> Path | None:
 
     ValueError where nothing that pyarrow can read lies there, or the address has a secret in it.
     """
-    scheme, colon, rest = str(path).partition(":/")
-    if not colon or not scheme.isalnum():
-        return path
-    return _stand_in(f"{scheme}://{'/' * (scheme == 'file')}{rest}")  # a Path has lost a slash
+    address = address_of(path)
+    return path if address is None else _stand_in(Place.at(address))
 
 
 def fetched(folder: Path, manifest: Manifest) -> Path:
@@ -41,67 +36,28 @@ def fetched(folder: Path, manifest: Manifest) -> Path:
     """
     if not (folder / ADDRESS).is_file():
         return folder
-    address = (folder / ADDRESS).read_text()
+    place = Place.at((folder / ADDRESS).read_text())
     copy = cache_dir() / manifest.files_hash / "files"
     with held(copy / "lock"):
-        absent = [file for file in manifest.files if not (copy / file.name).is_file()]
-        if absent:
-            files, place = _open(address)
-            for file in absent:
-                content = _read(files, f"{place}/{file.name}", address, file.num_bytes)
+        for file in manifest.files:
+            if not (copy / file.name).is_file():
+                content = place.read(file.name, file.num_bytes)
                 if blake(content).hexdigest() != file.hash:
-                    raise ValueError(f"damaged lake at {address}: {file.name} has changed")
+                    raise ValueError(f"damaged lake at {place.address}: {file.name} has changed")
                 write_atomically(copy / file.name, content)
     return copy
 
 
-def _stand_in(address: str) -> Path:
-    files, place = _open(address)
+def _stand_in(place: Place) -> Path:
     try:
-        manifest = _read(files, f"{place}/{MANIFEST}", address)
+        manifest = place.read(MANIFEST)
     except FileNotFoundError:
-        raise ValueError(f"no lake at {address}: there is no {MANIFEST}") from None
-    name = f"{PurePosixPath(place).name}-{blake(address.encode()).hexdigest()[:8]}"
-    folder = home() / "lakes" / name
+        raise ValueError(f"no lake at {place.address}: there is no {MANIFEST}") from None
+    folder = home() / "lakes" / f"{place.name}-{blake(place.address.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
     for small in _SMALL_FILES:
         with suppress(FileNotFoundError):
-            write_atomically(folder / small, _read(files, f"{place}/{small}", address))
-    write_atomically(folder / ADDRESS, address.encode())
+            write_atomically(folder / small, place.read(small))
+    write_atomically(folder / ADDRESS, place.address.encode())
     write_atomically(folder / MANIFEST, manifest)
     return folder
-
-
-def _open(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the place in it."""
-    from pyarrow import ArrowInvalid
-    from pyarrow.fs import FileSystem  # takes a while to import, and most lakes are folders
-
-    if _holds_a_secret(address):
-        raise ValueError(
-            "the address of a lake must not hold a name or password: set the variables that its "
-            "service reads, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    try:
-        return FileSystem.from_uri(address)
-    except (ArrowInvalid, OSError) as error:
-        raise ValueError(f"pyarrow cannot read {address}: {error}") from None
-
-
-def _holds_a_secret(address: str) -> bool:
-    """A name before a password or host; Azure's addresses have the container there."""
-    parts = urlsplit(address)
-    named = parts.username is not None and parts.scheme not in ("abfs", "abfss")
-    secrets = re.compile(r"(?i)(secret|password|token|key|signature|sig)$")
-    return bool(parts.password or named or any(map(secrets.search, parse_qs(parts.query))))
-
-
-def _read(files: Any, place: str, address: str, most_bytes: int = _MOST_SMALL_BYTES) -> bytes:
-    """The content of a file; of one that is larger than it should be, a little too much."""
-    try:
-        with files.open_input_stream(place, compression=None) as stream:
-            return stream.read(most_bytes + 1)
-    except FileNotFoundError:
-        raise  # it answers, and there is no such file
-    except OSError as error:
-        raise ValueError(f"{address} does not answer: {error}") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.home import home
+from cluster.lock import held
+from cluster.storage import Place, address_of
 from data_service.folds import Fold
 from data_service.lakes.lake import Lake
 from data_service.lakes.manifest import MANIFEST, blake, write_atomically
@@ -181,6 +185,34 @@ def require_made_for(
             f"the pool at {path} was made for fold {own_name or own_fold[:12]} of "
             f"{', '.join(classes)}, not for fold {other}, which tests other subjects"
         )
+
+
+def pool_place(path: str | Path) -> Path:
+    """The folder that a pool is read from; of one at an address a copy in the home, for all hosts.
+
+    ValueError where there is none.
+    """
+    address = address_of(path)
+    if address is None:
+        return Path(path)
+    place = Place.at(address)
+    folder = home() / "pools" / f"{place.name}-{blake(address.encode()).hexdigest()[:8]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        manifest = place.read(MANIFEST)
+        with held(folder / "lock"):
+            if not (folder / MANIFEST).is_file() or (folder / MANIFEST).read_bytes() != manifest:
+                (folder / MANIFEST).unlink(missing_ok=True)
+                for name in (FACES, ROWS):
+                    place.fetch(name, folder / name)
+                with suppress(FileNotFoundError):
+                    place.fetch(REFUSED, folder / REFUSED)
+                write_atomically(folder / MANIFEST, manifest)
+    except FileNotFoundError:
+        raise ValueError(
+            f"no sealed pool at {address}: it has no {MANIFEST}, or not all files"
+        ) from None
+    return folder
 
 
 def content_hash(table: pa.Table, faces_MHWC: np.ndarray) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.storage import _holds_a_secret
 from data_service.ingest import ingest
-from data_service.lakes.elsewhere import ADDRESS, _holds_a_secret, lake_place
+from data_service.lakes.elsewhere import ADDRESS, lake_place
 from data_service.lakes.lake import Lake
 from data_service.lakes.unpacked import cache_dir
 

@@ -1,0 +1,119 @@
+"""A lake, a pool and checkpoints in a storage service: a run goes on though its home is lost."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.storage import Place
+from data_service.ingest import ingest
+from data_service.lakes.elsewhere import lake_place
+from tests.ports import free_port
+from trainer import catalog, launch, work
+from trainer import job as jobs
+from trainer.overrides import with_overrides
+from trainer.session import Session
+from trainer.synthetic.synthesise import synthesise
+
+IMAGES, KILLED_AFTER = 320, 7
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The address of a bucket in a server that speaks as S3 does."""
+    port = free_port()
+    given = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "s3.log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
+        try:
+            _wait(port)
+            Place.at("s3://faces/?allow_bucket_creation=true").files.create_dir("faces")
+            yield "s3://faces"
+        finally:
+            server.kill()
+
+
+def _wait(port: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the storage service did not start")
+
+
+def moved(folder: Path, address: str) -> str:
+    """The address of what lay in the folder."""
+    place = Place.at(address) / folder.name
+    for file in folder.iterdir():
+        if file.is_file() and file.name != "lock":
+            place.send(file)
+    shutil.rmtree(folder)
+    return place.address
+
+
+def test_a_run_goes_on_from_copies_in_a_service(
+    tmp_path: Path, bucket: str, quick_judges: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lake"
+    ingest("drawn", None, folder, image_size=48, options={"subjects": 6, "faces_per_subject": 16})
+    lake = lake_place(Path(moved(folder, f"{bucket}/lakes")))
+    assert lake is not None
+    maker = with_overrides(catalog.recipe("pixel_fes.tiny"), {"system.images": IMAGES})
+    generator = launch.train(maker, lake, fold="1/3")
+    made = synthesise(generator.run_id, lake, tmp_path / "pool", until=14, gate=0.0)
+    pool = moved(made.path, f"{bucket}/pools")
+    values = {
+        "system.images": IMAGES,
+        "data.synthetic_share": 0.3,
+        "checkpoint.every_steps": 2,
+        "checkpoint.copy_to": f"{bucket}/runs",
+    }
+    run = with_overrides(catalog.recipe("baseline.tiny"), values)
+    alone = launch.train(run, lake, fold="1/3", synthetic=pool)
+
+    killed = killed_run(run, lake, pool, monkeypatch)
+    shutil.rmtree(killed)
+    resumed = launch.train(run, lake, resume=f"{bucket}/runs/{killed.name}")
+
+    assert (resumed.status, resumed.ledger) == ("finished", alone.ledger)
+    weights = [one.directory / "weights.safetensors" for one in (alone, resumed)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    copies = Place.at(f"{bucket}/runs/{killed.name}/checkpoints").folders()
+    assert copies == [path.name for path in sorted((killed / "checkpoints").glob("[0-9]*"))]
+
+
+def killed_run(run, lake: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that died, a step after it was copied."""
+    after_step = work.after_step
+
+    def dies(state: Session, result) -> None:
+        after_step(state, result)
+        if state.training.progress.step == KILLED_AFTER:
+            assert state.writer is not None
+            state.writer.wait()
+            raise KeyboardInterrupt
+
+    before = set(jobs.runs_dir().iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "after_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            launch.train(run, lake, fold="1/3", synthetic=pool)
+    (killed,) = set(jobs.runs_dir().iterdir()) - before
+    return killed
