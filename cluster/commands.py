@@ -36,6 +36,10 @@ def server_start(
     postgres: Annotated[
         bool, typer.Option("--postgres", help="Keep runs in a PostgreSQL of this home, for good.")
     ] = False,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --postgres: where artifacts lie, as s3://…"),
+    ] = None,
     tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM.")] = None,
     as_json: AsJson = False,
@@ -53,7 +57,12 @@ def server_start(
     )
     with terminal.progress("starting"):
         state = mlflow_server.start(
-            host=host, port=port, allowed_hosts=allow or (), own_postgres=postgres, tls=tls
+            host=host,
+            port=port,
+            allowed_hosts=allow or (),
+            own_postgres=postgres,
+            tls=tls,
+            artifacts=artifacts,
         )
     told = f"MLflow: {page(state.address)}  (user mien, password in {state.password_file})"
     show(state.as_json(), [told, f"log: {state.log}"], as_json)

@@ -27,12 +27,15 @@ import psutil
 from cluster import mlflow_app, postgres
 from cluster.home import home, tracking_file, tracking_uri, write_secret
 from cluster.mlflow_store import ensure_store, password_path, sqlite_path
+from cluster.storage import Place
 
 PROJECT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
 PORT = 5000
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
+ARTIFACTS = "mlflow-artifacts"
+"""A file of the home: the address at which a server keeps artifacts, where that is not the home."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +78,15 @@ def start(
     allowed_hosts: Sequence[str] = (),
     own_postgres: bool = False,
     tls: Tls | None = None,
+    artifacts: str | None = None,
 ) -> ServerState:
     """Start the server over this home's store and wait until it answers.
 
     It listens on this machine only unless `host` says otherwise; names by which other machines
     call it must then be among `allowed_hosts`. With `own_postgres`, and ever after in this home,
     the store is a PostgreSQL below it, and commands of this home track through the server.
+    `artifacts` is an address that MLflow knows (`s3://bucket/folder`), under which such a server
+    keeps its artifacts from then on, in place of a folder of the home.
     ValueError where it runs already, where the port is taken, where the store is a server
     elsewhere, or where a file of `tls` is missing. RuntimeError, with the log's end, if it dies.
     """
@@ -101,6 +107,7 @@ def start(
     home().mkdir(parents=True, exist_ok=True)
     _ensure_password()
     own_postgres = own_postgres or postgres.exists(_postgres_folder())
+    _keep_artifacts(artifacts, own_postgres)
     store = postgres.start(_postgres_folder()) if own_postgres else _given_store()
     try:
         state = _start_over(store, address, host, port, allowed_hosts, tls)
@@ -204,6 +211,34 @@ def _require_own(state: ServerState) -> None:
         )
 
 
+def _artifacts() -> str:
+    """Where the server keeps what it is sent."""
+    kept = home() / ARTIFACTS
+    return kept.read_text() if kept.is_file() else (home() / "artifacts").as_uri()
+
+
+def _keep_artifacts(address: str | None, own_postgres: bool) -> None:
+    """From now on they lie at the address; ValueError where there are some already, or it is none.
+
+    A server that already has some would not find them again.
+    """
+    if address is None or address == _artifacts():
+        return
+    if not own_postgres:
+        raise ValueError(
+            f"--artifacts {address} needs --postgres: the artifacts of a local store are written "
+            "by each process itself, below this home"
+        )
+    Place.at(address)
+    folder = home() / "artifacts"
+    if (home() / ARTIFACTS).is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ValueError(
+            f"--artifacts {address}: those of this home lie at {_artifacts()} already; move them, "
+            f"then write the address into {home() / ARTIFACTS}"
+        )
+    _write(home() / ARTIFACTS, address)
+
+
 def _postgres_folder() -> Path:
     return home() / "postgres"
 
@@ -251,7 +286,7 @@ def _spawn(
     environment = {
         **os.environ,
         mlflow_app.STORE: store,
-        mlflow_app.DESTINATION: (home() / "artifacts").as_uri(),
+        mlflow_app.DESTINATION: _artifacts(),
         mlflow_app.ROOT: root,
         "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

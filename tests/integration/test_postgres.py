@@ -16,6 +16,7 @@ from cluster import mlflow_server, postgres
 from cluster.home import tracking_uri
 from cluster.mlflow_store import mlflow_client, password_path
 from tests.ports import free_port
+from tests.s3 import s3_bucket
 from trainer.tracking import tracker as tracking
 from trainer.tracking.tracker import Tracker
 
@@ -37,6 +38,28 @@ def open_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     finally:
         mlflow_server.stop()
         shutil.rmtree(folder)
+
+
+def test_artifacts_lie_in_a_storage_service(
+    open_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scorecard.json").write_text("{}")
+    with s3_bucket(monkeypatch, tmp_path / "s3.log") as bucket:
+        with pytest.raises(ValueError, match=r"--artifacts s3://\S+ needs --postgres"):
+            mlflow_server.start(port=free_port(), artifacts=f"{bucket}/mlflow")
+        given = {"own_postgres": True, "artifacts": f"{bucket}/mlflow"}
+        state = mlflow_server.start(port=free_port(), **given)
+        run_id = tracking.create_run(state.address, "served", "a run", tags={}, params={})
+        tracker = Tracker(state.address, run_id, tmp_path / "journal", system_metrics=False)
+        tracker.artifact(tmp_path / "scorecard.json")
+        assert tracker.close("FINISHED")
+        mlflow_server.stop()
+        with pytest.raises(ValueError, match=f"lie at {bucket}/mlflow already"):
+            mlflow_server.start(port=free_port(), artifacts=f"{bucket}/other")
+        state = mlflow_server.start(port=free_port())
+        there = mlflow_client(state.address).download_artifacts(run_id, "scorecard.json")
+        assert Path(there).read_text() == "{}"
+        assert not (open_home / "artifacts").exists()
 
 
 def command_lines() -> str:

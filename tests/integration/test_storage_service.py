@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +11,7 @@ import pytest
 from cluster.storage import Place
 from data_service.ingest import ingest
 from data_service.lakes.elsewhere import lake_place
-from tests.ports import free_port
+from tests.s3 import s3_bucket
 from trainer import catalog, launch, work
 from trainer import job as jobs
 from trainer.overrides import with_overrides
@@ -27,35 +23,9 @@ IMAGES, KILLED_AFTER = 320, 7
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The address of a bucket in a server that speaks as S3 does."""
-    port = free_port()
-    given = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-    }
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path / "s3.log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
-        try:
-            _wait(port)
-            Place.at("s3://faces/?allow_bucket_creation=true").files.create_dir("faces")
-            yield "s3://faces"
-        finally:
-            server.kill()
-
-
-def _wait(port: int) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the storage service did not start")
+    """An address below which everything may be written."""
+    with s3_bucket(monkeypatch, tmp_path / "s3.log") as address:
+        yield address
 
 
 def moved(folder: Path, address: str) -> str:
