@@ -21,7 +21,7 @@ def capacity() -> Capacity:
     )
 
 
-def free() -> dict[str, float]:
+def free() -> Mapping[str, float]:
     """What of it nobody holds."""
     import ray
 

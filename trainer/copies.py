@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -72,7 +73,7 @@ def bring(address: str) -> Path:
         raise ValueError(f"no run at {address}: there is no {RECORD}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"no run at {address}: {error}") from None
-    if known != place.name:
+    if known != place.name or not re.fullmatch(r"\w+", known):
         raise ValueError(f"no run at {address}: its {RECORD} is that of run {known}")
     directory = runs_dir() / place.name
     directory.mkdir(parents=True, exist_ok=True)

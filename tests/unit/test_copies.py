@@ -118,6 +118,15 @@ def test_a_place_that_cannot_be_written_is_told_before_the_run_begins(
     assert not list((tmp_path / "away").iterdir())
 
 
+def test_a_name_that_leads_out_is_no_run(run: Path, address: str) -> None:
+    there = copied(run, address, 1)
+    (there / "run.json").write_text(json.dumps({"run_id": ".."}))
+    (there / "x").mkdir()
+    with pytest.raises(ValueError, match=r"its run\.json is that of run \.\."):
+        copies.bring(f"{address}/{RUN}/x/..")
+    assert not (runs_dir() / ".." / "run.json").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [
