@@ -21,7 +21,7 @@ import torch
 from cluster.home import home
 from cluster.resources import Share, share
 from cluster.room import capacity, fitting, free, wait_for_answers
-from trainer import feed
+from trainer import checkpoint, feed
 from trainer import job as jobs
 from trainer.job import Job
 from trainer.tracking.tracker import deliver
@@ -60,9 +60,12 @@ def train_on_ray(job: Job) -> None:
 
 
 def _fit_as_many(job: Job, counts: Sequence[int]) -> None:
-    """Groups of one of the `counts` (the largest first), one after another, until the run ends."""
+    """Groups of one of the `counts` (the largest first), one after another, until the run ends.
+
+    GroupLostError where groups are lost without a new checkpoint between them.
+    """
     share(counts[-1], capacity())
-    failures = 0
+    failures, newest = 0, checkpoint.saved(job.checkpoints)[-1:]
     while True:
         portion = _room(job, counts)
         LOG.info("run %s goes on with %d workers", job.run_id, portion.workers)
@@ -73,7 +76,8 @@ def _fit_as_many(job: Job, counts: Sequence[int]) -> None:
             with _making_way(job, counts, portion.workers):
                 _fit(job, portion, 0)
         except GroupLostError as error:
-            failures += 1
+            before, newest = newest, checkpoint.saved(job.checkpoints)[-1:]
+            failures = failures + 1 if newest == before else 1
             if failures > _MAX_FAILURES:
                 raise
             LOG.warning("%s; it is tried again with those that are left", error)

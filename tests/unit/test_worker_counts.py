@@ -81,7 +81,7 @@ class Cluster:
 @pytest.fixture
 def job(tmp_path: Path) -> SimpleNamespace:
     files = {name: tmp_path / name for name in ("leave_file", "left_file", "stop_file")}
-    told = {"tracking_uri": "", "journal": tmp_path / "journal"}
+    told = {"tracking_uri": "", "journal": tmp_path / "journal", "checkpoints": tmp_path}
     return SimpleNamespace(run_id="r", directory=tmp_path, **files, **told)
 
 
@@ -118,6 +118,15 @@ def test_a_run_whose_groups_are_always_lost_fails(job, monkeypatch):
     with pytest.raises(group.GroupLostError, match="a worker died"):
         trained(job, cluster, monkeypatch)
     assert cluster.began == [4] * 4
+
+
+def test_losses_with_new_checkpoints_between_them_do_not_add_up(job, monkeypatch):
+    def lost() -> None:
+        (job.checkpoints / f"{len(cluster.began):09d}").mkdir()
+        raise group.GroupLostError("a worker died")
+
+    cluster = Cluster(4, *[lost] * 9, lambda: None)
+    assert trained(job, cluster, monkeypatch) == [4] * 10
 
 
 def test_what_is_wrong_for_good_is_not_tried_again(job, monkeypatch):
