@@ -1,38 +1,47 @@
 """Runs, folds and trials of an experiment side by side: read from MLflow, with intervals and tests.
 
 Runs of the same settings are one row, whatever their folds and seeds. Rows are ranked only among
-those that were tested on the same faces of the same lake; others stand in a block of their own.
-Shapes: S subjects, K classes.
+those that were measured on the same faces of the same lake; others stand in a block of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainer.scorecard.intervals import subject_intervals
-from tuning.ranking import ranked
-from tuning.recorded import Tested, by_id, mean_metric, open_store, runs_of, tag, tested_of
-from tuning.rows import SIGNIFICANCE, Block, Comparison, Row
+from tuning.blocks import blocks_of, notes_of
+from tuning.figures import named, other_figures, usual
+from tuning.recorded import (
+    Tested,
+    above,
+    by_id,
+    mean_metric,
+    open_store,
+    runs_of,
+    tag,
+    tested_of,
+)
+from tuning.rows import Comparison, Evidence, Row
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PARENT = "mlflow.parentRunId"
 FIRST_WEIGHTS = ("init", "init_only")
 """Tags: what a run started from makes a difference, too."""
-INDIFFERENT = ("seed", "engine.", "checkpoint.", "logging.", "data.stream", "data.prefetch")
-GATHERING = ("crossval", "study", "trial", "comparison")
-OWN_FIGURES = (
-    *("accuracy", "macro_", "recall_", "calibration_error"),
-    *("images_per_second", "first_step_seconds"),
+INDIFFERENT = (
+    *("seed", "checkpoint.", "logging.", "data.stream", "data.prefetch"),
+    *("engine.workers", "engine.least_workers", "engine.zero", "engine.threads"),
+    "engine.channels_last",
 )
-EARLY = " (ended early)"
-BOUNDS = ("_low", "_high")
-FIGURES = {"test/": "", "final/": "validation "}
+GATHERING = ("crossval", "study", "trial", "comparison")
+ENDINGS = {"FINISHED": "", "KILLED": "ended early", "FAILED": "failed"}
+"""How a trial ended, by the status of its run; any other has not ended."""
+CHOSEN = "study "
+"""How a leak begins that is no fold's own: a study that chose the settings by test subjects."""
 
 
 def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
@@ -46,37 +55,27 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     ]
     finished = [run for run in runs if run.info.status == "FINISHED"]
     known = by_id(runs)
-    rows, tests = [], []
-    for group in _groups(finished, known).values():
+    if not finished:
+        raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
+    rows, tests, lakes = [], [], []
+    for group in _groups(finished, known):
         test = tested_of(client, group)
         rows.append(_row(group, test, known))
         tests.append(test)
-    if not finished:
-        raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
+        lakes.append(tag(group[0], "mien.lake_hash"))
     if not rows:
         raise ValueError(
             f"the finished runs of the experiment '{experiment}' have no folds: there are "
             f"{len(finished)}, and none of them is a training by mien"
         )
-    keyed: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for index, test in enumerate(tests):
-        first = known[rows[index].run_ids[0]]
-        lake, audit = tag(first, "mien.lake_hash"), tag(first, "mien.leaks").replace("none", "")
-        keyed[lake, audit, test.faces if test else ""].append(index)
-    blocks = []
-    for (lake, audit, faces), members in keyed.items():
-        own = _with_settings([rows[i] for i in members], known)
-        best_first, pairs = ranked(own, [tests[i] for i in members], seed)
-        tested = _tested_on(own[0]) if faces else ""
-        blocks.append(
-            Block(lake_hash=lake, tested=tested, rows=best_first, audit=audit, pairs=pairs)
-        )
-    blocks.sort(key=lambda block: (not block.tested, -len(block.rows)))
-    notes = _notes(runs, finished, blocks)
+    blocks = blocks_of(rows, tests, lakes, seed)
+    trained = [run for run in runs if tag(run, "mien.kind") not in GATHERING]
+    unfinished = sum(run.info.status != "FINISHED" for run in trained)
+    notes = notes_of(blocks, unfinished, len(trained))
     return Comparison(experiment=experiment, blocks=tuple(blocks), notes=notes)
 
 
-def _groups(runs: Sequence[Run], known: Mapping[str, Run]) -> dict[tuple[str, ...], list[Run]]:
+def _groups(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
     """The runs that trained something, by what they have in common besides fold and seed."""
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (tag(run, "mien.fold"), run.info.start_time)):
@@ -84,11 +83,17 @@ def _groups(runs: Sequence[Run], known: Mapping[str, Run]) -> dict[tuple[str, ..
             continue
         settings = repr(sorted(_settings(run).items())).encode()
         digest = hashlib.blake2b(settings, digest_size=8).hexdigest()
-        division = division_of(tag(run, "mien.fold"))
-        groups[
-            _system(run), _trial(run, known), tag(run, "mien.lake_hash"), division, digest
-        ].append(run)
-    return groups
+        trial = above(run, known, "trial")
+        key = (
+            _system(run),
+            trial.info.run_id if trial else "",
+            tag(run, "mien.lake_hash"),
+            division_of(tag(run, "mien.fold")),
+            *(leak for leak in _leaks([run]) if leak.startswith(CHOSEN)),
+            digest,
+        )
+        groups[key].append(run)
+    return [part for group in groups.values() for part in _by_pool(group)]
 
 
 def division_of(fold: str) -> str:
@@ -97,44 +102,90 @@ def division_of(fold: str) -> str:
     return f"{outer}:{inner.partition('/')[2]}"
 
 
+def _by_pool(group: Sequence[Run]) -> list[list[Run]]:
+    """One group, as each fold has synthetic faces of its own; but one for each pool where a fold
+    was trained with several."""
+    folds: dict[str, set[str]] = defaultdict(set)
+    pools: dict[str, list[Run]] = defaultdict(list)
+    for run in group:
+        pool = tag(run, "mien.synthetic_hash") or tag(run, "mien.synthetic")
+        folds[tag(run, "mien.fold")].add(pool)
+        pools[pool].append(run)
+    if all(len(own) == 1 for own in folds.values()):
+        return [list(group)]
+    return list(pools.values())
+
+
 def _settings(run: Run) -> dict[str, str]:
-    """What makes a difference to the result, other than chance."""
+    """What makes a difference to the result, other than chance and synthetic faces."""
     own = {key: value for key, value in run.data.params.items() if not key.startswith(INDIFFERENT)}
     return own | {key: told for key in FIRST_WEIGHTS if (told := tag(run, f"mien.{key}"))}
+
+
+def _pools(group: Sequence[Run]) -> dict[str, str]:
+    """The synthetic faces of a row as a setting: each pool's name and start of its hash."""
+    names = [(tag(run, "mien.synthetic"), tag(run, "mien.synthetic_hash")[:8]) for run in group]
+    told = dict.fromkeys(" ".join(filter(None, name)) for name in names if any(name))
+    return {"synthetic": ", ".join(told)} if told else {}
+
+
+def _leaks(group: Sequence[Run]) -> list[str]:
+    """What leaks in any of the runs: each fold tells of its own."""
+    told = [leak for run in group for leak in tag(run, "mien.leaks").split("; ")]
+    return [leak for leak in dict.fromkeys(told) if leak not in ("", "none")]
 
 
 def _system(run: Run) -> str:
     return f"{tag(run, 'mien.system')}.{tag(run, 'mien.recipe')}"
 
 
-def _trial(run: Run, known: Mapping[str, Run]) -> str:
-    """The name of the trial that the run belongs to, or nothing; says so where it ended early."""
-    ancestor: Run | None = run
-    while ancestor is not None:
-        if tag(ancestor, "mien.kind") == "trial":
-            early = EARLY if ancestor.info.status == "KILLED" else ""
-            return f"{ancestor.info.run_name or ancestor.info.run_id}{early}"
-        ancestor = known.get(tag(ancestor, PARENT))
-    return ""
-
-
 def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run]) -> Row:
     first = group[0]
-    kind = tag(first, "mien.kind")
+    trial = above(first, known, "trial")
+    above_all = [above(run, known, "study") for run in group]
+    studies = list({study.info.run_id: study for study in above_all if study}.values())
+    evidence = _evidence(group, test, is_trial=trial is not None)
+    objectives = tuple(dict.fromkeys(name for study in studies for name in _objectives(study)))
+    figures, bounds = other_figures(group, named(objectives, "validation"))
     row = Row(
         system=_system(first),
-        kind=kind,
-        trial=_trial(first, known),
+        kind=tag(first, "mien.kind"),
+        evidence=evidence,
+        study=", ".join(tag(study, "mien.study") or _name(study) for study in studies),
+        trial=_name(trial) if trial else "",
+        ending=ENDINGS.get(trial.info.status, "not finished") if trial else "",
+        settings=_settings(first) | _pools(group),
         run_ids=tuple(run.info.run_id for run in group),
         folds=tuple(dict.fromkeys(tag(run, "mien.fold") for run in group)),
         seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
+        leaks="; ".join(_leaks(group)),
         validation_macro_recall=mean_metric(group, "final/macro_recall", "validation/macro_recall"),
         images_per_second=mean_metric(group, "final/images_per_second", "images_per_second"),
         seconds=sum(_seconds(run) for run in group),
-        figures=_other_figures(group),
+        figures=figures,
+        figure_bounds=bounds,
     )
-    if test is None:
-        return row
+    if test is not None:
+        row = _with_test(row, test)
+    return replace(row, objectives=named(objectives, evidence) or usual(row))
+
+
+def _evidence(group: Sequence[Run], test: Tested | None, *, is_trial: bool) -> Evidence:
+    if test is not None:
+        return "predictions"
+    tested = any(name.startswith("test/") for run in group for name in run.data.metrics)
+    return "test" if tested and not is_trial else "validation"
+
+
+def _objectives(study: Run) -> list[str]:
+    return [name for name in study.data.params.get("objectives", "").split(", ") if name]
+
+
+def _name(run: Run) -> str:
+    return run.info.run_name or run.info.run_id
+
+
+def _with_test(row: Row, test: Tested) -> Row:
     intervals = subject_intervals(test.counts_SKK)
     return replace(
         row,
@@ -148,73 +199,3 @@ def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run]) ->
 def _seconds(run: Run) -> float:
     begun, ended = run.info.start_time, run.info.end_time
     return (ended - begun) / 1000 if begun and ended else 0.0
-
-
-def _other_figures(group: Sequence[Run]) -> dict[str, float]:
-    """What a system is measured by besides recognition, such as the accuracy of its edits."""
-    figures = {}
-    for prefix, shown in FIGURES.items():
-        names = {name for run in group for name in run.data.metrics if name.startswith(prefix)}
-        for name in sorted(names):
-            value = mean_metric(group, name)
-            own = name.removeprefix(prefix)
-            is_other = not own.startswith(OWN_FIGURES) and not own.endswith(BOUNDS)
-            if value is not None and is_other:
-                figures[shown + own] = value
-    return figures
-
-
-def _with_settings(rows: Sequence[Row], known: Mapping[str, Run]) -> list[Row]:
-    """Each row with the settings in which it departs from others of the same system and recipe."""
-    settings = [_settings(known[row.run_ids[0]]) for row in rows]
-    values: dict[tuple[str, str], set[str | None]] = defaultdict(set)
-    counts = Counter(row.system for row in rows)
-    told: Counter[tuple[str, str]] = Counter()
-    for row, own in zip(rows, settings, strict=True):
-        for key, value in own.items():
-            values[row.system, key].add(value)
-            told[row.system, key] += 1
-    differing = {
-        place for place in values if len(values[place]) > 1 or told[place] < counts[place[0]]
-    }
-    return [
-        replace(row, settings={k: v for k, v in own.items() if (row.system, k) in differing})
-        for row, own in zip(rows, settings, strict=True)
-    ]
-
-
-def _tested_on(row: Row) -> str:
-    folds = ", ".join(fold for fold in row.folds if fold)
-    return f"{row.num_faces} faces of {row.num_subjects} subjects" + (
-        f", folds {folds}" if folds else ""
-    )
-
-
-def _notes(
-    runs: Sequence[Run], finished: Sequence[Run], blocks: Sequence[Block]
-) -> tuple[str, ...]:
-    notes = []
-    unfinished = len(runs) - len(finished)
-    if unfinished:
-        notes.append(f"{unfinished} of {len(runs)} runs have not finished and are left out")
-    tested = [block for block in blocks if block.tested]
-    if len(tested) < len(blocks):
-        notes.append("validation figures have guided choices; only tests on unseen subjects count")
-    if any(row.trial.endswith(EARLY) for block in blocks for row in block.rows):
-        notes.append("trials that ended early have fewer folds than others")
-    if len({block.lake_hash for block in tested}) > 1:
-        notes.append("rows of different lakes stand apart: their figures must not be compared")
-    if len({block.audit for block in blocks}) > 1:
-        notes.append(
-            "rows that the audit found leaks in stand apart: they are not ranked with others"
-        )
-    if len({block.tested for block in tested}) < len(tested) or len(tested) > len(
-        {block.lake_hash for block in tested}
-    ):
-        notes.append("rows tested on different faces (folds) stand apart: they are not ranked")
-    if any(row.verdict == "tie" for block in tested for row in block.rows):
-        notes.append(
-            f"tie: not told apart from the best at {SIGNIFICANCE:.0%} by the paired test over "
-            f"subjects, corrected for all pairs, as the best is chosen by the same faces"
-        )
-    return tuple(notes)

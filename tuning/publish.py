@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-PAGE_NAMES = {"macro_recall": "validation", "images_per_second": "speed"}
-"""What the page calls a figure that is a column of its own."""
-
 DETAILED_ROWS = 24
 """Of how many rows of a block, the best, curves, confusion matrices and edits are shown."""
 
@@ -35,7 +32,6 @@ def publish(uri: str, comparison: Comparison, path: Path) -> None:
     text = page(
         comparison,
         _details(client, comparison, by_id(runs)),
-        objectives=_objectives(studies),
         saved=" ".join(filter(None, (_saved(study) for study in studies))),
     )
     write(text, path)
@@ -50,13 +46,6 @@ def _details(
         for block in comparison.blocks
         for row in block.rows[:DETAILED_ROWS]
     }
-
-
-def _objectives(studies: Sequence[Run]) -> list[str]:
-    """The first objectives that a study of the experiment had, as the page names them."""
-    named = [study.data.params.get("objectives", "") for study in studies]
-    names = next(filter(None, named), "")
-    return [PAGE_NAMES.get(name, f"validation {name}") for name in names.split(", ") if name]
 
 
 def _saved(study: Run) -> str:

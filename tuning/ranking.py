@@ -1,4 +1,7 @@
-"""Rows that were tested on the same faces, in order, and which of them can be told apart."""
+"""Rows that were measured on the same faces, in order, and which of them can be told apart.
+
+Shapes: S subjects, K classes.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from trainer.scorecard import statistics
-from trainer.scorecard.intervals import paired_difference
+from trainer.scorecard.intervals import paired_difference, paired_error
 from trainer.scorecard.statistics import Difference
-from tuning.recorded import Tested
+from tuning.objectives import is_less_better
 from tuning.rows import SIGNIFICANCE, Pair, Row
 
 RANKED_BY = "macro_recall"
@@ -21,27 +25,42 @@ PAIRED_ROWS = 12
 """Of how many rows, the best, every two are compared."""
 
 
+def ordered(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows of the same folds without predictions, best first by the first of their objectives.
+
+    A rank have those that have that figure, but for trials that did not come to their end: these
+    stand behind all others.
+    """
+    figure = next((row.objectives[0] for row in rows if row.objectives), "")
+    sign = 1 if is_less_better(figure) else -1
+
+    def standing(row: Row) -> tuple[bool, bool, float]:
+        value = row.value_of(figure)
+        return bool(row.ending), value is None, 0.0 if value is None else sign * value
+
+    return tuple(
+        replace(row, rank=None if row.ending or row.value_of(figure) is None else place)
+        for place, row in enumerate(sorted(rows, key=standing), 1)
+    )
+
+
 def ranked(
-    rows: Sequence[Row], tests: Sequence[Tested | None], seed: int
+    rows: Sequence[Row], counts: Sequence[np.ndarray], seed: int
 ) -> tuple[tuple[Row, ...], tuple[Pair, ...]]:
     """Best first, each with its paired difference to the best; and the best in pairs.
 
-    Which is best is chosen by the same faces, so that its differences are corrected as those of all
-    pairs (Bonferroni). A tie is called a tie; of more than 45 rows, for which `MOST_SWAPS` are too
-    few, all are ties.
+    `counts` has each row's confusion matrix by subject [S, K, K]. Which is best is chosen by the
+    same faces, so that its differences are corrected as those of all pairs (Bonferroni). A tie is
+    called a tie.
     """
-    order = sorted(range(len(rows)), key=lambda i: _standing(rows[i]), reverse=True)
-    rows, tests = [rows[i] for i in order], [tests[i] for i in order]
-    counts = [test.counts_SKK for test in tests if test is not None]
-    if len(counts) < len(rows) or len(rows) < 2:
+    order = sorted(range(len(rows)), key=lambda i: -(rows[i].value_of(RANKED_BY) or 0.0))
+    rows = [replace(rows[i], rank=place) for place, i in enumerate(order, 1)]
+    counts = [counts[i] for i in order]
+    if len(rows) < 2:
         return tuple(rows), ()
-    metric = statistics.METRICS[RANKED_BY]
     num_pairs = len(rows) * (len(rows) - 1) // 2
     swaps = int(np.clip(num_pairs * SWAPS_PER_PAIR, LEAST_SWAPS, MOST_SWAPS))
-    behind = [
-        paired_difference(counts[0], other, metric, num_swaps=swaps, seed=seed)
-        for other in counts[1:]
-    ]
+    behind = [_difference(counts[0], other, swaps, seed) for other in counts[1:]]
     corrected = [min(1.0, difference.p * num_pairs) for difference in behind]
     judged = [
         replace(
@@ -56,13 +75,32 @@ def ranked(
     return (named, *judged), _pairs(counts[:PAIRED_ROWS], behind, seed)
 
 
-def _pairs(counts: Sequence, behind: Sequence[Difference], seed: int) -> tuple[Pair, ...]:
+def _difference(first_SKK: np.ndarray, second_SKK: np.ndarray, swaps: int, seed: int) -> Difference:
+    """The paired difference; its p goes on below the least that so many swaps can give.
+
+    Where no swap is as extreme as what was found, p is Student's t of the difference over its
+    jackknife error: no more than that least p, and no less than all swaps of the subjects could
+    give.
+    """
     metric = statistics.METRICS[RANKED_BY]
+    found = paired_difference(first_SKK, second_SKK, metric, num_swaps=swaps, seed=seed)
+    least = 1 / (swaps + 1)
+    if found.p > least:
+        return found
+    value, error, degrees = paired_error(first_SKK, second_SKK, metric)
+    tail = 2 * float(student_t.sf(abs(value) / error, degrees)) if error else 0.0
+    differing = int(np.any(first_SKK != second_SKK, axis=(1, 2)).sum())
+    return replace(found, p=min(least, max(tail, 2.0 ** (1 - differing))))
+
+
+def _pairs(
+    counts: Sequence[np.ndarray], behind: Sequence[Difference], seed: int
+) -> tuple[Pair, ...]:
     places = list(combinations(range(len(counts)), 2))
     found = [
         behind[second - 1]
         if first == 0
-        else paired_difference(counts[first], counts[second], metric, seed=seed)
+        else _difference(counts[first], counts[second], LEAST_SWAPS, seed)
         for first, second in places
     ]
     corrected = statistics.holm([difference.p for difference in found])
@@ -70,8 +108,3 @@ def _pairs(counts: Sequence, behind: Sequence[Difference], seed: int) -> tuple[P
         Pair(first=first, second=second, difference=difference, p=float(p))
         for (first, second), difference, p in zip(places, found, corrected, strict=True)
     )
-
-
-def _standing(row: Row) -> tuple[float, float]:
-    tested = row.macro_recall.value if row.macro_recall else -1.0
-    return tested, row.validation_macro_recall or -1.0

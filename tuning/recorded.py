@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE_RUNS = 1000
+PARENT = "mlflow.parentRunId"
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -59,6 +60,14 @@ def by_id(runs: Iterable[Run]) -> dict[str, Run]:
 def tag(run: Run, name: str) -> str:
     """A tag of the run, empty where it has none."""
     return run.data.tags.get(name, "")
+
+
+def above(run: Run, known: Mapping[str, Run], kind: str) -> Run | None:
+    """The run of that kind that this one belongs to, at any depth; None where there is none."""
+    parent = known.get(tag(run, PARENT))
+    while parent is not None and tag(parent, "mien.kind") != kind:
+        parent = known.get(tag(parent, PARENT))
+    return parent
 
 
 def predictions_of(client: MlflowClient, run: Run) -> Predictions | None:

@@ -6,7 +6,6 @@ import csv as csv_format
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,33 +27,6 @@ LATEX_SIGNS = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
-COLUMNS: Sequence[str] = (
-    "block",
-    "lake_hash",
-    "tested",
-    "system",
-    "kind",
-    "trial",
-    "settings",
-    "runs",
-    "folds",
-    "seeds",
-    "num_faces",
-    "num_subjects",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "macro_recall",
-    "macro_recall_low",
-    "macro_recall_high",
-    "validation_macro_recall",
-    "images_per_second",
-    "behind",
-    "behind_low",
-    "behind_high",
-    "p_corrected",
-    "verdict",
-)
 
 
 def table(comparison: Comparison) -> Group:
@@ -68,11 +40,8 @@ def table(comparison: Comparison) -> Group:
 
 
 def _block_table(comparison: Comparison, block: Block) -> Table:
-    where = f"lake {block.lake_hash[:12]}" if block.lake_hash else "unknown lake"
-    title = f"{comparison.experiment}: {block.tested or 'no test predictions'}, {where}"
-    title += f", leaks: {block.audit}" if block.audit else ""
     shown = Table(
-        title=title,
+        title=f"{comparison.experiment}: {block.title}{_by(block)}",
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
@@ -82,6 +51,7 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
     tested = bool(block.tested)
     validated = any(row.validation_macro_recall is not None for row in block.rows)
     measured = any(row.figures for row in block.rows)
+    shown.add_column("#", justify="right")
     shown.add_column("system", overflow="fold", min_width=16)
     shown.add_column("runs", justify="right")
     if tested:
@@ -95,14 +65,14 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
         shown.add_column("other figures")
     shown.add_column("images/s", justify="right", no_wrap=True)
     for row in block.rows[:SHOWN_ROWS]:
-        cells = [_name(row), str(len(row.run_ids))]
+        cells = [_rank(row), _name(row), str(len(row.run_ids))]
         if tested:
             cells += [_interval(row.macro_recall), _interval(row.accuracy)]
             cells += [_difference(row.behind), _verdict(row)]
         elif validated:
             cells.append(_percent(row.validation_macro_recall))
         if measured:
-            cells.append("\n".join(f"{name} {value:.3g}" for name, value in row.figures.items()))
+            cells.append("\n".join(_figures(row)))
         cells.append(NOTHING if row.images_per_second is None else f"{row.images_per_second:.0f}")
         shown.add_row(*cells, style="bold" if row.verdict == "best" else None)
     if len(block.rows) > SHOWN_ROWS:
@@ -110,11 +80,31 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
     return shown
 
 
+def _by(block: Block) -> str:
+    if block.tested:
+        return ""
+    return f", by {block.objectives[0].replace('_', ' ')}" if block.objectives else ", not ranked"
+
+
+def _rank(row: Row) -> str:
+    return NOTHING if row.rank is None else str(row.rank)
+
+
 def _name(row: Row) -> str:
     changes = [
         f"{key.removeprefix('system.')}={_brief(value)}" for key, value in row.settings.items()
     ]
-    return "\n ".join([row.trial or row.system, *changes])
+    return "\n ".join([row.name, *changes])
+
+
+def _figures(row: Row, digits: int = 3) -> list[str]:
+    """Each other figure with its interval, the one that orders the row first."""
+    told = []
+    for name in sorted(row.figures, key=lambda name: name not in row.objectives[:1]):
+        values = [f"{value:.{digits}g}" for value in row.figure_bounds.get(name, ())]
+        interval = f" [{', '.join(values)}]" if values else ""
+        told.append(f"{name} {row.figures[name]:.{digits}g}{interval}")
+    return told
 
 
 def _brief(text: str) -> str:
@@ -152,52 +142,59 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def csv(comparison: Comparison) -> str:
     """One line per row; the figures are shares between 0 and 1."""
+    lines = [
+        {"block": number, **_csv_row(block, row)}
+        for number, block in enumerate(comparison.blocks, 1)
+        for row in block.rows
+    ]
     text = io.StringIO()
-    writer = csv_format.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv_format.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
-    for number, block in enumerate(comparison.blocks, 1):
-        for row in block.rows:
-            writer.writerow(
-                {"block": number, **_csv_row(block, row)}  # pyright: ignore[reportArgumentType]
-            )
+    writer.writerows(lines)
     return text.getvalue()
 
 
-def _csv_row(block: Block, row: Row) -> Mapping[str, Any]:
+def _csv_row(block: Block, row: Row) -> dict[str, Any]:
     return {
         "lake_hash": block.lake_hash,
         "tested": block.tested,
+        "evidence": row.evidence,
+        "leaks": row.leaks,
+        "ranked_by": next(iter(block.objectives), ""),
+        "rank": row.rank,
         "system": row.system,
         "kind": row.kind,
+        "study": row.study,
         "trial": row.trial,
+        "ending": row.ending,
         "settings": "; ".join(f"{key}={value}" for key, value in row.settings.items()),
         "runs": len(row.run_ids),
         "folds": " ".join(row.folds),
         "seeds": " ".join(row.seeds),
         "num_faces": row.num_faces,
         "num_subjects": row.num_subjects,
-        "validation_macro_recall": row.validation_macro_recall,
-        "images_per_second": row.images_per_second,
-        "p_corrected": row.p,
-        "verdict": row.verdict,
         **_bounds("accuracy", row.accuracy),
         **_bounds("macro_recall", row.macro_recall),
+        "validation_macro_recall": row.validation_macro_recall,
+        "images_per_second": row.images_per_second,
+        "figures": "; ".join(_figures(row, digits=6)),
         **_bounds("behind", row.behind),
+        "p_corrected": row.p,
+        "verdict": row.verdict,
     }
 
 
-def _bounds(name: str, figure: Interval | Difference | None) -> dict[str, float]:
-    if figure is None:
-        return {}
-    return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+def _bounds(name: str, figure: Interval | Difference | None) -> dict[str, float | None]:
+    value, low, high = (figure.value, figure.low, figure.high) if figure else (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def latex(comparison: Comparison) -> str:
-    """One `tabular` per block of tested rows, for booktabs; ties with the best are marked."""
-    parts = []
-    for block in comparison.blocks:
-        if block.tested:
-            parts.append(_latex_block(block))
+    """One `tabular` per block of tested rows, for booktabs; ties with the best are marked.
+
+    ValueError where there is none. Rows without test predictions have the figure that ranks them.
+    """
+    parts = [_latex_block(block) for block in comparison.blocks if _is_tested(block)]
     if not parts:
         raise ValueError(
             f"no row of '{comparison.experiment}' was tested; LaTeX has nothing to say"
@@ -205,20 +202,43 @@ def latex(comparison: Comparison) -> str:
     return "\n".join([*parts, f"% Intervals: {comparison.estimator}.", ""])
 
 
+def _is_tested(block: Block) -> bool:
+    return block.rows[0].evidence != "validation" and bool(block.objectives)
+
+
 def _latex_block(block: Block) -> str:
+    figures = (r"macro recall [\%]", r"accuracy [\%]", "behind the best")
+    heads = figures if block.tested else (_escaped(block.objectives[0]),)
     lines = [
-        f"% {block.tested}, lake {block.lake_hash[:12]}",
-        r"\begin{tabular}{lrrr}",
+        f"% {block.title}",
+        rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"\toprule",
-        r"system & macro recall [\%] & accuracy [\%] & behind the best \\",
+        " & ".join(("system", *heads)) + r" \\",
         r"\midrule",
     ]
     for row in block.rows:
         name = _escaped(", ".join(_name(row).split("\n ")))
-        value = f"{_latex_interval(row.macro_recall)} & {_latex_interval(row.accuracy)}"
-        gap = "--" if row.behind is None else f"${100 * row.behind.value:.1f}$"
-        lines.append(f"{name} & {value} & {gap}{' (tie)' if row.verdict == 'tie' else ''} \\\\")
+        cells = _latex_test(row) if block.tested else [_latex_figure(row, block.objectives[0])]
+        lines.append(" & ".join((name, *cells)) + r" \\")
+    if block.audit:
+        told = rf"leaks between training and test: {_escaped(block.audit)}"
+        width = r"p{0.9\linewidth}"
+        lines += [r"\midrule", rf"\multicolumn{{{len(heads) + 1}}}{{{width}}}{{{told}}} \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _latex_test(row: Row) -> list[str]:
+    gap = "--" if row.behind is None else f"${100 * row.behind.value:.1f}$"
+    mark = " (tie)" if row.verdict == "tie" else ""
+    return [_latex_interval(row.macro_recall), _latex_interval(row.accuracy), gap + mark]
+
+
+def _latex_figure(row: Row, figure: str) -> str:
+    value = row.value_of(figure)
+    if value is None:
+        return "--"
+    bounds = row.figure_bounds.get(figure)
+    return f"${value:.3g}$" + (f" [${bounds[0]:.3g}$, ${bounds[1]:.3g}$]" if bounds else "")
 
 
 def _latex_interval(interval: Interval | None) -> str:

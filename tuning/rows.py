@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from trainer.scorecard.intervals import ESTIMATOR
 from trainer.scorecard.statistics import Difference, Interval
 
 SIGNIFICANCE = 0.05
+LISTED = 12
+Evidence = Literal["predictions", "test", "validation"]
+"""What a row's figures come from: test predictions, of which all is known by subject; figures of
+test subjects alone; validation subjects, who have guided choices."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +38,12 @@ class Pair:
 class Row:
     """One setting of one system, over its folds and seeds.
 
+    `trial` and `ending` are of rows that a study made: `ending` is empty where the trial was
+    finished, else it says how it ended. `figures` are all but recognition and speed, those of
+    validation subjects under `validation NAME`; `figure_bounds` their intervals, where there are
+    any. `objectives` names what the row is ordered by, then what else its study searched for:
+    figures, or `macro_recall`, `validation_macro_recall`, `images_per_second`. `rank` is the place
+    in the block, None where nothing ranks it. `leaks` says what leaks between training and test.
     `behind` is the paired difference to the best row of the block (best minus this one, in mean
     class recall) and `p` its p value, corrected for all pairs of the block; None for the best
     itself and where there are no predictions. `verdict` is best, tie, behind, or empty. `seconds`
@@ -41,11 +52,15 @@ class Row:
 
     system: str
     kind: str
+    evidence: Evidence = "validation"
+    study: str = ""
     trial: str = ""
+    ending: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     run_ids: tuple[str, ...]
     folds: tuple[str, ...]
     seeds: tuple[str, ...]
+    leaks: str = ""
     num_faces: int = 0
     num_subjects: int = 0
     accuracy: Interval | None = None
@@ -54,24 +69,67 @@ class Row:
     images_per_second: float | None = None
     seconds: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
+    figure_bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ()
+    rank: int | None = None
     behind: Difference | None = None
     p: float | None = None
     verdict: str = ""
 
+    @property
+    def name(self) -> str:
+        """What the row is called: a trial by its study and number, any other by its system."""
+        if not self.trial:
+            return self.system
+        return f"{self.study} {self.trial}".strip() + (f" ({self.ending})" if self.ending else "")
+
+    def value_of(self, figure: str) -> float | None:
+        """A figure by the name that `objectives` has for it; None where it was not measured."""
+        match figure:
+            case "macro_recall":
+                return None if self.macro_recall is None else self.macro_recall.value
+            case "validation_macro_recall":
+                return self.validation_macro_recall
+            case "images_per_second":
+                return self.images_per_second
+        return self.figures.get(figure)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Rows that may be ranked: tested on the same faces of the same lake, with the same leaks.
+    """Rows that may be ranked: measured on the same faces of the same lake, with the same leaks.
 
+    `tested` says which test faces were recognised, and is empty where no predictions tell.
     `audit` says what leaks between training and test, empty where nothing does or nobody looked.
-    `pairs` compares every two of the best rows.
+    `objectives` names the figure that ranks the rows, then what else their studies searched for;
+    empty where nothing ranks them. `pairs` compares every two of the best rows.
     """
 
     lake_hash: str
     tested: str
     rows: tuple[Row, ...]
     audit: str = ""
+    objectives: tuple[str, ...] = ()
     pairs: tuple[Pair, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Where the rows' figures come from, in a line."""
+        parts = [self.tested or self._untested()]
+        parts.append(f"lake {self.lake_hash[:12]}" if self.lake_hash else "unknown lake")
+        parts += [f"leaks: {self.audit}"] if self.audit else []
+        return ", ".join(parts)
+
+    def _untested(self) -> str:
+        row = self.rows[0]
+        figures = "test figures" if row.evidence == "test" else "validation only"
+        told = listed([fold for fold in row.folds if fold])
+        return f"{figures}, folds {told}" if told else figures
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names in a line, the first of them where they are many."""
+    return " ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -57,6 +57,14 @@ addEventListener("load", () => setTimeout(() => {
   found.lines = document.querySelectorAll(".window .line").length;
   timed("clear", () => document.querySelector("#clear").onclick());
   found.cleared = state.visible.length;
+  found.groups = DATA.blocks.map((block, at) => {
+    $("#block").value = DATA.blocks.length > 1 ? at : -1;
+    $("#block").onchange();
+    refresh();
+    const cells = [...document.querySelector(".window .line").children];
+    return { figure: main.figure.label, rank: cells[0].textContent, told: cells[3].textContent,
+      last: state.visible[state.visible.length - 1].rank, front: $("#front .y").value };
+  });
   const told = document.createElement("pre");
   told.id = "told";
   told.textContent = JSON.stringify(found);
@@ -85,7 +93,7 @@ def probed(text: str, folder: Path, *, width: int = 1280) -> dict:
 def large_page() -> str:
     comparison = made_up.comparison(5000)
     rows = comparison.blocks[0].rows + comparison.blocks[1].rows[:16]
-    return page(comparison, made_up.details(rows), objectives=("macro_recall",))
+    return page(comparison, made_up.details(rows))
 
 
 @pytest.mark.parametrize("width", [1280, 500])
@@ -101,6 +109,17 @@ def test_5000_runs_open_and_filter_without_lag(tmp_path: Path, width: int) -> No
     assert found["chosen"] == 2
     slowest = max(found[name] for name in ("search", "brush", "choose", "sort", "clear"))
     assert slowest < 250, f"a filter took {slowest:.0f} ms"
+
+
+def test_each_group_is_ranked_by_its_own_objective_or_not_at_all(tmp_path: Path) -> None:
+    found = probed(page(made_up.synthesisers(60), {}), tmp_path)
+    assert found["error"] == ""
+    tested, unranked, trials = found["groups"]
+    assert tested["figure"] == tested["front"] == "synthesis/kernel_distance"
+    assert (tested["rank"], tested["told"]) == ("1", "0.020.01–0.032")
+    assert (unranked["figure"], unranked["rank"], unranked["told"]) == ("", "–", "–")
+    assert trials["figure"] == trials["front"] == "validation edit_accuracy"
+    assert trials["rank"] == "1" and trials["last"] is None
 
 
 def test_nothing_in_a_name_is_taken_for_markup(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def record(store, experiment, system, *, tested=None, status="FINISHED", tags=No
     if "parent" in about:
         tags["mlflow.parentRunId"] = about["parent"]
     identity = experiment_id(client, store, experiment)
-    run_id = client.create_run(identity, tags=tags, run_name=system).info.run_id
+    name = about.get("name", system)
+    run_id = client.create_run(identity, tags=tags, run_name=name).info.run_id
     params = {"seed": about.get("seed", 0), **about.get("params", {})}
     metrics = {"images_per_second": 100.0, **about.get("metrics", {})}
     client.log_batch(
@@ -113,7 +114,7 @@ def test_a_tie_is_a_tie_and_a_loss_is_a_loss(ranked):
 
 
 def test_what_has_not_finished_is_said(ranked):
-    assert any("1 of 13 runs have not finished" in note for note in ranked.notes)
+    assert any("1 of 10 runs have not finished" in note for note in ranked.notes)
 
 
 def test_the_table_the_json_and_the_csv_tell_the_same(ranked):
@@ -168,21 +169,131 @@ def test_what_a_run_started_from_tells_rows_apart(store):
     assert block.rows[1].settings == {"init": "a run"}
 
 
+def studied(store, experiment, name, trials, *, objectives="macro_recall", params=None):
+    """A study whose trials are (status, metrics by fold)."""
+    study = record(
+        store, experiment, "fersnet", kind="study", name=name, params={"objectives": objectives}
+    )
+    for number, (status, folds) in enumerate(trials):
+        own = params or {"weight": number}
+        about = {"name": f"trial {number}", "parent": study, "params": own, "status": status}
+        trial = record(store, experiment, "fersnet", kind="trial", **about)
+        for fold, metrics in folds.items():
+            where = {"kind": "fold", "fold": fold, "parent": trial, "params": own}
+            metrics = {f"final/{name}": value for name, value in metrics.items()}
+            record(store, experiment, "fersnet", metrics=metrics, **where)
+
+
+def validated(*values, folds=2):
+    """Metrics by fold of a trial with these values."""
+    return {f"all:{i}/{folds}": {"macro_recall": value} for i, value in enumerate(values, 1)}
+
+
 def test_trials_are_ranked_by_validation_and_never_beside_tests(store):
-    study = record(store, "search", "fersnet", kind="study")
-    for number, value in enumerate((0.6, 0.8)):
-        ended = "FINISHED" if number else "KILLED"
-        trial = record(store, "search", "fersnet", kind="trial", parent=study, status=ended)
-        where = {"kind": "fold", "fold": "1/1", "parent": trial, "params": {"weight": number}}
-        metrics = {"validation/macro_recall": value, "test/edit_accuracy": 0.5}
-        record(store, "search", "fersnet", metrics=metrics, **where)
+    trials = [
+        ("FINISHED", validated(0.6, 0.6)),
+        ("FINISHED", validated(0.8, 0.8)),
+        ("FAILED", validated(0.9, 0.9)),
+        ("KILLED", validated(0.95)),
+        ("RUNNING", validated(0.7)),
+    ]
+    studied(store, "search", "first", trials)
+    record(store, "search", "fersnet", tested=predictions(0.9, 1, 2), fold="1/2")
     found = compare(store, "search")
-    (block,) = found.blocks
-    assert [row.validation_macro_recall for row in block.rows] == [0.8, 0.6]
-    assert [row.trial for row in block.rows] == ["fersnet", "fersnet (ended early)"]
+    tested, whole, half = found.blocks
+    assert tested.tested and not whole.tested and not half.tested
+    assert [(row.rank, row.name) for row in whole.rows] == [
+        (1, "first trial 1"),
+        (2, "first trial 0"),
+        (None, "first trial 2 (failed)"),
+    ]
+    assert [(row.rank, row.name) for row in half.rows] == [
+        (None, "first trial 3 (ended early)"),
+        (None, "first trial 4 (not finished)"),
+    ]
+    assert "validation only, folds all:1/2, " in half.title
     assert "trials that ended early have fewer folds than others" in found.notes
-    assert not block.tested and block.rows[0].verdict == ""
-    assert block.rows[0].figures == {"edit_accuracy": 0.5}
+    assert not any("left out" in note for note in found.notes), "their folds are shown"
+
+
+def test_validations_of_different_folds_stand_apart(store):
+    studied(store, "divided", "by-two", [("FINISHED", validated(0.6, 0.6))])
+    studied(store, "divided", "by-three", [("FINISHED", validated(0.9, 0.9, 0.9, folds=3))])
+    found = compare(store, "divided")
+    assert sorted(row.study for block in found.blocks for row in block.rows) == [
+        "by-three",
+        "by-two",
+    ]
+    assert [len(block.rows) for block in found.blocks] == [1, 1]
+    assert any("different folds" in note for note in found.notes)
+
+
+def test_equal_trials_of_two_studies_are_two_rows_that_name_their_study(store):
+    for name in ("first", "second"):
+        studied(store, "studies", name, [("FINISHED", validated(0.6, 0.6))], params={"weight": 1})
+    found = compare(store, "studies")
+    (block,) = found.blocks
+    assert sorted(row.name for row in block.rows) == ["first trial 0", "second trial 0"]
+    (line, _) = csv.DictReader(io.StringIO(report.csv(found)))
+    assert (line["study"], line["trial"]) == ("first", "trial 0")
+
+
+@pytest.mark.parametrize(
+    ("objectives", "first"),
+    [("accuracy, images_per_second", 1), ("reconstruction", 0), ("edit_accuracy", 1)],
+)
+def test_trials_are_ordered_by_their_studys_objective(store, objectives, first):
+    experiment = f"by {objectives}"
+    trials = []
+    for value in (0.3, 0.4):
+        metrics = {"accuracy": value, "reconstruction": value, "edit_accuracy": value}
+        trials.append(("FINISHED", {"1/5": {**metrics, "macro_recall": 1 - value}}))
+    studied(store, experiment, "study", trials, objectives=objectives)
+    (block,) = compare(store, experiment).blocks
+    assert block.objectives[0] == f"validation {objectives.split(', ')[0]}"
+    assert [row.trial for row in block.rows] == [f"trial {first}", f"trial {1 - first}"]
+    best = block.rows[0].value_of(block.objectives[0])
+    assert (best, block.rows[0].rank) == ((0.3, 0.4)[first], 1)
+
+
+def test_every_study_is_ranked_by_its_own_objectives(store):
+    for name, objectives in (("sure", "macro_recall, images_per_second"), ("fast", "accuracy")):
+        metrics = {"1/5": {"macro_recall": 0.5, "accuracy": 0.6}}
+        studied(store, "aims", name, [("FINISHED", metrics)], objectives=objectives)
+    found = {block.rows[0].study: block.objectives for block in compare(store, "aims").blocks}
+    assert found == {
+        "sure": ("validation_macro_recall", "images_per_second"),
+        "fast": ("validation accuracy",),
+    }
+
+
+def test_systems_that_do_not_recognise_are_tested_and_ranked_with_intervals(store):
+    for value in (0.4, 0.6):
+        for fold in (1, 2):
+            figures = {"": value, "_low": value - 0.1, "_high": value + 0.2}
+            metrics = {f"test/synthesis/edit_accuracy{end}": one for end, one in figures.items()}
+            where = {"kind": "fold", "fold": f"{fold}/2", "params": {"weight": value}}
+            record(store, "edits", "exprgan", metrics=metrics, **where)
+    record(store, "edits", "exprgan", fold="1/2", params={"weight": 1})
+    found = compare(store, "edits")
+    block, unranked = found.blocks
+    assert [(row.rank, row.settings["weight"]) for row in block.rows] == [(1, "0.6"), (2, "0.4")]
+    low, high = block.rows[0].figure_bounds["synthesis/edit_accuracy"]
+    assert (low, high) == pytest.approx((0.6 - 0.1 / math.sqrt(2), 0.6 + 0.2 / math.sqrt(2)))
+    assert "validation only" not in block.title and not block.tested
+    assert unranked.rows[0].rank is None and not unranked.objectives
+    assert "validation only" in unranked.title
+    text = report.latex(found)
+    assert r"synthesis/edit\_accuracy" in text and "$0.6$ [$0.529$" in text
+    assert "synthesis/edit_accuracy 0.6 [0.529289, 0.741421]" in report.csv(found)
+
+
+def test_seeds_share_the_uncertainty_of_their_subjects(store):
+    for seed in (0, 1):
+        metrics = {"test/pose": 0.5, "test/pose_low": 0.4, "test/pose_high": 0.6}
+        record(store, "sure", "exprgan", metrics=metrics, fold="1/2", seed=seed)
+    (block,) = compare(store, "sure").blocks
+    assert block.rows[0].figure_bounds["pose"] == pytest.approx((0.4, 0.6))
 
 
 def test_predictions_come_from_the_artifacts_where_the_directory_is_not_here(store, tmp_path):
@@ -241,6 +352,65 @@ def test_audits_are_not_ranked_together(store):
     found = compare(store, "audits")
     assert len(found.blocks) == 2
     assert any("leaks" in note for note in found.notes)
+
+
+def test_a_row_has_the_leaks_of_all_its_folds(store):
+    for fold, leaks in ((1, "none"), (2, "fold 2/2: 3 subjects")):
+        tested = predictions(0.9, fold, 2)
+        where = {"fold": f"{fold}/2", "tags": {"mien.leaks": leaks}}
+        record(store, "leaky", "fersnet", tested=tested, **where)
+    found = compare(store, "leaky")
+    (block,) = found.blocks
+    assert block.audit == "fold 2/2: 3 subjects"
+    (line,) = csv.DictReader(io.StringIO(report.csv(found)))
+    assert line["leaks"] == "fold 2/2: 3 subjects"
+    text = report.latex(found)
+    assert "leaks between training and test: fold 2/2: 3 subjects" in text
+
+
+def test_settings_that_a_study_chose_by_the_test_are_a_row_of_their_own(store):
+    for leaks in ("none", "study s chose by these test subjects"):
+        tested = predictions(0.9, 1, 2)
+        where = {"fold": "1/2", "tags": {"mien.leaks": leaks}}
+        record(store, "chosen", "fersnet", tested=tested, **where)
+    found = compare(store, "chosen")
+    audits = [block.audit for block in found.blocks]
+    assert audits == ["", "study s chose by these test subjects"]
+
+
+@pytest.mark.parametrize(
+    "pools",
+    [
+        ({"mien.synthetic": "a", "mien.synthetic_hash": "1" * 16},
+         {"mien.synthetic": "a", "mien.synthetic_hash": "2" * 16}),
+        ({"mien.synthetic": "live:one"}, {"mien.synthetic": "live:two"}),
+    ],
+)  # fmt: skip
+def test_pools_of_synthetic_faces_tell_rows_apart(store, pools):
+    experiment = f"pools {len(pools[0])}"
+    for seed, tags in enumerate(pools):
+        crossvalidated(store, experiment, "fersnet", 0.8, seed=seed, tags=tags)
+    (block,) = compare(store, experiment).blocks
+    assert [len(row.run_ids) for row in block.rows] == [3, 3]
+    assert len({row.settings["synthetic"] for row in block.rows}) == 2
+
+
+def test_folds_with_a_pool_each_are_one_row(store):
+    for fold in (1, 2):
+        tags = {"mien.synthetic": f"pool-{fold}", "mien.synthetic_hash": str(fold) * 16}
+        where = {"fold": f"{fold}/2", "tags": tags}
+        record(store, "own pools", "fersnet", tested=predictions(0.9, fold, 2), **where)
+    (block,) = compare(store, "own pools").blocks
+    assert [row.folds for row in block.rows] == [("1/2", "2/2")]
+
+
+def test_precision_tells_rows_apart_and_the_number_of_workers_does_not(store):
+    for number, precision in enumerate(("fp32", "fp32", "bf16")):
+        params = {"engine.precision": precision, "engine.workers": number + 1}
+        crossvalidated(store, "precise", "fersnet", 0.8, seed=number, params=params)
+    (block,) = compare(store, "precise").blocks
+    found = {row.settings["engine.precision"]: len(row.run_ids) for row in block.rows}
+    assert found == {"fp32": 6, "bf16": 3}
 
 
 def test_the_page_has_everything_in_it_and_is_kept(store, tmp_path):

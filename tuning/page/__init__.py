@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.scorecard.statistics import Difference, Interval
 from tuning.details import Details
 from tuning.objectives import is_less_better
+from tuning.rows import listed
 
 if TYPE_CHECKING:
-    from tuning.rows import Block, Comparison, Row
+    from tuning.rows import Comparison, Row
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("state", "leaderboard", "charts", "parallel", "panels", "start")
 
 
 def page(
-    comparison: Comparison,
-    details: Mapping[tuple[str, ...], Details],
-    *,
-    objectives: Sequence[str] = (),
-    saved: str = "",
+    comparison: Comparison, details: Mapping[tuple[str, ...], Details], *, saved: str = ""
 ) -> str:
     """The page's text. `details` by a row's run ids; `saved` says what pruning saved."""
     rows = [
-        _row(place, number, block_number, row, details.get(row.run_ids, Details()))
-        for place, (block_number, number, row) in enumerate(_numbered(comparison))
+        _row(place, block_number, row, details.get(row.run_ids, Details()))
+        for place, (block_number, row) in enumerate(_numbered(comparison))
     ]
     data = {
         "title": f"{comparison.experiment}: comparison",
         "about": _about(comparison, len(rows)),
         "notes": [f"{note[0].upper()}{note[1:]}." for note in comparison.notes],
-        "blocks": [_block_name(block) for block in comparison.blocks],
+        "blocks": [
+            {"name": block.title, "objectives": block.objectives} for block in comparison.blocks
+        ],
         "rows": rows,
         "pairs": _pairs(comparison),
         "figures": [
             {"name": name, "more": not is_less_better(name)}
             for name in sorted({name for row in rows for name in row["figures"]})
         ],
-        "objectives": list(objectives),
         "cost": {"saved": saved},
     }
     text = (FOLDER / "page.html").read_text(encoding="utf-8")
@@ -63,12 +61,8 @@ def embedded(data: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _numbered(comparison: Comparison) -> list[tuple[int, int, Row]]:
-    return [
-        (block_number, number, row)
-        for block_number, block in enumerate(comparison.blocks)
-        for number, row in enumerate(block.rows, 1)
-    ]
+def _numbered(comparison: Comparison) -> list[tuple[int, Row]]:
+    return [(number, row) for number, block in enumerate(comparison.blocks) for row in block.rows]
 
 
 def _about(comparison: Comparison, num_rows: int) -> str:
@@ -79,29 +73,24 @@ def _about(comparison: Comparison, num_rows: int) -> str:
     )
 
 
-def _block_name(block: Block) -> str:
-    lake = f"lake {block.lake_hash[:12]}" if block.lake_hash else "unknown lake"
-    audit = f", leaks: {block.audit}" if block.audit else ""
-    return f"{block.tested or 'validation only'}, {lake}{audit}"
-
-
-def _row(index: int, rank: int, block: int, row: Row, details: Details) -> dict[str, Any]:
+def _row(index: int, block: int, row: Row, details: Details) -> dict[str, Any]:
     return {
         "index": index,
-        "rank": rank,
+        "rank": row.rank,
         "block": block,
-        "name": row.trial or row.system,
+        "name": row.name,
         "system": row.system,
         "settings": dict(row.settings),
         "runs": len(row.run_ids),
-        "folds": _listed(row.folds),
-        "seeds": _listed(row.seeds),
+        "folds": listed(row.folds),
+        "seeds": listed(row.seeds),
         "macro_recall": _bounds(row.macro_recall),
         "accuracy": _bounds(row.accuracy),
         "validation": _rounded(row.validation_macro_recall),
         "speed": _rounded(row.images_per_second),
         "seconds": _rounded(row.seconds),
         "figures": {name: _rounded(value) for name, value in row.figures.items()},
+        "bounds": {name: list(map(_rounded, ends)) for name, ends in row.figure_bounds.items()},
         "behind": _bounds(row.behind),
         "p": _rounded(row.p),
         "verdict": row.verdict,
@@ -114,10 +103,6 @@ def _row(index: int, rank: int, block: int, row: Row, details: Details) -> dict[
         else None,
         "picture": details.picture and f"data:image/jpeg;base64,{details.picture}",
     }
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " ".join(names[:12]) + (" …" if len(names) > 12 else "")
 
 
 def _bounds(figure: Interval | Difference | None) -> list[float | None] | None:

@@ -145,8 +145,9 @@ function drawFront() {
   panel.hidden = usable.length < 2;
   if (panel.hidden) return;
   const [across, up] = [$(".x", panel), $(".y", panel)];
-  options(up, entries, FIGURES.find((figure) => figure.key === DATA.objectives[0])?.key ?? main.figure.key);
-  options(across, entries, FIGURES.find((figure) => figure.key === DATA.objectives[1])?.key ?? usable.find((figure) => figure.key === "speed")?.key ?? usable[1].key);
+  const [first, second] = objectives().filter((figure) => usable.includes(figure));
+  options(up, entries, (first ?? usable[0]).key);
+  options(across, entries, (second ?? usable.find((figure) => figure.key === "images_per_second") ?? usable[1]).key);
   const [xFigure, yFigure] = [across.value, up.value].map((name) => FIGURES.find((figure) => figure.key === name));
   const rows = state.visible.filter((row) => Number.isFinite(xFigure.of(row)) && Number.isFinite(yFigure.of(row)));
   const area = surface($("canvas", panel), 320);

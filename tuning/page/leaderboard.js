@@ -11,7 +11,8 @@ for (const [order, label] of COLUMNS) {
   if (order) {
     cell.type = "button";
     cell.onclick = () => {
-      state.down = state.order === order ? !state.down : !["rank", "name", "verdict", "cost"].includes(order);
+      const rises = ["rank", "name", "verdict", "cost"].includes(order) || (order === "figure" && !main.figure.more);
+      state.down = state.order === order ? !state.down : !rises;
       state.order = order;
       changed();
     };
@@ -41,15 +42,16 @@ function bar(row) {
 const SEEN = /\bvalidation\b/;
 
 function isShare() {
-  return ["macro_recall", "accuracy", "validation"].includes(main.figure.key);
+  return ["macro_recall", "accuracy", "validation_macro_recall"].includes(main.figure.key);
 }
 
 function figureCell(row) {
   const cell = element("div", "", "num shown");
   const value = main.figure.of(row);
-  cell.append(isShare() ? percent(value) : brief(value));
+  const told = isShare() ? percent : brief;
+  cell.append(told(value));
   const bounds = reach(row);
-  if (bounds) cell.append(element("small", `${percent(bounds[0])}–${percent(bounds[1])}`));
+  if (bounds) cell.append(element("small", bounds.map((end) => told(end)).join("–")));
   else if (Number.isFinite(value) && SEEN.test(main.figure.label)) cell.append(element("span", "seen", "seen"));
   return cell;
 }
@@ -62,7 +64,7 @@ function lineOf(row) {
   if (row.behind) behind.append(element("small", `${percent(row.behind[1])} to ${percent(row.behind[2])}`));
   const verdict = element("div", row.verdict || "–", `num verdict ${row.verdict}`);
   if (Number.isFinite(row.p)) verdict.append(element("small", row.p < 0.001 ? "p <0.001" : `p ${row.p.toFixed(3)}`));
-  line.append(element("div", row.rank, "num"), name, bar(row), figureCell(row), behind, verdict,
+  line.append(element("div", row.rank ?? "–", "num"), name, bar(row), figureCell(row), behind, verdict,
     element("div", Number.isFinite(row.speed) ? row.speed.toFixed(0) : "–", "num"),
     element("div", duration(row.seconds), "num"));
   line.onclick = () => choose(row.index);

@@ -1,4 +1,4 @@
-// Parallel coordinates: an axis per setting that differs and one for the figure that ranks.
+// Parallel coordinates: an axis per setting that differs and one for the figure that ranks, if any.
 const AXIS_WIDTH = 128;
 const MOST_AXES = 24;
 const MOST_LETTERS = 17;
@@ -45,7 +45,7 @@ function setUpAxes() {
   const rank = (path) => (path.includes(".weights.") ? 0 : path.includes(".gates.") ? 1 : 2);
   paths.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
   parallel.axes = paths.slice(0, MOST_AXES).map(axisOf);
-  parallel.axes.push(figureAxis());
+  if (main.figure !== NO_FIGURE) parallel.axes.push(figureAxis());
   parallel.axes.forEach((axis, at) => { axis.at = at; });
   // Heights are read thousands of times a frame: keep them in one table.
   for (const axis of parallel.axes) axis.heights = Float32Array.from(ROWS, (row) => axis.of(row));
@@ -76,8 +76,9 @@ function drawParallel() {
   const shades = [0.1, 0.15, 0.22, 0.4, 0.85];
   const parts = shades.map(() => []);
   for (const row of state.visible) {
-    const height = last.heights[row.index];
-    parts[Number.isNaN(height) ? 0 : Math.min(4, Math.floor(height * 5))].push(row);
+    const height = last.path ? NaN : last.heights[row.index];
+    const share = main.figure.more ? height : 1 - height;
+    parts[Number.isNaN(share) ? 0 : Math.min(4, Math.floor(share * 5))].push(row);
   }
   const crowd = Math.min(1, 60 / Math.sqrt(state.visible.length + 1));
   parts.forEach((rows, part) => {

@@ -3,11 +3,13 @@ $("#title").textContent = DATA.title;
 $("#about").textContent = DATA.about;
 $("#notes").replaceChildren(...DATA.notes.map((note) => element("li", note)));
 options($("#block"), [[-1, `all ${DATA.blocks.length > 1 ? `${DATA.blocks.length} groups (not comparable)` : "rows"}`],
-  ...DATA.blocks.map((block, at) => [at, block])], DATA.blocks.length > 1 ? 0 : -1);
+  ...DATA.blocks.map((block, at) => [at, block.name])], DATA.blocks.length > 1 ? 0 : -1);
 function enterBlock() {
   enter(Number($("#block").value));
   setUpAxes();
   emptyBoard();
+  // Another group has other objectives: its front is of these.
+  for (const select of document.querySelectorAll("#front select")) { select.replaceChildren(); delete select.dataset.signature; }
   changed();
 }
 $("#search").oninput = (event) => { state.words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean); changed(); };

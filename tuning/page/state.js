@@ -26,29 +26,40 @@ function ink(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-// What any row can be drawn by: a name, a reader of its value, and whether more is better.
+// What any row can be drawn by: a name, readers of its value and of its interval where it has one,
+// and whether more is better.
 const FIGURES = [
-  { key: "macro_recall", label: "macro recall (test)", of: (row) => row.macro_recall?.[0], more: true },
-  { key: "accuracy", label: "accuracy (test)", of: (row) => row.accuracy?.[0], more: true },
-  { key: "validation", label: "macro recall (validation, seen)", of: (row) => row.validation, more: true },
-  { key: "speed", label: "images/s", of: (row) => row.speed, more: true },
+  { key: "macro_recall", label: "macro recall (test)", of: (row) => row.macro_recall?.[0],
+    bounds: (row) => row.macro_recall?.slice(1), more: true },
+  { key: "accuracy", label: "accuracy (test)", of: (row) => row.accuracy?.[0],
+    bounds: (row) => row.accuracy?.slice(1), more: true },
+  { key: "validation_macro_recall", label: "macro recall (validation, seen)", of: (row) => row.validation, more: true },
+  { key: "images_per_second", label: "images/s", of: (row) => row.speed, more: true },
   { key: "seconds", label: "seconds", of: (row) => row.seconds, more: false },
   ...DATA.figures.map((figure) => ({
-    key: figure.name, label: figure.name, of: (row) => row.figures[figure.name], more: figure.more,
+    key: figure.name, label: figure.name, of: (row) => row.figures[figure.name],
+    bounds: (row) => row.bounds[figure.name], more: figure.more,
   })),
 ].filter((figure) => ROWS.some((row) => Number.isFinite(figure.of(row))));
-const BY_RANK = { key: "rank", label: "rank", of: (row) => -row.rank, more: true };
+const NO_FIGURE = { key: "", label: "", of: () => NaN, more: true };
 // The figure that ranks the group in view, and the span of its intervals, for all bars alike.
-const main = { figure: BY_RANK, span: [0, 1] };
+const main = { figure: NO_FIGURE, span: [0, 1] };
 
 function inBlock() {
   return state.block < 0 ? ROWS : ROWS.filter((row) => row.block === state.block);
 }
 
+// What the group in view (the first one where all are) is ranked by, then what else its studies
+// searched for.
+function objectives() {
+  const names = DATA.blocks[Math.max(state.block, 0)]?.objectives ?? [];
+  return names.map((name) => FIGURES.find((figure) => figure.key === name)).filter(Boolean);
+}
+
 function enter(block) {
   state.block = block;
   const rows = inBlock();
-  main.figure = FIGURES.find((figure) => rows.some((row) => Number.isFinite(figure.of(row)))) ?? BY_RANK;
+  main.figure = objectives()[0] ?? NO_FIGURE;
   let [low, high] = [Infinity, -Infinity];
   for (const row of rows) {
     const bounds = reach(row) ?? [main.figure.of(row), main.figure.of(row)];
@@ -60,11 +71,12 @@ function enter(block) {
 }
 
 function reach(row) {
-  return main.figure.key === "macro_recall" && row.macro_recall ? row.macro_recall.slice(1) : null;
+  return main.figure.bounds?.(row) ?? null;
 }
 
 const READERS = {
-  rank: (row) => row.rank, name: (row) => row.name, figure: (row) => main.figure.of(row) ?? -Infinity,
+  rank: (row) => row.index, name: (row) => row.name,
+  figure: (row) => main.figure.of(row) ?? (main.figure.more ? -Infinity : Infinity),
   accuracy: (row) => row.accuracy?.[0] ?? -Infinity, behind: (row) => row.behind?.[0] ?? -Infinity,
   verdict: (row) => row.verdict, speed: (row) => row.speed ?? -Infinity, cost: (row) => row.seconds ?? -1,
 };
@@ -112,7 +124,7 @@ function refresh() {
   const sign = state.down ? -1 : 1;
   state.visible.sort((a, b) => {
     const [left, right] = [read(a), read(b)];
-    return (left < right ? -sign : left > right ? sign : 0) || a.rank - b.rank;
+    return (left < right ? -sign : left > right ? sign : 0) || a.index - b.index;
   });
   $("#count").textContent = `${state.visible.length.toLocaleString("en")} of ${ROWS.length.toLocaleString("en")}`;
   for (const listener of listeners) listener();
