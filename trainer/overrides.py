@@ -18,13 +18,17 @@ from trainer.schedules import Ramp, Schedule, parse
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knob:
-    """One setting: its path, its alias by the paper's symbol, its default, bounds and choices."""
+    """One setting: its path, its alias by the paper's symbol, its default, bounds and choices.
+
+    `number` is the kind of number that its type allows, whatever its default is; None for none.
+    """
 
     path: str
     alias: str | None
     default: Any
     bounds: tuple[float, float] | None
     choices: tuple[Any, ...]
+    number: Literal["int", "float"] | None
     log: bool
     doc: str
 
@@ -50,6 +54,7 @@ def _walk(section: Any, prefix: str) -> Iterator[Knob]:
             default=value,
             bounds=item.metadata.get("bounds"),
             choices=_choices(hints[item.name]),
+            number=_number(hints[item.name]),
             log=bool(item.metadata.get("log")),
             doc=item.metadata.get("doc", ""),
         )
@@ -63,6 +68,13 @@ def _choices(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(choice for part in get_args(hint) for choice in _choices(part))
     return ()
+
+
+def _number(hint: Any) -> Literal["int", "float"] | None:
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = {_number(part) for part in get_args(hint)}
+        return "float" if "float" in parts else "int" if "int" in parts else None
+    return "int" if hint is int else "float" if hint is float else None
 
 
 def canonical_path(run: RunConfig, path: str) -> str:

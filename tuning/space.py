@@ -161,7 +161,7 @@ def ready_distribution(setting: Knob) -> BaseDistribution | None:
         low, high = max(low, value / 10**DECADES), min(high, value * 10**DECADES)
         return FloatDistribution(low, high, log=True)
     log = setting.log and low > 0
-    if _is_whole(setting):
+    if setting.number == "int":
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(float(low), float(high), log=log)
 
@@ -207,6 +207,8 @@ def _range(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
         raise ValueError(
             f"{path} has no range but choices; valid: {', '.join(map(str, setting.choices))}"
         )
+    if setting.number is None:
+        raise ValueError(f"{path} has no range, for it is no number; valid: --search {path}=a,b,c")
     low_text, high_text, *rest = values.split(":")
     if rest not in ([], ["log"]):
         raise ValueError(f"--search {path}={values} is no range; valid: LOW:HIGH or LOW:HIGH:log")
@@ -217,7 +219,7 @@ def _range(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
         raise ValueError(f"--search {path}={values}: a log range starts above zero")
     for end in (low_text, high_text):
         with_overrides(run, {path: end})
-    if _is_whole(setting):
+    if setting.number == "int":
         return IntDistribution(int(low), int(high), log=bool(rest))
     return FloatDistribution(low, high, log=bool(rest))
 
@@ -251,12 +253,6 @@ def _value_at(run: RunConfig, path: str) -> Any:
     for part in path.split("."):
         value = getattr(value, part)
     return value
-
-
-def _is_whole(setting: Knob) -> bool:
-    value = setting.default
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    return is_int and not setting.path.startswith(WEIGHTS)
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -37,6 +37,9 @@ class Settings:
     weights: Weights = field(default_factory=Weights)
     gates: Gates = field(default_factory=Gates)
     width: int = knob(16, bounds=(1, 512))
+    halflife: int | None = knob(None)
+    rate: float | None = knob(1)
+    sizes: tuple[int, ...] = (8, 16)
 
 
 @pytest.fixture
@@ -66,6 +69,16 @@ def test_a_range_by_alias_by_path_and_in_whole_numbers(run: RunConfig) -> None:
         "system.width": IntDistribution(8, 64, log=True),
         "system.weights.identity": FloatDistribution(0.1, 1.0, log=True),
     }
+
+
+def test_a_range_has_the_type_of_its_setting_whatever_that_one_is_now(run: RunConfig) -> None:
+    space = search_space(run, ["system.halflife=500:8000:log", "system.rate=1:2"])
+    assert dict(space.distributions) == {
+        "system.halflife": IntDistribution(500, 8000, log=True),
+        "system.rate": FloatDistribution(1.0, 2.0),
+    }
+    assert with_setting(run, {"system.halflife": 501}).system.halflife == 501
+    assert space.own == {"system.rate": 1}, "none is in no range"
 
 
 def test_listed_values_have_the_settings_type(run: RunConfig) -> None:
@@ -160,6 +173,8 @@ def test_a_wrong_condition_is_one_line(run: RunConfig, texts: list[str], message
         ("system.width=8:9.5", "an int|invalid literal"),
         ("system.width=8,8", "twice"),
         ("system.gates.note", "no range of its own"),
+        ("system.gates.note=0:1", "no number; valid: --search system.gates.note=a,b,c"),
+        ("system.sizes=8:64", "it is no number"),
         ("nothing.*", "names no setting"),
     ],
 )
