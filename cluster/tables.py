@@ -15,6 +15,7 @@ from cluster.terminal import table
 
 EXAMPLES = 10
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
+SPEED = "images_per_second"
 
 
 def interval(value: Mapping[str, float] | None) -> str:
@@ -206,7 +207,7 @@ def runs(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def study(values: Mapping[str, Any]) -> list[Any]:
-    """A search: its trials, each with what was set and what came of it."""
+    """A search: its trials, each with what was set and what validation subjects said of it."""
     names = values["objectives"]
     rows = []
     for trial in values["trials"]:
@@ -214,34 +215,55 @@ def study(values: Mapping[str, Any]) -> list[Any]:
         found = trial.get("values") or {}
         figures = [f"{found[name]:.4f}" if name in found else "" for name in names]
         rows.append([trial["number"], trial["state"].lower(), *figures, settings])
-    best = values["best"]
-    made: list[Any] = [table(("trial", "state", *names, "settings"), rows, values["study"])]
+    heads = [name if name == SPEED else f"validation {name}" for name in names]
+    made: list[Any] = [table(("trial", "state", *heads, "settings"), rows, values["study"])]
     for objective, shares in values["importance"].items():
         lines = [[path, f"{share:.0%}"] for path, share in shares.items()]
         made.append(table(("setting", f"share in {objective}"), lines))
     if len(names) > 1 and values["front"]:
         made.append(f"front: trials {', '.join(map(str, values['front']))}")
-    made += _outer(values["outer"])
+    made += _outer(values)
     if values["cost"]:
         cost = values["cost"]
         made.append(
             f"{cost['trainings']} trainings in {cost['seconds']:.0f} s; pruning saved about "
             f"{cost['saved_share']:.0%}"
         )
-    if best:
+    if best := values["best"]:
         made.append(
-            f"best: trial {best['number']}, by validation subjects; to train it: "
-            f"mien train --from-study {values['study']}"
+            f"best: trial {best['number']}, chosen by {_validation(values['validation'])}; to "
+            f"train it: mien train --from-study {values['study']}"
         )
     return made
 
 
+def _validation(values: Mapping[str, Any]) -> str:
+    """What chose the best trial, and how sure that is where it is known."""
+    if not values:
+        return "validation subjects"
+    figure, count = f"{values['objective']} {interval(values)}", values["num_subjects"]
+    return f"its {figure} on {count} validation subjects (which flatters it)"
+
+
 def _outer(values: Mapping[str, Any]) -> list[Any]:
     """The own and the best setting on subjects that the search never saw."""
-    rows = [
-        [name, *(interval(card.get(figure)) for figure in FIGURES)] for name, card in values.items()
-    ]
-    return [table(("on subjects set aside", *FIGURES), rows)] if rows else []
+    if not (cards := values["outer"]):
+        return []
+    best = f"trial {values['best']['number']}"
+    shown = [name for name in values["objectives"] if name not in FIGURES]
+    shown += [name for name in FIGURES if any(name in card for card in cards.values())]
+    rows = []
+    for name, card in cards.items():
+        figures = [card["objectives"].get(one, card.get(one)) for one in shown]
+        rows.append([f"best: {best}" if name == "best" else name, *map(_tested, figures)])
+    made: list[Any] = [table(("on subjects set aside", *shown), rows)]
+    if before := ", ".join(map(str, values["tested_before"])):
+        made.append(f"no untouched test of {best}: these subjects had tested trial {before} before")
+    return made
+
+
+def _tested(figure: Any) -> str:
+    return f"{figure:.3f}" if isinstance(figure, float) else interval(figure)
 
 
 def _short(value: Any) -> str:

@@ -64,6 +64,7 @@ def tune(
     with working("tune"), terminal.progress("trials") as progress:
         from trainer.options import chosen_run
         from tuning.search import search as run_search
+        from tuning.studies import going_on
 
         values = run_search(
             chosen_run(system, settings),
@@ -86,7 +87,7 @@ def tune(
         ).as_json()
     show(values, tables.study(values), as_json)
     if values["status"] == "stopped":
-        terminal.say(f"stopped; to go on: the same command with --name {values['study']} --resume")
+        terminal.say(going_on(values["study"]))
         raise typer.Exit(terminal.FAILED)
 
 

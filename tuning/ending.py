@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
@@ -13,15 +13,77 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from cluster.home import runs_dir
-from trainer.launch import RunResult, unstopped
+from trainer.launch import RunResult
+from trainer.scorecard.intervals import subject_intervals
 from trainer.steps import to_its_end
-from tuning.objectives import Objective
+from tuning.objectives import Objective, of_test
+from tuning.progress import tell_ending, tell_stopped
+from tuning.pruning import PAIRED, paired_subjects
 from tuning.results import SearchResult, TrialRecord
 from tuning.space import with_setting
+from tuning.studies import going_on
+from tuning.study import Study
 from tuning.trial import Setup, Train
+from tuning.trial_runs import begun_run
 
 LEAST_TRIALS = 6
 """Complete trials below which nothing is said of importance."""
+
+
+def conclude(study: Study, setup: Setup, train: Train) -> SearchResult:
+    """The result with what a search ends with; MLflow's run of the study is told of it.
+
+    RuntimeError where every trial failed; KeyboardInterrupt where the outer test is stopped.
+    """
+    result = _result(study)
+    if result.status == "stopped":
+        return result
+    result = replace(
+        result,
+        importance=importance(study.plan.distributions, result.objectives, result.trials),
+        cost=cost_of(result.trials).as_json(),
+        validation=over_subjects(result),
+    )
+    if setup.outer is not None and result.best is not None:
+        result = _tested(study, setup, result, train)
+    if study.kept("told") != result.num_ended:
+        tell_ending(result)
+        study.keep("told", result.num_ended)
+    return result
+
+
+def _tested(study: Study, setup: Setup, result: SearchResult, train: Train) -> SearchResult:
+    """The result with its outer test, and with the trials that were tested before it."""
+    assert result.best is not None
+    begun, best = study.kept("tested") or [], result.best.number
+    if best not in begun:
+        begun = [*begun, best]
+        study.keep("tested", begun)  # before the test: a kill between the two would hide it
+    before = tested_among(setup, result.trials, begun[: begun.index(best)])
+    try:
+        outer = outer_test(setup, result, train)
+    except KeyboardInterrupt:
+        tell_stopped(result)
+        raise
+    return replace(result, outer=outer, tested_before=before)
+
+
+def _result(study: Study) -> SearchResult:
+    """RuntimeError where every trial failed."""
+    records = study.records()
+    if study.is_finished() and all(record.state == "FAIL" for record in records):
+        raise RuntimeError(
+            f"study '{study.plan.name}': all {len(records)} trials failed; the first: "
+            f"{records[0].error}"
+        )
+    return SearchResult(
+        study=study.plan.name,
+        run_id=study.kept("run_id"),
+        objectives=study.plan.objectives,
+        trials=records,
+        status="finished" if study.is_finished() else "stopped",
+        seconds=0.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,18 +155,24 @@ def importance(
     return found
 
 
-def outer_test(
-    setup: Setup,
-    result: SearchResult,
-    train: Train,
-    known: Mapping[str, str],
-    keep: Callable[[str, str], None],
-) -> dict[str, Any]:
+def over_subjects(result: SearchResult) -> dict[str, Any]:
+    """The best trial's first objective over all its validation subjects, with its interval.
+
+    It has chosen the trial, so it is better than what the trial would get of others. Empty where
+    what was said of each subject is not kept.
+    """
+    best, name = result.best, result.objectives[0].name
+    if best is None or name not in PAIRED or (pair := paired_subjects(best, best)) is None:
+        return {}
+    found = subject_intervals(pair[0], {name: PAIRED[name]})[name]
+    return {"objective": name, **asdict(found), "num_subjects": len(pair[0])}
+
+
+def outer_test(setup: Setup, result: SearchResult, train: Train) -> dict[str, Any]:
     """Train the best setting and the run's own on the outer fold, and test each once.
 
-    Where the two are one, it is trained once. `known` holds the runs of an earlier attempt by name,
-    `keep` remembers one: what is finished is read and not tested again. KeyboardInterrupt where one
-    is stopped.
+    Where the two are one, it is trained once. A run that was begun for a setting goes on; one that
+    has finished is read and not tested again. KeyboardInterrupt where one is stopped.
     """
     best = result.best
     assert best is not None and setup.outer is not None
@@ -114,19 +182,36 @@ def outer_test(
         if found and run == setup.run:
             found[name] = found["own"]
             break
-        done = RunResult.finished(runs_dir() / known[name]) if known.get(name) else None
-        if done is None:
-            done = to_its_end(
-                train(
-                    run,
-                    setup.lake,
-                    fold=setup.outer,
-                    experiment=setup.experiment,
-                    name=f"{result.study} {name} on {setup.outer}",
-                    parent=setup.study_run,
-                    allow_leaks=setup.leaks != "none",
-                )
+        done = to_its_end(
+            train(
+                run,
+                setup.lake,
+                fold=setup.outer,
+                experiment=setup.experiment,
+                name=f"{result.study} {name} on {setup.outer}",
+                parent=setup.study_run,
+                resume=begun_run(setup.study_run, run, setup.outer),
+                allow_leaks=setup.leaks != "none",
             )
-            keep(name, unstopped(done).run_id)
-        found[name] = done.as_json()
+        )
+        if done.status == "stopped":
+            raise KeyboardInterrupt(going_on(result.study))
+        card = done.as_json()
+        found[name] = {**card, "objectives": of_test(result.objectives, card)}
     return found
+
+
+def tested_among(
+    setup: Setup, trials: Sequence[TrialRecord], numbers: Sequence[int]
+) -> tuple[int, ...]:
+    """Those of the trials whose test on the outer fold's subjects has come to its end."""
+    params = {trial.number: trial.params for trial in trials}
+    runs = {
+        number: begun_run(setup.study_run, with_setting(setup.run, params[number]), setup.outer)
+        for number in numbers
+    }
+    return tuple(
+        number
+        for number, run in runs.items()
+        if run is not None and RunResult.finished(runs_dir() / run) is not None
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from trainer.config import RunConfig
@@ -32,16 +32,17 @@ SPEED = "images_per_second"
 """The one objective that no validation tells."""
 
 _TABLE = {
-    "macro_recall": ("maximize", "recognise"),
-    "accuracy": ("maximize", "recognise"),
-    "edit_accuracy": ("maximize", "synthesise"),
-    "reconstruction": ("minimize", "synthesise"),
-    "kernel_distance": ("minimize", "synthesise"),
-    "identity_similarity": ("maximize", "synthesise"),
-    "verification_auc": ("maximize", "identify"),
-    "attribute_accuracy": ("maximize", "attributes"),
-    SPEED: ("maximize", None),
+    "macro_recall": ("maximize", "recognise", "macro_recall"),
+    "accuracy": ("maximize", "recognise", "accuracy"),
+    "edit_accuracy": ("maximize", "synthesise", "measures/synthesis/edit_accuracy"),
+    "reconstruction": ("minimize", "synthesise", "measures/synthesis/reconstruction_error"),
+    "kernel_distance": ("minimize", "synthesise", "measures/synthesis/kernel_distance"),
+    "identity_similarity": ("maximize", "synthesise", "measures/synthesis/identity_similarity"),
+    "verification_auc": ("maximize", "identify", "measures/identification/verification_auc"),
+    "attribute_accuracy": ("maximize", "attributes", "measures/attributes/accuracy"),
+    SPEED: ("maximize", None, SPEED),
 }
+"""Which way is better, what a system needs for it, where a tested run's result has the same."""
 
 
 SMALL_IS_GOOD = ("reconstruction", "error", "distance", "kid", "fid", "loss")
@@ -60,7 +61,7 @@ def objectives_of(spec: SystemSpec, names: Sequence[str] = ()) -> tuple[Objectiv
     """
     valid = [
         name
-        for name, (_, capability) in _TABLE.items()
+        for name, (_, capability, _) in _TABLE.items()
         if capability is None or capability in spec.capabilities
     ]
     for name in names:
@@ -102,3 +103,19 @@ def measured(
             raise FloatingPointError(f"{objective.name} is {value} on the validation subjects")
         values[objective.name] = value
     return values
+
+
+def of_test(objectives: Sequence[Objective], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's result (as JSON values) says of the objectives on its test subjects.
+
+    Each is a figure with its interval (value, low, high), or a number; what was not measured is
+    left out.
+    """
+    found = {}
+    for objective in objectives:
+        value: Any = result
+        for key in _TABLE[objective.name][2].split("/"):
+            value = (value or {}).get(key)
+        if value is not None:
+            found[objective.name] = value
+    return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cluster.home import runs_dir, tracking_uri
+from trainer.scorecard.measures import flat
+from trainer.tracking.sender import Status
 from trainer.tracking.tracker import Tracker, create_run, run_tags
 from tuning.plan import Plan
 from tuning.results import FINAL, SearchResult, TrialRecord
@@ -32,6 +35,9 @@ def create_study_run(plan: Plan, setup: Setup) -> str:
 
 class Progress:
     """The study's own MLflow run: each trial's value, and the best so far, by trials that ended."""
+
+    is_finished = False
+    """Whether the study is at its end when the block is; else MLflow says that it was stopped."""
 
     def __init__(
         self, plan: Plan, setup: Setup, known: Sequence[TrialRecord], on_trial: OnTrial | None
@@ -62,21 +68,42 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._tracker.close("FINISHED" if kind is None else "FAILED")
+        ended = "FINISHED" if self.is_finished else "KILLED"
+        self._tracker.close(ended if kind is None else "FAILED")
 
 
 def tell_ending(result: SearchResult) -> None:
     """Importance, cost and the outer test, as figures of the study's run."""
-    if result.run_id is None:
-        return
     figures = {f"cost/{name}": value for name, value in result.cost.items()}
     for objective, shares in result.importance.items():
         figures |= {f"importance/{objective}/{path}": share for path, share in shares.items()}
     for name, card in result.outer.items():
-        for figure in ("macro_recall", "accuracy"):
-            if figure in card:
-                figures[f"outer/{name}_{figure}"] = card[figure]["value"]
+        figures |= _outer_figures(name, card)
+    if result.outer:
+        figures["outer/tested_before"] = len(result.tested_before)
+    _end(result, "FINISHED", figures)
+
+
+def tell_stopped(result: SearchResult) -> None:
+    """The outer test was stopped, and with it the search."""
+    _end(result, "KILLED", {})
+
+
+def _end(result: SearchResult, status: Status, figures: Mapping[str, float]) -> None:
+    if result.run_id is None:
+        return
     journal = runs_dir() / result.run_id / "ending.jsonl"
     tracker = Tracker(tracking_uri(), result.run_id, journal, system_metrics=False)
-    tracker.metrics(figures, len(result.trials))
-    tracker.close("FINISHED")
+    tracker.metrics(figures, result.num_ended)
+    tracker.close(status)
+
+
+def _outer_figures(name: str, card: Mapping[str, Any]) -> dict[str, float]:
+    """Of the objectives and of recognition, with their intervals where they have them."""
+    told = {figure: card[figure] for figure in ("macro_recall", "accuracy") if figure in card}
+    told |= card["objectives"]
+    figures: dict[str, float] = {}
+    for figure, value in told.items():
+        path = f"outer/{name}_{figure}"
+        figures |= flat({path: value}) if isinstance(value, Mapping) else {path: value}
+    return figures

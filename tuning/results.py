@@ -113,8 +113,11 @@ class TrialRecord:
 class SearchResult:
     """A study as it stands; `status` is stopped where some of its trials were not finished.
 
-    `importance` by objective and setting, `cost` and `outer` (the results of the run's own setting
-    and of the best one on the outer fold's test subjects) are described in `tuning.ending`.
+    `importance` by objective and setting, `cost`, `validation` (the best trial's first objective
+    over all its validation subjects, which chose it) and `outer` (the results of the run's own
+    setting and of the best one on the outer fold's test subjects) are described in `tuning.ending`.
+    `tested_before` names the trials that were tested on these subjects when they were the best:
+    what was seen of them may have guided whoever let the search go on.
     """
 
     study: str
@@ -125,7 +128,9 @@ class SearchResult:
     seconds: float
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
     outer: Mapping[str, Any] = field(default_factory=dict)
+    tested_before: tuple[int, ...] = ()
 
     @property
     def best(self) -> TrialRecord | None:
@@ -134,6 +139,11 @@ class SearchResult:
         if not complete:
             return None
         return max(complete, key=lambda trial: (self._gains(trial)[0], -trial.number))
+
+    @property
+    def num_ended(self) -> int:
+        """How many trials have an end."""
+        return sum(trial.state in FINAL for trial in self.trials)
 
     @property
     def front(self) -> tuple[TrialRecord, ...]:
@@ -163,7 +173,9 @@ class SearchResult:
             "front": [trial.number for trial in self.front],
             "importance": {name: dict(shares) for name, shares in self.importance.items()},
             "cost": dict(self.cost),
+            "validation": dict(self.validation),
             "outer": dict(self.outer),
+            "tested_before": list(self.tested_before),
             "trials": [trial.as_json() for trial in self.trials],
             "seconds": round(self.seconds, 3),
         }

@@ -20,10 +20,10 @@ from trainer.feed import default_fold
 from trainer.kin import kin_of
 from trainer.launch import train_in_steps
 from trainer.leakage import leak_tags
-from tuning.ending import cost_of, importance, outer_test
+from tuning.ending import conclude
 from tuning.objectives import SPEED, measuring, objectives_of
 from tuning.plan import Plan
-from tuning.progress import OnTrial, Progress, create_study_run, tell_ending
+from tuning.progress import OnTrial, Progress, create_study_run
 from tuning.results import SearchResult, TrialRecord
 from tuning.slots import run_slots
 from tuning.space import SearchSpace, search_space, with_setting
@@ -75,7 +75,7 @@ def search(
     began = time.monotonic()
     _check_counts(trials=trials, folds=folds, parallel=parallel, lanes=lanes)
     feed.refuse_share(run, "but a study takes no pool of synthetic faces")
-    aims = objectives_of(catalog.load(run.system_name), objectives)
+    aims = objectives_of(catalog.spec_of(run), objectives)
     space = search_space(run, search)
     study = study_name(f"{run.system_name}.{run.recipe}", name, resume=resume)
     opened = Lake.open(Path(lake))
@@ -133,7 +133,7 @@ def _check_lanes(setup: Setup, space: SearchSpace, lake: Lake) -> None:
         return
     if setup.lanes == 1:
         raise ValueError("--fused trains the lanes of a process in one pass; give --lanes above 1")
-    spec = catalog.load(setup.run.system_name)
+    spec = catalog.spec_of(setup.run)
     if spec.not_in_one_pass:
         raise ValueError(
             f"{spec.name} cannot be trained in one pass: {spec.not_in_one_pass}; leave --fused out"
@@ -156,7 +156,7 @@ def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> S
     """
     outer = setup.outer
     if outer is not None:
-        data = feed.prepare(run, catalog.load(run.system_name), lake, outer)
+        data = feed.prepare(run, catalog.spec_of(run), lake, outer)
         check_unseen(run, None, lake, {outer: data.fold})  # now, and not after the last trial
     fold = setup.fold(1) or default_fold(lake)
     unseen = outer or (fold if setup.num_folds == 1 else None)
@@ -188,7 +188,7 @@ def _with_curve(setup: Setup, lake: Lake, fold: str) -> RunConfig:
     and fold do not fit.
     """
     run = setup.run
-    spec = catalog.load(run.system_name)
+    spec = catalog.spec_of(run)
     data = feed.prepare(run, spec, lake, fold)
     told = any(item.name != SPEED for item in setup.objectives)
     if run.evaluation.every_images or not told:
@@ -222,8 +222,9 @@ def run_study(
             study.close()
             with progress:
                 _search(path, plan, setup, trials, parallel, train, progress.hear)
-            study = Study(path, plan, trials=trials)
-        return _ended(study, replace(setup, study_run=study.kept("run_id")), train)
+                study = Study(path, plan, trials=trials)
+                progress.is_finished = study.is_finished()
+        return conclude(study, replace(setup, study_run=study.kept("run_id")), train)
     finally:
         study.close()
 
@@ -250,45 +251,3 @@ def _search(
             train=train,
             on_trial=on_end,
         )
-
-
-def _result(study: Study) -> SearchResult:
-    """RuntimeError where every trial failed."""
-    records = study.records()
-    if study.is_finished() and all(record.state == "FAIL" for record in records):
-        raise RuntimeError(
-            f"study '{study.plan.name}': all {len(records)} trials failed; the first: "
-            f"{records[0].error}"
-        )
-    return SearchResult(
-        study=study.plan.name,
-        run_id=study.kept("run_id"),
-        objectives=study.plan.objectives,
-        trials=records,
-        status="finished" if study.is_finished() else "stopped",
-        seconds=0.0,
-    )
-
-
-def _ended(study: Study, setup: Setup, train: Train) -> SearchResult:
-    """The result with what a search ends with; MLflow's run of the study is told of it."""
-    result = _result(study)
-    if result.status == "stopped":
-        return result
-    result = replace(
-        result,
-        importance=importance(study.plan.distributions, result.objectives, result.trials),
-        cost=cost_of(result.trials).as_json(),
-    )
-    if setup.outer is not None and result.best is not None:
-        known = {name: study.kept(f"outer {name}") for name in ("own", "best")}
-        result = replace(
-            result,
-            outer=outer_test(
-                setup, result, train, known, lambda name, run: study.keep(f"outer {name}", run)
-            ),
-        )
-    if not study.kept("told"):
-        tell_ending(result)
-        study.keep("told", True)
-    return result

@@ -22,8 +22,10 @@ from cluster.interrupt import on_interrupt
 from cluster.resources import Share
 from tuning.plan import Plan
 from tuning.results import FoldRecord, State, TrialRecord
+from tuning.stored import GOES_ON, StudyFileError, file_errors_told
 from tuning.study import Study
 from tuning.trial import Setup, Train, work
+from tuning.trial_runs import close_runs
 
 SLOT_RESTARTS = 8
 """How often Tune starts a slot again; a setting that ends two processes is given up before."""
@@ -37,39 +39,74 @@ _QUIET = {
 }
 
 
+class StudyOwner:
+    """The study in its actor. Where its file refuses, the search ends, with the reason for it.
+
+    From then on nothing is written: in the file all stands as after a kill, and the slots, which
+    are told to stop, can save what they train.
+    """
+
+    def __init__(self, path: Path, plan: Plan, *, trials: int) -> None:
+        self._path = path
+        self._study = Study(path, plan, trials=trials)
+        self._error: str | None = None
+
+    def ask(self, method: str, *given: Any) -> Any:
+        """What a method of the study gives; None once the file has refused."""
+        if self._error is None:
+            try:
+                with file_errors_told(self._path, GOES_ON):
+                    return getattr(self._study, method)(*given)
+            except StudyFileError as error:
+                self._error = str(error)
+                self._study.stop()
+        return None
+
+    def is_stopping(self) -> bool:
+        """See `tuning.study.Study`."""
+        return self._study.is_stopping()
+
+    def failure(self) -> str | None:
+        """The error that ended the search."""
+        return self._error or self._study.failure()
+
+
 class RemoteStudy:
     """The ledger as a slot sees it: every call goes to the actor that owns the study."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
+    def _ask(self, method: str, *given: Any) -> Any:
+        return ray.get(self._actor.ask.remote(method, *given))
+
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
         """See `tuning.study.Study`."""
-        return ray.get(self._actor.pull.remote(slot))
+        return self._ask("pull", slot)
 
     def set_trial_run(self, number: int, run_id: str) -> None:
         """See `tuning.study.Study`."""
-        ray.get(self._actor.set_trial_run.remote(number, run_id))
+        self._ask("set_trial_run", number, run_id)
 
     def observe(self, number: int, fold: int, images: int, value: float) -> bool:
         """See `tuning.study.Study`."""
-        return ray.get(self._actor.observe.remote(number, fold, images, value))
+        return bool(self._ask("observe", number, fold, images, value))
 
     def end_fold(self, number: int, fold: int, done: FoldRecord) -> bool:
         """See `tuning.study.Study`."""
-        return ray.get(self._actor.end_fold.remote(number, fold, done))
+        return bool(self._ask("end_fold", number, fold, done))
 
-    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
-        """See `tuning.study.Study`."""
-        return ray.get(self._actor.finish.remote(number, state, error))
+    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord | None:
+        """See `tuning.study.Study`; None where its file refused."""
+        return self._ask("finish", number, state, error)
 
     def give_back(self, number: int, error: str | None = None) -> None:
         """See `tuning.study.Study`."""
-        ray.get(self._actor.give_back.remote(number, error))
+        self._ask("give_back", number, error)
 
     def ran_out_of_memory(self, number: int) -> TrialRecord | None:
         """See `tuning.study.Study`."""
-        return ray.get(self._actor.ran_out_of_memory.remote(number))
+        return self._ask("ran_out_of_memory", number)
 
     def is_stopping(self) -> bool:
         """See `tuning.study.Study`."""
@@ -77,14 +114,14 @@ class RemoteStudy:
 
     def stop(self) -> None:
         """See `tuning.study.Study`."""
-        ray.get(self._actor.stop.remote())
+        self._ask("stop")
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int) -> tuple[TrialRecord, ...]:
         """See `tuning.study.Study`."""
-        ray.get(self._actor.release.remote(slot))
+        return self._ask("release", slot) or ()
 
     def failure(self) -> str | None:
-        """See `tuning.study.Study`."""
+        """See `StudyOwner`."""
         return ray.get(self._actor.failure.remote())
 
 
@@ -101,11 +138,11 @@ def run_slots(
 ) -> None:
     """Work on the study until `trials` settings have an end, or until `interrupt`.
 
-    ValueError: the run's own setting cannot be trained, for the reason given. RuntimeError: the
-    slots ended before the search did.
+    ValueError: the run's own setting cannot be trained, or the study's file can be used no more,
+    for the reason given. RuntimeError: the slots ended before the search did.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    owner: Any = ray.remote(num_cpus=0)(Study).options(scheduling_strategy=here)
+    owner: Any = ray.remote(num_cpus=0)(StudyOwner).options(scheduling_strategy=here)
     actor = owner.remote(path, plan, trials=trials)
     ledger = RemoteStudy(actor)
     watcher = _Watcher(ledger, on_trial)
@@ -181,8 +218,13 @@ class _Watcher(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A slot's process has ended, and another follows."""
-        self._ledger.release(trial.config["slot"])
+        self._release(trial.config["slot"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A slot is lost."""
-        self._ledger.release(trial.config["slot"])
+        self._release(trial.config["slot"])
+
+    def _release(self, slot: int) -> None:
+        for done in self._ledger.release(slot):
+            close_runs(done)
+            self._on_trial(done)

@@ -41,6 +41,11 @@ def study_name(system: str, name: str | None, *, resume: bool) -> str:
     return name
 
 
+def going_on(name: str) -> str:
+    """What is said of a search that was stopped."""
+    return f"stopped; to go on: mien tune ... --name {name} --resume, all else as before"
+
+
 def _is_numbered(stem: str, system: str) -> bool:
     return re.fullmatch(re.escape(system) + r"-\d+", stem) is not None
 

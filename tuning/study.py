@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import DatabaseError
 
 from tuning.plan import Plan, check_same
 from tuning.proposals import propose, suggest, wanted_paths
 from tuning.pruning import is_dominated, lags_behind, loses_on_folds
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
-from tuning.stored import connect, folds_json, record_of
+from tuning.stored import GOES_ON, file_errors_told, folds_json, open_storage, record_of
 
 MAX_DEATHS = 2
 """How many processes may end while they train one setting before it is given up."""
@@ -38,8 +35,10 @@ class Study:
     def __init__(self, path: Path, plan: Plan, *, trials: int) -> None:
         """Open the study, or begin it.
 
-        ValueError: the file is no study, or was made by another search (which says in what).
+        ValueError: the file is no study or is locked, or was made by another search (it says in
+        what).
         """
+        self._path = path
         self.plan = plan
         self.trials = trials
         self.error: str | None = None
@@ -48,10 +47,8 @@ class Study:
         self._running: dict[int, Trial] = {}
         self._slots: dict[int, set[int]] = {}
         self._narrowed: dict[int, int] = {}
-        try:
-            self._storage = RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"creator": partial(connect, path)}
-            )
+        with file_errors_told(path):
+            self._storage = open_storage(path)
             self._study = optuna.create_study(
                 study_name=plan.name,
                 storage=self._storage,
@@ -60,8 +57,6 @@ class Study:
                 load_if_exists=True,
             )
             self._begin()
-        except DatabaseError as error:
-            raise ValueError(f"{path} cannot be used as a study: {error.orig}") from None
 
     def _begin(self) -> None:
         attributes = self._study.user_attrs
@@ -88,11 +83,13 @@ class Study:
 
     def kept(self, name: str) -> Any:
         """What was kept with the study under a name; None where nothing was."""
-        return self._study.user_attrs.get(name)
+        with file_errors_told(self._path, GOES_ON):
+            return self._study.user_attrs.get(name)
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a JSON value with the study."""
-        self._study.set_user_attr(name, value)
+        with file_errors_told(self._path, GOES_ON):
+            self._study.set_user_attr(name, value)
 
     def records(self) -> tuple[TrialRecord, ...]:
         """Every setting so far, in order."""
@@ -104,20 +101,23 @@ class Study:
         return len(asked) == self.trials and all(one.state in FINAL for one in asked)
 
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
-        """The next setting for a slot; "wait" until others have ended; None when all is done."""
+        """The next setting for a slot; "wait" until others have ended; None when all is done.
+
+        One that its earlier attempt had shown to be worse is given back with its end: PRUNED.
+        """
         training = self._slots.setdefault(slot, set())
-        while not self._stopping:
-            if len(training) >= self._narrowed.get(slot, len(training) + 1):
-                return "wait"
-            self._extend()
-            if not any(record.state == "WAITING" for record in self._records.values()):
-                return None if self.is_finished() else "wait"
-            number = self._start()
-            if not self._lags(number) and not self._loses(number):
-                training.add(number)
-                return self._records[number]
-            self.finish(number, "PRUNED")
-        return None
+        if self._stopping:
+            return None
+        if len(training) >= self._narrowed.get(slot, len(training) + 1):
+            return "wait"
+        self._extend()
+        if not any(record.state == "WAITING" for record in self._records.values()):
+            return None if self.is_finished() else "wait"
+        number = self._start()
+        if self._lags(number) or self._loses(number):
+            return self.finish(number, "PRUNED")
+        training.add(number)
+        return self._records[number]
 
     def _extend(self) -> None:
         """Queue the next generation once every trial that bears on it has an end."""
@@ -258,16 +258,18 @@ class Study:
         self._records[number] = record
         return record
 
-    def release(self, slot: int) -> None:
+    def release(self, slot: int) -> tuple[TrialRecord, ...]:
         """A slot's process has ended: its setting is queued again, or given up the second time.
 
-        Where it trained several, nobody knows by whose fault: from then on it trains one.
+        Where it trained several, nobody knows by whose fault: from then on it trains one. Returns
+        what was given up.
         """
         numbers = sorted(self._slots.get(slot, ()))
         if len(numbers) > 1:
             self._narrowed[slot] = 1
-        for number in numbers:
-            self._died(number, "its process ended", alone=len(numbers) == 1)
+        alone = len(numbers) == 1
+        ended = [self._died(number, "its process ended", alone=alone) for number in numbers]
+        return tuple(record for record in ended if record is not None)
 
     def ran_out_of_memory(self, number: int) -> TrialRecord | None:
         """A training did: the setting is queued again; given up, and returned, the second time.

@@ -14,29 +14,29 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from cluster.home import runs_dir, tracking_uri
 from cluster.interrupt import interrupt
 from data_service.folds import ALL
-from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.scorecard.evaluate import read_predictions
 from trainer.steps import Steps
-from trainer.tracking.tracker import Tracker, TrackingError, create_run, run_tags
+from trainer.tracking.tracker import TrackingError
 from tuning.fused import Fused, LostStepError
 from tuning.lanes import POLL_SECONDS, Company, Lane, take_turns
 from tuning.objectives import SPEED, Objective, measured
 from tuning.pruning import PAIRED
-from tuning.results import Cells, FoldRecord, State, TrialRecord
+from tuning.results import FINAL, Cells, FoldRecord, State, TrialRecord
 from tuning.space import with_setting
+from tuning.trial_runs import (
+    begun_run,
+    close_runs,
+    close_trial_run,
+    create_trial_run,
+    tracker_of,
+)
 
 Train = Callable[..., Steps[Any]]
 """`trainer.launch.train_in_steps`, or what a test puts in its place."""
 
-_MLFLOW_STATES: dict[str, Literal["FINISHED", "FAILED", "KILLED"]] = {
-    "COMPLETE": "FINISHED",
-    "PRUNED": "KILLED",
-    "FAIL": "FAILED",
-}
 STOP_POLL_SECONDS = 1.0
 
 
@@ -47,10 +47,11 @@ class Ledger(Protocol):
     def set_trial_run(self, number: int, run_id: str) -> None: ...
     def observe(self, number: int, fold: int, images: int, value: float) -> bool: ...
     def end_fold(self, number: int, fold: int, done: FoldRecord) -> bool: ...
-    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord: ...
+    def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord | None: ...
     def give_back(self, number: int, error: str | None = None) -> None: ...
     def ran_out_of_memory(self, number: int) -> TrialRecord | None: ...
     def is_stopping(self) -> bool: ...
+    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +115,10 @@ def work(
                 while time.monotonic() < again:
                     yield "wait"
                 continue
+            if task.state in FINAL:
+                close_runs(task)
+                report(task)
+                continue
             done = yield from company.joined(task.number, evaluate(ledger, task, setup, train))
             if done is not None:
                 report(done)
@@ -127,15 +132,17 @@ def evaluate(
 ) -> Steps[TrialRecord | None]:
     """Train what is left of a trial and tell the ledger its end; None where it was stopped.
 
-    An error is the trial's own, except for what would meet every other: a ValueError of trial 0,
-    the run's own setting, and MLflow out of reach. It ends the search, which can go on with it.
+    A run that is stopped stops the search, which else would go on with that run at once. An error
+    is the trial's own, except for what would meet every other: a ValueError of trial 0, the run's
+    own setting, and MLflow out of reach. It ends the search, which can go on with it.
     """
     tracker, done, has_memory, lost = None, None, True, False
     try:
         if setup.study_run is not None:
-            task = _with_mlflow_run(ledger, task, setup)
-            journal = runs_dir() / str(task.run_id) / "journal.jsonl"
-            tracker = Tracker(tracking_uri(), str(task.run_id), journal, system_metrics=False)
+            if task.run_id is None:
+                task = replace(task, run_id=create_trial_run(task, setup))
+                ledger.set_trial_run(task.number, str(task.run_id))
+            tracker = tracker_of(task)
         state = yield from _train_folds(ledger, task, setup, train)
     except (MemoryError, torch.OutOfMemoryError):
         has_memory = False
@@ -151,6 +158,7 @@ def evaluate(
             done = ledger.finish(task.number, "FAIL", reason)
     else:
         if state is None:
+            ledger.stop()
             ledger.give_back(task.number)
         done = ledger.finish(task.number, state) if state else None
     if lost or not has_memory:  # the error is gone, and with it the frames that held the tensors
@@ -161,7 +169,7 @@ def evaluate(
     elif not has_memory:
         done = ledger.ran_out_of_memory(task.number)
     if tracker is not None:
-        _close(tracker, done)
+        close_trial_run(tracker, done)
     return done
 
 
@@ -180,7 +188,7 @@ def _train_folds(
             experiment=setup.experiment,
             name=f"trial {task.number} fold {fold}",
             parent=task.run_id,
-            resume=_unfinished(task, fold, setup),
+            resume=_unfinished(task, run, fold, setup),
             on_validation=_watch(ledger, task.number, fold, setup.objectives[0].name),
             validation_only=True,
             allow_leaks=setup.leaks != "none",
@@ -225,50 +233,14 @@ def _watch(
     return on_validation
 
 
-def _unfinished(task: TrialRecord, fold: int, setup: Setup) -> str | None:
+def _unfinished(task: TrialRecord, run: RunConfig, fold: int, setup: Setup) -> str | None:
     """The run that an earlier attempt of this trial left in the fold: it goes on, bit for bit.
 
     Not where speed is an objective: a part of a run does not tell it.
     """
-    if task.run_id is None or any(item.name == SPEED for item in setup.objectives):
+    if any(item.name == SPEED for item in setup.objectives):
         return None
-    for run in jobs.records():
-        same_fold = setup.num_folds == 1 or run["fold"] == setup.fold(fold)
-        if run["parent"] == task.run_id and same_fold:
-            return run["run_id"]
-    return None
-
-
-def _with_mlflow_run(ledger: Ledger, task: TrialRecord, setup: Setup) -> TrialRecord:
-    """The trial with its MLflow run; another attempt goes on in that of the first."""
-    if task.run_id is not None:
-        return task
-    run_id = create_run(
-        tracking_uri(),
-        setup.experiment,
-        f"trial {task.number}",
-        parent=setup.study_run,
-        tags={
-            **run_tags(setup.run, kind="trial", lake_hash=setup.lake_hash),
-            "mien.trial": str(task.number),
-        },
-        params=task.params,
-    )
-    ledger.set_trial_run(task.number, run_id)
-    return replace(task, run_id=run_id)
-
-
-def _close(tracker: Tracker, done: TrialRecord | None) -> None:
-    """Leave the trial's end in MLflow; one that was stopped is closed by its next attempt."""
-    if done is None:
-        tracker.close("KILLED")
-        return
-    step = len(done.finished_folds)
-    if done.state == "COMPLETE":
-        tracker.metrics({f"validation/{name}": value for name, value in done.values.items()}, step)
-        tracker.metrics({"seconds": done.seconds}, step)
-        tracker.commit(step)
-    tracker.close(_MLFLOW_STATES[done.state])
+    return begun_run(task.run_id, run, setup.fold(fold) if setup.num_folds > 1 else None)
 
 
 @contextmanager

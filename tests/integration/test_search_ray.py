@@ -42,6 +42,18 @@ def trials(done: subprocess.CompletedProcess[str]) -> list[Any]:
     ]
 
 
+def recorded(home: Path) -> list[Any]:
+    """Every run of the experiment in MLflow."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mien")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def study_run(home: Path) -> Any:
+    return next(run for run in recorded(home) if run.data.tags["mien.kind"] == "study")
+
+
 def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
     alone = trials(drive(tmp_path / "alone", "8"))
     assert len(alone) == 8 and {state for _, state, _, _ in alone} == {"COMPLETE", "PRUNED"}
@@ -52,6 +64,7 @@ def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
     stopped = drive(tmp_path / "killed", "8", "stop", "2")
     assert stopped.returncode == 0, stopped.stderr
     assert json.loads(stopped.stdout.splitlines()[-1])["status"] == "stopped"
+    assert study_run(tmp_path / "killed").info.status == "KILLED"
     resumed = drive(tmp_path / "killed", "8")
     assert trials(resumed) == alone
     assert resumed.stderr == "", "what Ray says belongs into its log"
@@ -60,15 +73,12 @@ def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
     attempts = optuna.load_study(study_name="fake", storage=url).get_trials()
     assert len(attempts) > 8 and "RUNNING" not in {trial.state.name for trial in attempts}
 
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'killed' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("mien")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = recorded(tmp_path / "killed")
     kinds = [run.data.tags["mien.kind"] for run in runs]
     assert kinds.count("study") == 1 and kinds.count("trial") == 8
-    study = next(run for run in runs if run.data.tags["mien.kind"] == "study")
+    study = study_run(tmp_path / "killed")
     assert study.info.status == "FINISHED" and study.data.metrics["trials_ended"] == 8
-    ends = {run.data.tags["mien.trial"]: run for run in runs if run is not study}
+    ends = {run.data.tags["mien.trial"]: run for run in runs if "mien.trial" in run.data.tags}
     for number, state, params, value in alone:
         run = ends[str(number)]
         assert run.data.tags["mlflow.parentRunId"] == study.info.run_id

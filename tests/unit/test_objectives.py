@@ -12,7 +12,7 @@ import pytest
 
 from tests.studies import ERROR, PLAN, RECALL, RUN, work_on
 from trainer.config import RunConfig
-from tuning.objectives import measured, measuring, objectives_of
+from tuning.objectives import measured, measuring, objectives_of, of_test
 from tuning.results import FoldRecord, SearchResult, TrialRecord
 
 
@@ -66,6 +66,16 @@ def test_measured_values_are_of_validation_and_finite() -> None:
         measured([RECALL], {"accuracy": 0.7}, 9.0)
     with pytest.raises(FloatingPointError, match="is nan"):
         measured([RECALL], {"macro_recall": math.nan}, 9.0)
+
+
+def test_what_was_tested_is_found_under_the_name_that_was_searched_for() -> None:
+    interval = {"value": 0.1, "low": 0.0, "high": 0.2}
+    synthesis = {"reconstruction_error": interval, "identity_similarity": None}
+    result = {"macro_recall": interval, "measures": {"synthesis": synthesis}, "scorecard": None}
+    both = {"macro_recall": interval, "reconstruction": interval}
+    assert of_test([RECALL, ERROR], result) == both
+    similar = replace(ERROR, name="identity_similarity")
+    assert of_test([similar, replace(ERROR, name="verification_auc")], result) == {}
 
 
 def test_the_best_of_equals_is_the_earliest() -> None:

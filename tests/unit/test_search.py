@@ -222,6 +222,13 @@ def test_folds_of_a_lake_with_an_official_split_leave_its_test_faces_alone(
         )
 
 
+def test_what_the_variant_cannot_do_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    alone = catalog.recipe("fersnet.small_single_task")
+    valid = "valid: macro_recall, accuracy, images_per_second"
+    with pytest.raises(ValueError, match=f"unknown objective 'edit_accuracy' of fersnet; {valid}"):
+        search(alone, tmp_path / "none", trials=2, objectives=["edit_accuracy"])
+
+
 def test_the_gaussian_process_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:
     plan = replace(PLAN, sampler="gp", num_folds=5, generation_size=4)
     whole = work_on(tmp_path / "whole.db", plan, trials=18)

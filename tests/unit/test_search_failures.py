@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
 
-from tests.studies import ERROR, PLAN, blank_database, essence, train, work_on
+from tests.made_runs import recorded
+from tests.studies import (
+    ERROR,
+    PLAN,
+    RUN,
+    Interrupted,
+    blank_database,
+    essence,
+    in_steps,
+    setup_of,
+    train,
+    work_on,
+)
 from trainer.config import RunConfig
 from trainer.tracking.tracker import TrackingError
-from tuning.results import TrialRecord
+from tuning import progress, search, slots, trial_runs
+from tuning.results import FoldRecord, TrialRecord
+from tuning.slots import RemoteStudy, StudyOwner
+from tuning.stored import read_study
 from tuning.study import Study
+from tuning.trial import work
 
 
 def test_a_trial_that_runs_out_of_memory_is_tried_again(tmp_path: Path) -> None:
@@ -99,9 +117,9 @@ def test_a_setting_whose_process_dies_twice_is_given_up(tmp_path: Path) -> None:
         assert isinstance(task, TrialRecord) and task.number in (0, 1)
         other = study.pull(slot=1)
         assert isinstance(other, TrialRecord)
-        study.release(0)
-        study.release(1)
-    assert [record.state for record in study.records()] == ["FAIL", "FAIL"]
+        given_up = study.release(0) + study.release(1)
+    assert [record.state for record in given_up] == ["FAIL", "FAIL"]
+    assert sorted(given_up, key=lambda record: record.number) == list(study.records())
     assert study.pull(slot=0) is None
     study.close()
 
@@ -142,3 +160,169 @@ def test_a_database_that_is_locked_or_gone_is_one_line(
             Study(path, PLAN, trials=2)
     with pytest.raises(ValueError, match="cannot be used as a study: unable to open"):
         Study(tmp_path / "gone" / "a.db", PLAN, trials=2)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process writes in the database, and does not end."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_a_study_that_has_begun_and_is_locked_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.05)
+    path = tmp_path / "study.db"
+    path.write_bytes(blank_database())
+    study = Study(path, PLAN, trials=2)
+    says = r"study\.db cannot be used as a study: database is locked"
+    with locked(path):
+        with pytest.raises(ValueError, match=says):
+            Study(path, PLAN, trials=2)
+        with pytest.raises(ValueError, match=rf"{says}; nothing is lost: --resume goes on"):
+            study.keep("told", 2)
+        assert read_study(path)[0] == (), "who only reads is not kept from it"
+    study.keep("told", 2)
+    assert study.kept("told") == 2
+    study.close()
+
+
+def test_a_file_that_refuses_while_slots_work_ends_the_search_which_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(slots.ray, "get", lambda answer: answer)
+    path = tmp_path / "study.db"
+    path.write_bytes(blank_database())
+    owner = StudyOwner(path, PLAN, trials=6)
+    actor = SimpleNamespace(
+        ask=SimpleNamespace(remote=owner.ask),
+        is_stopping=SimpleNamespace(remote=owner.is_stopping),
+        failure=SimpleNamespace(remote=owner.failure),
+    )
+    ledger, begun, told = RemoteStudy(actor), [], []
+
+    def third_is_refused(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        begun.append(rest["name"])
+        if len(begun) < 3:
+            return train(run, lake, **rest)
+        with locked(path):
+            return train(run, lake, **rest)
+
+    work(ledger, 0, setup_of(PLAN, path), in_steps(third_is_refused), told.append)
+    assert len(begun) == 3 and [trial.number for trial in told] == [0, 1]
+    assert ledger.is_stopping() and ledger.release(0) == () and ledger.pull(1) is None
+    failure = str(ledger.failure())
+    assert failure == (
+        f"{path} cannot be used as a study: database is locked; nothing is lost: --resume goes on"
+    )
+    owner._study.close()
+    alone = work_on(tmp_path / "alone.db", trials=6)
+    assert essence(work_on(path, trials=6)) == essence(alone)
+
+
+def test_a_run_that_is_stopped_by_itself_stops_the_search(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def third_is_stopped(run: RunConfig, lake: Path, *, name: str, **rest: Any) -> Any:
+        begun.append(name)
+        assert len(begun) < 4, "it was begun again at once"
+        done = train(run, lake, **rest)
+        done.status = "stopped" if len(begun) == 3 else done.status
+        done.validation = {} if len(begun) == 3 else done.validation
+        return done
+
+    records = work_on(tmp_path / "a.db", trials=6, train=third_is_stopped)
+    assert begun == [f"trial {number} fold 1" for number in range(3)]
+    states = [record.state for record in records]
+    assert states[:3] == ["COMPLETE", "COMPLETE", "WAITING"] and set(states[3:]) == {"WAITING"}
+    alone = work_on(tmp_path / "alone.db", trials=6)
+    assert essence(work_on(tmp_path / "a.db", trials=6)) == essence(alone)
+
+
+class Closed:
+    """Stands for what tells MLflow; keeps how each run was closed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs: dict[str, str] = {}
+        for module in (trial_runs, progress):
+            monkeypatch.setattr(module, "Tracker", self._tracker)
+
+    def _tracker(self, uri: str, run_id: str, journal: Path, **_: Any) -> Any:
+        return SimpleNamespace(
+            close=lambda status: self.runs.update({run_id: status}),
+            metrics=lambda values, step: None,
+            commit=lambda step: None,
+        )
+
+
+def test_what_is_given_up_with_its_process_is_closed_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, told = Closed(monkeypatch), []
+    recorded(RUN, "fold1", parent="trial1")
+    recorded(RUN, "fold2", parent="trial1")
+    recorded(RUN, "other", parent="trial0")
+    done = TrialRecord(
+        number=1,
+        params={},
+        state="FAIL",
+        run_id="trial1",
+        folds={1: FoldRecord(values={"macro_recall": 0.5}, run_id="fold1")},
+    )
+    ledger: Any = SimpleNamespace(release=lambda slot: (done,) if slot == 2 else ())
+    watcher = slots._Watcher(ledger, told.append)
+    for slot in (1, 2):
+        watcher.on_trial_recover(0, [], SimpleNamespace(config={"slot": slot}))
+    assert told == [done]
+    assert closed.runs == {"fold2": "FAILED", "trial1": "FAILED"}
+    watcher.on_trial_error(0, [], SimpleNamespace(config={"slot": 2}))
+    assert told == [done, done]
+
+
+def test_a_killed_attempt_that_is_given_up_on_resume_is_closed_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run: RunConfig, lake: Path, *, on_validation: Any, **rest: Any) -> Any:
+        def kill(images: int, metrics: Any) -> bool:
+            if on_validation(images, metrics):
+                raise Interrupted
+            return False
+
+        return train(run, lake, on_validation=kill, **rest)
+
+    path = tmp_path / "a.db"
+    with pytest.raises(Interrupted):
+        work_on(path, trials=13, train=killed)
+    study = Study(path, PLAN, trials=13)
+    number = next(one.number for one in study.records() if one.state == "WAITING" and one.folds)
+    study._records[number] = replace(study._records[number], run_id="trial")
+    closed, told = Closed(monkeypatch), []
+    recorded(RUN, "fold", parent="trial")
+    begun = sum(one.state in ("COMPLETE", "PRUNED") for one in study.records())
+    work(study, 0, setup_of(PLAN, path), in_steps(train), told.append)
+    assert next(one.state for one in told if one.number == number) == "PRUNED"
+    assert begun + len(told) == 13
+    assert closed.runs == {"fold": "KILLED", "trial": "KILLED"}
+    study.close()
+
+
+@pytest.mark.parametrize(("done", "status"), [(2, "KILLED"), (3, "FINISHED")])
+def test_mlflow_hears_of_a_search_that_was_stopped(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, done: int, status: str
+) -> None:
+    closed = Closed(monkeypatch)
+
+    def only_some(path: Path, *_: Any) -> None:
+        work_on(path, trials=done)
+
+    monkeypatch.setattr(search, "create_study_run", lambda plan, setup: "study-run")
+    monkeypatch.setattr(search, "_search", only_some)
+    monkeypatch.setattr("tuning.ending.tell_ending", lambda result: None)
+    path = own_home / "studies" / "study.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(blank_database())
+    search.run_study(PLAN, setup_of(PLAN, path), trials=3, parallel=1)
+    assert closed.runs == {"study-run": status}

@@ -15,8 +15,6 @@ import pytest
 from tests.made_runs import recorded
 from trainer import catalog, crossval, job, launch, reproduce
 from trainer.launch import RunResult
-from trainer.steps import Steps
-from tuning.ending import outer_test
 
 RUN = catalog.recipe("baseline.tiny")
 LAKE = Path("lake")
@@ -109,40 +107,6 @@ def test_a_crossvalidation_tells_how_many_folds_are_done(monkeypatch: pytest.Mon
     told: list[tuple[int, ...]] = []
     tuple(crossval._train_all(JOB, 1, threading.Event(), lambda *counts: told.append(counts)))
     assert told == [(0, 3), (1, 3), (2, 3)]
-
-
-def test_a_stopped_run_of_the_outer_test_is_not_kept(own_home: Path) -> None:
-    kept: dict[str, str] = {}
-    setup: Any = SimpleNamespace(
-        run=RUN, lake=LAKE, outer="1/3", experiment="test", study_run=None, leaks="none"
-    )
-    study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={"seed": 7}))
-    ends = iter(("finished", "stopped"))
-    directory = own_home / "runs" / "aaaa"
-
-    def train(*_: Any, **__: Any) -> Steps[RunResult]:
-        yield
-        return result(directory, next(ends))
-
-    with pytest.raises(KeyboardInterrupt):
-        outer_test(setup, study, train, {}, kept.__setitem__)
-    assert kept == {"own": "aaaa"}
-
-
-def test_an_own_setting_that_is_the_best_is_tested_once(own_home: Path) -> None:
-    setup: Any = SimpleNamespace(
-        run=RUN, lake=LAKE, outer="1/3", experiment="test", study_run=None, leaks="none"
-    )
-    study: Any = SimpleNamespace(study="study", best=SimpleNamespace(params={"seed": RUN.seed}))
-    trained: list[str] = []
-
-    def train(*_: Any, name: str, **__: Any) -> Steps[RunResult]:
-        yield
-        trained.append(name)
-        return result(own_home / "runs" / "aaaa", "finished")
-
-    found = outer_test(setup, study, train, {}, lambda name, run: None)
-    assert trained == ["study own on 1/3"] and found["best"] == found["own"]
 
 
 def written(directory: Path, status: str) -> RunResult:
