@@ -1,8 +1,9 @@
-"""From settings to a trained run: in this process where one worker is enough, else by Ray Train."""
+"""From settings to a trained run: in this process, or by Ray Train where that is not enough."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from trainer.leakage import leak_tags
 from trainer.session import OnValidation
 from trainer.steps import Steps, whole
 from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
+from trainer.tracking.report import deliver_result
 from trainer.tracking.tracker import create_run, deliver
 from trainer.work import work_in_steps
 from trainer.world import World
@@ -102,7 +104,8 @@ def train_in_steps(
     `resume` names a run to go on with; everything else then comes from it. One that has finished is
     returned as it is (its test subjects are touched once), and MLflow is told what it missed.
     `on_validation` sees (images, metrics) after every validation and ends the run by returning
-    True; it needs one worker in this process. ValueError says what of the settings does not fit the
+    True; it needs one worker in this process, where every run of one worker is trained unless
+    `RAY_ADDRESS` names a cluster for it. ValueError says what of the settings does not fit the
     lake or the cluster, or what stands on more than one side of the fold; with `allow_leaks` the
     run's record says that.
     `seen_by` is the study, if any, that chose the settings by the fold's test subjects: also said.
@@ -110,7 +113,7 @@ def train_in_steps(
     if resume is not None:
         job = jobs.load(jobs.find(resume))
         if done := RunResult.finished(job.directory):
-            deliver(job.tracking_uri, job.run_id, job.journal, "FINISHED")
+            deliver_result(job)
             return done
     else:
         job = _new_job(
@@ -127,12 +130,13 @@ def train_in_steps(
             synthetic=synthetic,
             seen_by=seen_by,
         )
+    here = in_process(job.run) and (on_validation is not None or not _is_sent_away())
     busy = f"run {job.run_id} is being trained by another process"
     with held(job.directory / "lock", busy), _told_of_failure(job):
         if resume is not None:
             job.stop_file.unlink(missing_ok=True)
         with on_interrupt(job.stop_file.touch), synthesising(job):
-            if in_process(job.run):
+            if here:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
                 yield from work_in_steps(job, World.alone(device), on_validation)
             elif on_validation is not None:
@@ -179,6 +183,15 @@ def unstopped(result: RunResult) -> RunResult:
 def in_process(run: RunConfig) -> bool:
     """Whether the run needs neither Ray nor DeepSpeed."""
     return run.engine.workers == 1 and run.engine.zero is None
+
+
+def _is_sent_away() -> bool:
+    """Whether this process is to train on the cluster at `RAY_ADDRESS`, and is no part of it."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return False
+    import ray
+
+    return not ray.is_initialized()
 
 
 def _new_job(

@@ -22,7 +22,7 @@ from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo, Expression
 from tests.corpora import hostile_weights
 from tests.made_runs import recorded
-from trainer import catalog, checkpoint, job
+from trainer import catalog, checkpoint, job, launch
 from trainer.nets.identity_source import load_identity
 from trainer.nets.weight_files import SUFFIXES
 from trainer.overrides import with_overrides
@@ -156,7 +156,10 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return refuse
 
 
-def test_resume_takes_no_stranger(call, run: job.Job, trace: Path) -> None:
+def test_resume_takes_no_stranger(
+    call, run: job.Job, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "deliver", lambda *told, **options: True)
     path = saved(run.checkpoints)
     assert "the tensors do not fit" in call("train", "--resume", run.run_id)
     (path / "state.safetensors").write_bytes(hostile_weights.contents(trace)["a pickle"])

@@ -133,5 +133,7 @@ def test_to_go_on_with_a_finished_run_returns_it(
     recorded(RUN)
     before = (directory / "result.json").read_bytes()
     monkeypatch.setattr(launch, "work_in_steps", lambda *_: pytest.fail("it trains or tests again"))
+    told: list[str] = []
+    monkeypatch.setattr(launch, "deliver_result", lambda job: told.append(job.run_id))
     assert launch.train(replace(RUN, seed=9), LAKE, resume="aaaa") == done
-    assert (directory / "result.json").read_bytes() == before
+    assert (directory / "result.json").read_bytes() == before and told == ["aaaa"]

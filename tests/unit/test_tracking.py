@@ -16,11 +16,6 @@ from trainer.tracking.outbox import Outbox, Point
 from trainer.tracking.tracker import Tracker
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
 @pytest.fixture
 def run_id(store):
     return tracking.create_run(store, "tests", "a run", tags={}, params={})

@@ -132,6 +132,10 @@ class Outbox:
         """Whether nothing of that kind, key and step is committed yet."""
         return _name(entry) not in self._committed
 
+    def holds(self, key: str, step: int) -> bool:
+        """Whether a point of that key and step is committed."""
+        return (Point.__name__, key, step) in self._committed
+
     def _take(self, entry: Entry) -> None:
         if isinstance(entry, File):
             self.due.append(entry)

@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from trainer.job import Job
+from trainer.job import Job, read_json
 from trainer.pictures import confusion_picture
 from trainer.scorecard.measures import flat
-from trainer.tracking.tracker import Tracker, add_to_run
+from trainer.tracking.outbox import Outbox
+from trainer.tracking.tracker import Tracker, add_to_run, deliver
 
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
+_LAST = "final/first_step_seconds"
+"""What is told last of every run: once it is certain, all is."""
 
 
 def report(tracker: Tracker, job: Job, result: Mapping[str, Any]) -> None:
     """Everything that `result.json` says, and the files of the run."""
     images = result["images"]
-    metrics = {f"final/{name}": value for name, value in result["validation"].items()}
-    metrics["final/images_per_second"] = result["images_per_second"]
-    metrics["final/first_step_seconds"] = result["first_step_seconds"]
-    tracker.metrics(metrics, images)
     for name in ("run.json", "result.json", "predictions.npz"):
         if (job.directory / name).exists():
             tracker.artifact(job.directory / name)
@@ -30,6 +29,27 @@ def report(tracker: Tracker, job: Job, result: Mapping[str, Any]) -> None:
     report_measures(tracker, result["measures"], images)
     if result["scorecard"] is not None:
         report_scorecard(tracker, result["scorecard"], images)
+    metrics = {f"final/{name}": value for name, value in result["validation"].items()}
+    metrics["final/images_per_second"] = result["images_per_second"]
+    metrics[_LAST] = result["first_step_seconds"]
+    tracker.metrics(metrics, images)
+
+
+def deliver_result(job: Job) -> bool:
+    """Send what the process of a finished run left untold; whether nothing is left.
+
+    It may have been killed after it had written its result and before all of that was certain to be
+    told: then it is told from the start, and what was told is not told twice.
+    """
+    result = read_json(job.directory / "result.json")
+    outbox = Outbox(job.journal)
+    told = outbox.holds(_LAST, result["images"])
+    outbox.close()
+    if told:
+        return deliver(job.tracking_uri, job.run_id, job.journal, "FINISHED")
+    tracker = Tracker(job.tracking_uri, job.run_id, job.journal, system_metrics=False)
+    report(tracker, job, result)
+    return tracker.close("FINISHED", timeout_seconds=60.0)
 
 
 def report_measures(tracker: Tracker, cards: Mapping[str, Any], step: int) -> None:
