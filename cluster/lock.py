@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from pathlib import Path
 from typing import IO
+
+ASKED_SECONDS = 0.2
+"""Who asks whether a lock is held keeps it for far less."""
 
 
 def held(path: Path, busy: str | None = None) -> IO[str]:
@@ -14,9 +18,33 @@ def held(path: Path, busy: str | None = None) -> IO[str]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if busy is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ValueError(busy) from None
+    if busy is None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+    until = time.monotonic() + ASKED_SECONDS
+    while not _taken(file, fcntl.LOCK_EX):
+        if time.monotonic() > until:
+            file.close()
+            raise ValueError(busy)
+        time.sleep(0.01)
     return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock at `path`, as far as it can be told from here.
+
+    A file system that does not tell machines of one another's locks says no of those of others.
+    """
+    try:
+        with path.open() as file:
+            return not _taken(file, fcntl.LOCK_SH)
+    except OSError:  # there is no such file, or no locks on this file system
+        return False
+
+
+def _taken(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

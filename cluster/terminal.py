@@ -136,7 +136,13 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def watching(description: str, poll: Callable[[], tuple[int, int] | None]) -> Iterator[None]:
-    """A bar that moves by itself: `poll` is asked twice a second for (done, total)."""
+    """A bar that moves by itself: `poll` is asked twice a second for (done, total).
+
+    Where no terminal shows a bar, nobody is asked.
+    """
+    if not _screen.err.is_terminal:
+        yield
+        return
     ended = threading.Event()
     with progress(description) as update:
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
 from trainer import catalog, job
 from trainer.checkpoint import initialise, load_weights
@@ -33,6 +34,16 @@ class LoadedSystem:
     info: DatasetInfo
     spec: SystemSpec
     directory: Path
+
+    def require_channels(self, lake: Lake) -> None:
+        """ValueError where the lake's faces, as the run sees them, have not the channels of those
+        that it was trained on."""
+        channels = 1 if self.run.data.grey else lake.manifest.channels
+        if channels != self.info.channels:
+            raise ValueError(
+                f"run {self.directory.name} was trained on faces of {self.info.channels} channels, "
+                f"those of {lake.path} have {channels}"
+            )
 
 
 def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:

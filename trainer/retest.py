@@ -30,10 +30,9 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
 
     `full` adds occlusions, the gain by synthetic faces, and more edits. Pictures are written below
     the run's directory; figures and pictures also go into the run's record in MLflow, under the
-    lake's name. ValueError where the lake has none of the
-    run's classes, or nobody whom the run has not learnt from, or faces that are smaller than what
-    the run saw, or where the run makes faces and the lake that it was trained on, which its judges
-    need, is gone.
+    lake's name. ValueError where the lake has none of the run's classes, or nobody whom the run has
+    not learnt from, or faces that are smaller than what the run saw or have other channels, or
+    where the run makes faces and the lake that it was trained on, which its judges need, is gone.
     """
     began = time.monotonic()
     loaded = load_system(run)
@@ -71,6 +70,7 @@ def _written(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
 def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
     """The run's system with the faces of the lake that may be tested."""
     lake.require_size(loaded.run.data.image_size)
+    loaded.require_channels(lake)
     own = lake.hash == job.lake_hash
     judged = "synthesise" in loaded.spec.capabilities
     home = Lake.open(job.lake) if judged and not own else lake

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
+from cluster.home import runs_dir
+from cluster.lock import is_held
 from trainer import job as jobs
 
 LOST_AFTER_SECONDS = 300.0
@@ -34,7 +37,7 @@ def _row(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
         "fold": settings["fold"],
         "experiment": settings["experiment"],
         "parent": settings["parent"],
-        "state": _state(status),
+        "state": _state(status, directory),
         "images": status.get("images", 0),
         "total_images": status.get("total_images"),
         "images_per_second": status.get("images_per_second"),
@@ -45,13 +48,18 @@ def _row(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
     }
 
 
-def _state(status: dict[str, Any]) -> str:
-    """As the run says, unless it says that it goes on and its process is no more."""
+def _state(status: dict[str, Any], directory: Path) -> str:
+    """As the run says, unless it says that it goes on and its process is no more.
+
+    Whoever trains it holds its lock throughout. Where that cannot be seen from here, the process
+    that wrote the status is looked for, or, of another machine, how long ago that was.
+    """
     if status["state"] not in jobs.LIVE:
         return status["state"]
-    if status["host"] == socket.gethostname():
+    alive = is_held(directory / "lock")
+    if not alive and status["host"] == socket.gethostname():
         alive = Path(f"/proc/{status['pid']}").exists()
-    else:
+    elif not alive:
         alive = time.time() - status["updated"] < LOST_AFTER_SECONDS
     return status["state"] if alive else "lost"
 
@@ -76,10 +84,15 @@ def stop(run: str, *, wait_seconds: float = 120.0) -> dict[str, Any]:
 
 
 def images_done(created: float) -> tuple[int, int] | None:
-    """Images done and wanted by the newest run that went on after `created`."""
-    own = [
-        values
-        for values in rows()
-        if values["updated"] >= created and values["state"] in jobs.LIVE and values["total_images"]
-    ]
-    return (own[-1]["images"], own[-1]["total_images"]) if own else None
+    """Images done and wanted by the newest run that went on after `created`.
+
+    Only runs whose status was written since are looked at: there may be thousands of others.
+    """
+    own = []
+    for path in runs_dir().glob("*/status.json"):
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            if path.stat().st_mtime >= created:
+                own.append(row(path.parent))
+    live = [values for values in own if values["state"] in jobs.LIVE and values["total_images"]]
+    newest = max(live, key=lambda values: values["created"], default=None)
+    return (newest["images"], newest["total_images"]) if newest else None

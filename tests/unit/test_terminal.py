@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cluster import terminal
 from cluster.interrupt import interrupt, on_interrupt
@@ -70,6 +73,18 @@ def test_chatter_stays_out_of_a_terminal_that_shows_a_bar() -> None:
     assert process.wait() == 0
     assert b"faces" in seen and b"log: " in seen
     assert b"a word" not in seen
+
+
+def test_nobody_is_asked_for_a_bar_that_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[float] = []
+    with terminal.watching("images", lambda: times.append(time.monotonic())):
+        time.sleep(0.7)
+    assert not times
+    shown = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(terminal._screen, "err", shown)
+    asked = threading.Event()
+    with terminal.watching("images", lambda: asked.set()):
+        assert asked.wait(10)
 
 
 def test_a_reader_that_leaves_is_no_failure() -> None:

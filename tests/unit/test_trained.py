@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from cluster import terminal
 from data_service import corpora
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from tests.made_runs import finished_on, self_contained
+from tests.made_runs import finished, finished_on, self_contained
 from trainer import catalog, feed, job, runs
 
 pytestmark = pytest.mark.usefixtures("quick_judges")
@@ -220,6 +221,23 @@ def test_evaluate_on_another_lake_takes_every_face(call, run: Path, tmp_path: Pa
     assert code == terminal.DONE and values["num_faces"] == 16
 
 
+def test_evaluate_refuses_faces_of_other_channels(
+    call, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An RGB run on a grey lake, and a run of a grey lake on an RGB one."""
+    settings, opened = catalog.recipe("baseline.tiny"), Lake.open(lake)
+    grey = replace(opened, manifest=replace(opened.manifest, channels=1))
+    info = feed.prepare(settings, catalog.spec_of(settings), opened, "1/3").info
+    finished(settings, info, "aaaa")
+    finished(settings, replace(info, channels=1), "bbbb")
+    for run_id, shown, own, other in (("aaaa", grey, 3, 1), ("bbbb", opened, 1, 3)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Lake, "open", lambda path, shown=shown: shown)
+            code, _, err = call("evaluate", run_id, "--lake", lake)
+        assert code == terminal.WRONG_INPUT
+        assert f"was trained on faces of {own} channels, those of {lake} have {other}" in err
+
+
 def test_weights_cut_in_half_are_not_taken_for_whole(call, run: Path, photograph: Path) -> None:
     weights = run / "weights.safetensors"
     content = weights.read_bytes()
@@ -297,6 +315,13 @@ def test_progress_is_that_of_the_newest_run(run: Path) -> None:
     assert runs.images_done(time.time() + 1) is None
     job.set_status(run, "running", step=1, images=32, total_images=96)
     assert runs.images_done(0.0) == (32, 96)
+
+
+def test_progress_reads_no_run_of_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.set_status(run, "running", step=1, images=32, total_images=96)
+    began = (run / "status.json").stat().st_mtime
+    monkeypatch.setattr(job, "read_json", pytest.fail)
+    assert runs.images_done(began + 1) is None
 
 
 def test_the_weights_are_those_of_the_run(run: Path) -> None:

@@ -117,14 +117,9 @@ def _config(until: Literal["equal"] | int, gate: float) -> PoolConfig:
 
 def _data(loaded: LoadedSystem, lake: Lake, fold: str) -> feed.TrainingData:
     """The fold for the classes that the run knows; its targets are their numbers."""
+    loaded.require_channels(lake)
     known = replace(loaded.run.data, classes=loaded.info.classes)
-    data = feed.prepare(replace(loaded.run, data=known), loaded.spec, lake, fold)
-    if data.info.channels != loaded.info.channels:
-        raise ValueError(
-            f"run {loaded.directory.name} was trained on faces of {loaded.info.channels} channels, "
-            f"those of {lake.path} have {data.info.channels}"
-        )
-    return data
+    return feed.prepare(replace(loaded.run, data=known), loaded.spec, lake, fold)
 
 
 def told(pool: SealedPool) -> dict[str, Any]:

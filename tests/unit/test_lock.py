@@ -1,0 +1,66 @@
+"""A lock can be asked about without anyone being turned away; a run whose lock is held is alive."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import lock
+from tests.made_runs import recorded
+from trainer import catalog, job, runs
+
+NO_PROCESS = 2**22 + 1
+
+
+def test_a_lock_tells_whether_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not lock.is_held(path) and not path.exists()
+    with lock.held(path, "taken"):
+        assert lock.is_held(path)
+        with pytest.raises(ValueError, match="taken"):
+            lock.held(path, "taken")
+    assert not lock.is_held(path)
+
+
+def test_who_only_asks_turns_nobody_away(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        answered = threading.Timer(0.05, lambda: fcntl.flock(asking, fcntl.LOCK_UN))
+        answered.start()
+        lock.held(path, "taken").close()
+        answered.join()
+
+
+def test_a_file_system_without_locks_cannot_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*given: object) -> None:
+        raise OSError(37, "No locks available")
+
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    assert not lock.is_held(tmp_path / "lock")
+
+
+@pytest.mark.parametrize(
+    "last", [{"pid": NO_PROCESS}, {"host": "elsewhere", "updated": time.time() - 3600}]
+)
+def test_a_run_whose_lock_is_held_is_alive(last: dict[str, object]) -> None:
+    """Though its first worker is being started again, or it has not told of itself for an hour."""
+    directory = recorded(catalog.recipe("baseline.tiny")).directory
+    job.set_status(directory, "running", step=1, images=32, total_images=96)
+    job.write_json(directory / "status.json", job.read_json(directory / "status.json") | last)
+    with lock.held(directory / "lock", "taken"):
+        assert runs.row(directory)["state"] == "running"
+        with pytest.raises(TimeoutError):
+            runs.stop("aaaa", wait_seconds=0.1)
+        assert (directory / "stop").exists()
+    assert runs.row(directory)["state"] == "lost"
+    with pytest.raises(ValueError, match="is not running; it is lost"):
+        runs.stop("aaaa")
