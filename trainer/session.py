@@ -125,6 +125,7 @@ def _resume(session: Session) -> None:
     session.best = found.extra["best"]
     session.best_images = found.extra["best_images"]
     session.validation = found.extra["validation"]
+    session.status = "early" if found.extra.get("early") else "running"
     session.saved_step = step
 
 
@@ -160,6 +161,7 @@ def save(session: Session) -> None:
         "best": session.best,
         "best_images": session.best_images,
         "validation": session.validation,
+        "early": session.status == "early",
     }
     picture = checkpoint.capture(session.training, extra)
     if picture is not None and session.writer is not None and session.tracker is not None:

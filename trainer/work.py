@@ -97,7 +97,12 @@ def _report_pool(session: Session, pool: SealedPool, stage: int) -> None:
 
 
 def _leg(session: Session, pool: feed.Pool | None, before_stage: int | None) -> Steps[None]:
-    """Train with one stream: the whole run, or its part before or after the synthesis."""
+    """Train with one stream: the whole run, or its part before or after the synthesis.
+
+    Nothing where the checkpoint says that the run had been ended early.
+    """
+    if session.status != "running":
+        return
     training = session.training
     with feed.open_batches(session.data, session.lake, pool, training, before_stage) as batches:
         signals = functools.partial(_signals, session)
