@@ -85,15 +85,15 @@ class DataConfig:
     workers.
     """
 
-    image_size: int = 48
+    image_size: int = knob(48, bounds=(1, 4096), doc="side of the crop, in pixels")
     global_batch_images: int = knob(32, bounds=(1, 65536), doc="images of a step, over all workers")
     classes: tuple[Expression, ...] = ()
     labels: Literal["given", "votes"] = "given"
     grey: bool = False
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stream: Literal["auto", "ray", "local"] = "auto"
-    prefetch_batches: int = 8
-    window_mib: int = 0
+    prefetch_batches: int = knob(8, bounds=(1, 1024), doc="batches that are read ahead, at most")
+    window_mib: int = knob(0, bounds=(0, 1e6), doc="shuffles a larger lake; 0: as a whole")
     synthetic_share: float = knob(
         0.0, bounds=(0.0, MOST_SYNTHETIC), doc="share of faces from the pool of --synthetic"
     )
@@ -111,7 +111,7 @@ class EngineConfig:
     least_workers: int | None = None
     zero: Literal[0, 1, 2] | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
-    threads: int | None = None
+    threads: int | None = knob(None, bounds=(1, 1024), doc="torch's, in each worker")
     channels_last: bool = False
 
     @property
@@ -146,9 +146,9 @@ class EvaluationConfig:
     never ends it. `identity` has a judge of its own say how alike edits and sources are.
     """
 
-    every_images: int = 0
+    every_images: int = knob(0, bounds=(0, 1e9), doc="images between validations; 0: none")
     select: Literal["last", "macro_recall", "accuracy"] = "last"
-    patience: int = 0
+    patience: int = knob(0, bounds=(0, 1e9), doc="images without a better validation; 0: no end")
     flip: bool = True
     peeking: bool = False
     identity: bool = False
@@ -158,8 +158,8 @@ class EvaluationConfig:
 class LoggingConfig:
     """How often terms are read from the device and pictures are drawn, in images."""
 
-    every_images: int = 2048
-    samples_every_images: int = 16384
+    every_images: int = knob(2048, bounds=(0, 1e9), doc="images between figures; 0: none")
+    samples_every_images: int = knob(16384, bounds=(0, 1e9), doc="between pictures; 0: none")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +199,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     synthesis: SynthesisConfig | None = None
-    seed: int = 0
+    seed: int = knob(0, bounds=(0, 2**32 - 1), doc="names the random numbers")
 
     def __post_init__(self) -> None:
         self._check_workers()

@@ -62,6 +62,17 @@ class OptimizerConfig:
     clip_norm: float = 0.0
     lr_scale: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        least = {
+            "learning_rate": min(value_at(self.learning_rate, end) for end in (0.0, 1.0)),
+            **{name: getattr(self, name) for name in ("momentum", "weight_decay", "clip_norm")},
+        }
+        for name, value in least.items():
+            if not value >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; valid: zero or above")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; valid: from 0, and below 1")
+
     def rate(self, fraction: float) -> float:
         """The learning rate at `fraction` of a stage, in [0, 1]."""
         risen = min(fraction / self.warmup, 1.0) if self.warmup else 1.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,6 +80,11 @@ def test_text_is_read_by_the_settings_type(path: str, text: str, found: object) 
         ("engine.workers", "5", "worker counts that can: 1, 2, 4, 8, 16"),
         ("engine.zero", "3", "valid: 0, 1, 2"),
         ("engine.precision", "fp8", "valid: fp32, bf16"),
+        ("engine.threads", "-1", "engine.threads is -1; valid: 1 to 1024"),
+        ("data.prefetch_batches", "0", "data.prefetch_batches is 0; valid: 1 to 1024"),
+        ("data.image_size", "0", "data.image_size is 0; valid: 1 to 4096"),
+        ("evaluation.patience", "-1", "evaluation.patience is -1; valid: 0 to"),
+        ("seed", "-1", "seed is -1; valid: 0 to"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_valid(path: str, text: str, says: str) -> None:
@@ -86,6 +92,21 @@ def test_what_is_wrong_is_said_with_what_is_valid(path: str, text: str, says: st
         with_overrides(RUN, {path: text})
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("learning_rate", "-1", "learning_rate is -1.0; valid: zero or above"),
+        ("learning_rate", "0.1->-0.1", "valid: zero or above"),
+        ("learning_rate", "nan", "learning_rate is nan"),
+        ("weight_decay", "-1", "weight_decay is -1.0"),
+        ("betas", "0.9,1", r"betas are (0.9, 1.0); valid: from 0, and below 1"),
+    ],
+)
+def test_an_optimiser_that_cannot_be_is_refused(name: str, value: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        with_overrides(catalog.recipe("baseline.tiny"), {f"system.optimizer.{name}": value})
 
 
 def test_settings_that_only_fit_together_may_be_set_together() -> None:
