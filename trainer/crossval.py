@@ -13,6 +13,8 @@ import numpy as np
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
 from cluster.resources import share
+from cluster.session import connect, local_capacity
+from data_service.folds import Fold
 from data_service.lakes.lake import Lake
 from data_service.schema import Expression
 from trainer import feed, launch
@@ -133,9 +135,8 @@ def crossval(
     if folds < 2:
         raise ValueError(f"{folds} folds; at least 2 are needed, for each is tested once")
     opened = Lake.open(Path(lake))
-    named = {}
-    for fold in _names(folds):
-        named[fold] = feed.prepare(run, feed.spec_of(run), opened, fold).fold
+    _check_room(run, parallel)
+    named = _checked_folds(run, opened, folds)
     weights = first_weights(init) if init else None
     unchecked = check_unseen(run, weights, opened, named)
     leaks = leak_tags(opened, named, allow=allow_leaks)
@@ -172,10 +173,29 @@ def crossval(
     return _go_on(job, opened, parallel, progress)
 
 
+def _check_room(run: RunConfig, parallel: int) -> None:
+    """ValueError where so many folds cannot be trained at a time."""
+    if parallel > 1 and not launch.in_process(run):
+        raise ValueError(
+            f"parallel is {parallel}, but folds of several workers or of a ZeRO stage are trained "
+            "one after another; valid: 1, or engine.workers=1 and engine.zero=none"
+        )
+    if offered := local_capacity():
+        share(run.engine.least, offered, parallel=parallel)
+
+
+def _checked_folds(run: RunConfig, lake: Lake, folds: int) -> dict[str, Fold]:
+    """All folds by name; ValueError where run, lake and folds do not fit."""
+    spec = feed.spec_of(run)
+    prepared = {fold: feed.prepare(run, spec, lake, fold) for fold in _names(folds)}
+    feed.check_system(run, spec, prepared[_names(folds)[0]], lake, None)
+    return {fold: data.fold for fold, data in prepared.items()}
+
+
 def resume(run_id: str, *, parallel: int = 1, progress: Progress | None = None) -> CrossvalResult:
     """Go on with a cross-validation that was stopped or killed: what has finished is kept, a fold
     that was under way goes on from its checkpoint. ValueError where its lake has changed since, or
-    MLflow is another one."""
+    MLflow is another one, or so many folds do not fit at a time."""
     job = CrossvalJob.find(run_id)
     lake = Lake.open(job.lake)
     if lake.hash != job.lake_hash:
@@ -185,6 +205,7 @@ def resume(run_id: str, *, parallel: int = 1, progress: Progress | None = None) 
             f"{job.run_id} began in MLflow at {job.tracking_uri}, and this is {tracking_uri()}: "
             "set MLFLOW_TRACKING_URI"
         )
+    _check_room(job.run, parallel)
     return _go_on(job, lake, parallel, progress)
 
 
@@ -241,15 +262,13 @@ def _train_all(
     job: CrossvalJob, parallel: int, stopping: threading.Event, progress: Progress
 ) -> Iterator[launch.RunResult]:
     """The folds' results in order; KeyboardInterrupt where one is stopped, or all are to be."""
-    if parallel == 1 or not launch.in_process(job.run):
+    if parallel == 1:
         for done, fold in enumerate(_names(job.folds)):
             if stopping.is_set():
                 raise KeyboardInterrupt
             progress(done, job.folds)
             yield launch.unstopped(_train_fold(job, fold))
         return
-    from cluster.session import connect
-
     with connect() as session:
         portion = share(1, session.capacity, parallel=parallel)
         threaded = replace(job.run, engine=replace(job.run.engine, threads=portion.threads))

@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cluster.resources import Capacity
 from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
 from trainer import catalog, feed
 from trainer.config import RunConfig, weight
 from trainer.crossval import crossval
 from trainer.loop import begin, fit
+from trainer.overrides import with_overrides
 from trainer.restore import start_from
 from trainer.schedules import Schedule
 from trainer.scorecard import evaluate, judge
@@ -130,6 +132,7 @@ class FewOfOne:
 
 
 RUN = catalog.recipe("baseline.tiny")
+WITHOUT_FEAR = replace(RUN, data=replace(RUN.data, classes=(CLASSES[0], CLASSES[2])))
 
 
 def test_a_fold_that_holds_out_the_only_face_of_a_class_says_so() -> None:
@@ -145,9 +148,8 @@ def test_a_fold_that_holds_out_the_only_face_of_a_class_says_so() -> None:
     for fold, text in told.items():
         assert text.startswith(f"fold {fold} trains on no face of fear: ")
         assert "--set data.classes=anger,neutral" in text
-    without = replace(RUN, data=replace(RUN.data, classes=(CLASSES[0], CLASSES[2])))
     for fold in folds:
-        assert feed.prepare(without, feed.spec_of(RUN), lake, fold).info.classes == (
+        assert feed.prepare(WITHOUT_FEAR, feed.spec_of(RUN), lake, fold).info.classes == (
             CLASSES[0],
             CLASSES[2],
         )
@@ -157,6 +159,42 @@ def test_crossval_says_so_before_anything_starts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("trainer.crossval.Lake.open", lambda path: FewOfOne())
     with pytest.raises(ValueError, match="trains on no face of fear"):
         crossval(RUN, Path("few"), 4)
+    assert not own_home.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "parallel", "says"),
+    [
+        ({"engine.workers": 2}, 2, "parallel is 2, but folds of several workers or of a ZeRO"),
+        ({"engine.zero": 1}, 2, "valid: 1, or engine.workers=1 and engine.zero=none"),
+        ({}, 99, "99 parallel runs of 1 worker do not fit"),
+        ({"engine.workers": 32}, 1, "32 workers do not fit"),
+    ],
+)
+def test_crossval_counts_its_workers_before_anything_starts(
+    settings: dict[str, int],
+    parallel: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    own_home: Path,
+) -> None:
+    monkeypatch.setattr("trainer.crossval.Lake.open", lambda path: FewOfOne())
+    monkeypatch.setattr("trainer.crossval.local_capacity", lambda: Capacity(cpus=4))
+    with pytest.raises(ValueError, match=says):
+        crossval(with_overrides(WITHOUT_FEAR, settings), Path("few"), 4, parallel=parallel)
+    assert not own_home.exists()
+
+
+def test_crossval_builds_the_system_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, own_home: Path
+) -> None:
+    monkeypatch.setattr("trainer.crossval.Lake.open", lambda path: FewOfOne())
+    lost = with_overrides(
+        catalog.recipe("fersnet.tiny"),
+        {"data.classes": "anger,neutral", "system.identity_network": "nobody"},
+    )
+    with pytest.raises(ValueError, match="nobody"):
+        crossval(lost, Path("few"), 4)
     assert not own_home.exists()
 
 
