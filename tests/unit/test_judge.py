@@ -12,6 +12,7 @@ import torch
 from data_service.schema import DatasetInfo, Expression
 from trainer.config import DataConfig
 from trainer.scorecard import judge as judges
+from trainer.scorecard.evaluate import evaluation_batch
 
 CLASSES = (Expression.ANGER, Expression.FEAR)
 RUN = SimpleNamespace(data=DataConfig(image_size=16))
@@ -51,6 +52,35 @@ def test_a_judge_learns_and_is_trained_once(lake, monkeypatch):
     assert (first(faces).argmax(1).numpy() == np.arange(64) % 2).mean() > 0.9
     monkeypatch.setattr(judges, "train_judge", pytest.fail)
     assert equal(first, expression(lake))
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_faces_cut_out_batch_by_batch_teach_the_same(lake, grey):
+    """Rows in no order, and not all of them."""
+    rows = np.random.default_rng(3).permutation(64)[:48]
+    lake.faces = np.pad(lake.faces, ((0, 0), (3, 2), (2, 3), (0, 0)), mode="reflect")
+    run = SimpleNamespace(data=DataConfig(image_size=16, grey=grey))
+    info = DatasetInfo(classes=CLASSES, image_size=16, channels=1 if grey else 3, subjects=4)
+    whole = evaluation_batch(lake, rows, rows % 2, run, info).faces_BCHW
+    at_once = judges.train_judge(
+        lambda chosen: whole[torch.from_numpy(chosen)],
+        rows % 2,
+        2,
+        channels=info.channels,
+        seed=1,
+        images=384,
+    )
+    assert equal(at_once, judges.expression_judge(lake, rows, run, info, seed=1, images=384))
+
+
+def test_no_more_faces_are_held_than_a_batch_has(lake, monkeypatch):
+    held = []
+    cut_out = judges.faces_of
+    monkeypatch.setattr(
+        judges, "faces_of", lambda *given: held.append(len(given[1])) or cut_out(*given)
+    )
+    expression(lake, images=64)
+    assert held == [16] * 4
 
 
 @pytest.mark.parametrize("changed", [{"seed": 2}, {"images": 64}, {"rows": np.arange(32)}])

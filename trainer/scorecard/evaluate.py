@@ -100,13 +100,11 @@ def evaluation_batch(
 
     With landmarks and attributes where the system was built for some.
     """
-    faces_BHWC = lake.faces[rows_B]
-    faces_BCHW = torch.from_numpy(np.ascontiguousarray(faces_BHWC)).permute(0, 3, 1, 2)
     rows = torch.from_numpy(rows_B)
     expression_B = torch.from_numpy(labels_B)
     table = lake.table.take(rows_B) if info.landmarks or info.attributes else None
     return FaceBatch(
-        faces_BCHW=centre_crop(faces_BCHW, run.data.image_size, grey=run.data.grey),
+        faces_BCHW=faces_of(lake, rows_B, run),
         expression_B=expression_B,
         target_expression_B=expression_B,
         subject_B=torch.full_like(rows, -1),
@@ -118,6 +116,12 @@ def evaluation_batch(
         if info.attributes
         else None,
     )
+
+
+def faces_of(lake: Lake, rows_B: np.ndarray, run: RunConfig) -> Tensor:
+    """The faces of those rows, cut out centrally, [B, C, H, W] in [-1, 1]."""
+    faces_BHWC = torch.from_numpy(np.ascontiguousarray(lake.faces[rows_B]))
+    return centre_crop(faces_BHWC.permute(0, 3, 1, 2), run.data.image_size, grey=run.data.grey)
 
 
 def with_reference(batch: FaceBatch, faces_BCHW: Tensor, class_B: Tensor) -> FaceBatch:

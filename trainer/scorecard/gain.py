@@ -93,7 +93,14 @@ def _confusions(
     examinee: Examinee, faces_NCHW: Tensor, labels_N: np.ndarray, *, seed: int, images: int
 ) -> np.ndarray:
     num_classes = len(examinee.info.classes)
-    judge = train_judge(faces_NCHW, labels_N, num_classes, seed=seed, images=images)
+    judge = train_judge(
+        lambda chosen_B: faces_NCHW[torch.from_numpy(chosen_B)],
+        labels_N,
+        num_classes,
+        channels=faces_NCHW.shape[1],
+        seed=seed,
+        images=images,
+    )
     judge = judge.to(examinee.device)
     read_N = np.concatenate(
         [_read(judge, batch.faces_BCHW) for batch in examinee.batches(examinee.rows_N)]

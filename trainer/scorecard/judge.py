@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from cluster.home import home
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
 from trainer.config import RunConfig
-from trainer.scorecard.evaluate import evaluation_batch, labels_of
+from trainer.scorecard.evaluate import faces_of, labels_of
 
 JUDGE_IMAGES = 9216
 """Faces that a judge is trained on, each as often as it is drawn."""
@@ -127,9 +127,14 @@ def _kept(
     path = home() / "judges" / f"{kind}-{name}.safetensors"
     if (judge := _read(path, key, info.channels, num_classes)) is not None:
         return judge
-    faces_NCHW = evaluation_batch(lake, rows_N, labels_N, run, info).faces_BCHW
     judge = train_judge(
-        faces_NCHW, labels_N, num_classes, seed=seed, images=images, margin=kind == "identity"
+        lambda chosen_B: faces_of(lake, np.asarray(rows_N)[chosen_B], run),
+        labels_N,
+        num_classes,
+        channels=info.channels,
+        seed=seed,
+        images=images,
+        margin=kind == "identity",
     )
     _write(path, key, judge)
     return judge
@@ -171,17 +176,20 @@ def _hash(state: Mapping[str, Tensor]) -> str:
 
 
 def train_judge(
-    faces_NCHW: Tensor,
+    faces: Callable[[np.ndarray], Tensor],
     labels_N: np.ndarray,
     num_classes: int,
     *,
+    channels: int,
     seed: int,
     images: int,
     batch: int = 16,
     margin: bool = False,
 ) -> Judge:
-    """A judge trained on faces in [-1, 1]: classes balanced, shifted and mirrored; seeded.
+    """A judge trained on N faces in [-1, 1]: classes balanced, shifted and mirrored; seeded.
 
+    `faces` gives those of the numbers [B] below N that it is asked for, [B, C, H, W]: a large lake
+    has more of them than fit into memory.
     With `margin` by the cosine margin (Wang et al., CosFace, CVPR 2018), for features that tell
     classes apart that it was not trained on. Batches are small, for a training this short lacks
     steps: on unseen drawn subjects it reads 88 % after 9,216 images, and with batches of 64 and
@@ -192,14 +200,14 @@ def train_judge(
     rng = np.random.default_rng([seed, 0x4A554447])
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        judge = Judge(faces_NCHW.shape[1], num_classes)
+        judge = Judge(channels, num_classes)
         optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=1e-3)
         steps = max(images // batch, 2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
         for _ in range(steps):
             target_B = rng.choice(present, size=batch)
             chosen_B = np.array([rng.choice(by_class[index]) for index in target_B])
-            seen_BCHW = _jitter(faces_NCHW[torch.from_numpy(chosen_B)], rng)
+            seen_BCHW = _jitter(faces(chosen_B), rng)
             loss = _loss(judge, seen_BCHW, torch.from_numpy(target_B), margin=margin)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
