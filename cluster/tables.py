@@ -242,7 +242,7 @@ def _validation(values: Mapping[str, Any]) -> str:
     if not values:
         return "validation subjects"
     figure, count = f"{values['objective']} {interval(values)}", values["num_subjects"]
-    return f"its {figure} on {count} validation subjects (which flatters it)"
+    return f"its {figure} on validation subjects ({count}), which flatters it"
 
 
 def _outer(values: Mapping[str, Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
@@ -89,13 +90,18 @@ _screen = _Screen()
 
 @contextmanager
 def working(command: str) -> Iterator[Path]:
-    """A command that takes time: gives its log file, which gets the traceback if it fails."""
+    """A command that takes time: gives its log file, which gets the traceback if it fails.
+
+    Where it is stopped, what it says of going on is shown; Typer would end without a word.
+    """
     log_file = _new_log(command)
     handler = logging.FileHandler(log_file)
     logging.getLogger().addHandler(handler)
     _screen.divert(log_file)
     try:
         yield log_file
+    except KeyboardInterrupt as stopped:
+        raise typer.Exit(report(stopped)) from None
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()

@@ -204,6 +204,6 @@ def test_trials_are_shown_as_of_validation_and_the_best_with_its_interval() -> N
     text = shown(replace(result, validation=found))
     assert "validation macro_recall" in text
     assert "chosen by its macro_recall 0.875 [" in text
-    assert "on 2 validation subjects (which flatters it)" in text
+    assert "on validation subjects (2), which flatters it; to train it" in text
     assert over_subjects(searched("edit_accuracy")) == {}
     assert "chosen by validation subjects; to train it" in shown(searched("edit_accuracy"))

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
 from cluster import terminal
@@ -112,6 +113,20 @@ def test_whose_doing_an_error_was(
 ) -> None:
     assert terminal.report(error) == code
     assert f"mien: {says}" in capsys.readouterr().err
+
+
+def test_what_a_stopped_command_says_of_going_on_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def train() -> None:
+        with terminal.working("train"):
+            raise KeyboardInterrupt("stopped; to go on: mien train --resume RUN")
+
+    assert terminal.run(lambda: app([], standalone_mode=False)) == terminal.FAILED
+    assert "mien: stopped; to go on: mien train --resume RUN" in capsys.readouterr().err
 
 
 def test_a_value_error_from_the_depths_of_a_library_is_a_failure() -> None:
