@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from tuning.objectives import SPEED
+from tuning.objectives import ON_TEST, SPEED
 from tuning.recorded import mean_metric, tag
 from tuning.rows import Evidence, Row
 
@@ -21,16 +21,8 @@ IN_COLUMNS = (
 BOUNDS = ("_low", "_high")
 SHOWN = {"test/": "", "final/": "validation "}
 """Metrics in MLflow by their beginnings, and what a figure's name begins with instead."""
-ON_TEST = {
-    "edit_accuracy": "synthesis/edit_accuracy",
-    "reconstruction": "synthesis/reconstruction_error",
-    "kernel_distance": "synthesis/kernel_distance",
-    "identity_similarity": "synthesis/identity_similarity",
-    "verification_auc": "identification/rank_1",
-    "attribute_accuracy": "attributes/accuracy",
-}
-"""Objectives by the figure of test subjects that tells of the same. In this order they are also
-what a row without a study is ordered by, as a search would aim at the first that there is."""
+IN_MLFLOW = ON_TEST | {"verification_auc": "identification/rank_1"}
+"""MLflow is not told the AUC of test subjects; rank-1 is of the same, and has an interval."""
 ON_VALIDATION = {"macro_recall": "validation_macro_recall", SPEED: SPEED}
 """Objectives that are columns of their own."""
 
@@ -83,13 +75,16 @@ def named(objectives: Sequence[str], evidence: Evidence) -> tuple[str, ...]:
     """A study's objectives as a row of this evidence has them; predictions rank by recognition."""
     if evidence == "validation":
         return tuple(ON_VALIDATION.get(name, f"validation {name}") for name in objectives)
-    figures = [ON_TEST.get(name, name) for name in objectives]
+    figures = [IN_MLFLOW.get(name, name) for name in objectives]
     if evidence == "predictions":
         figures = ["macro_recall", *(name for name in figures if name != "macro_recall")]
     return tuple(figures)
 
 
 def usual(row: Row) -> tuple[str, ...]:
-    """What a row without a study is ordered by, of the figures that it has; empty for nothing."""
-    names = named(("macro_recall", *ON_TEST), row.evidence)
+    """What a row without a study is ordered by; empty for nothing.
+
+    It is the first objective of a search that the row has, and never its speed.
+    """
+    names = named([name for name in ON_TEST if name != SPEED], row.evidence)
     return tuple(name for name in names if row.value_of(name) is not None)[:1]

@@ -44,6 +44,9 @@ _TABLE = {
 }
 """Which way is better, what a system needs for it, where a tested run's result has the same."""
 
+ON_TEST = {name: place.removeprefix("measures/") for name, (_, _, place) in _TABLE.items()}
+"""Objectives by the figures of test subjects, as MLflow has them."""
+
 
 SMALL_IS_GOOD = ("reconstruction", "error", "distance", "kid", "fid", "loss")
 """Words in the names of figures that are to be small."""

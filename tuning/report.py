@@ -41,7 +41,7 @@ def table(comparison: Comparison) -> Group:
 
 def _block_table(comparison: Comparison, block: Block) -> Table:
     shown = Table(
-        title=f"{comparison.experiment}: {block.title}{_by(block)}",
+        title=f"{comparison.experiment}: {block.title}",
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
@@ -78,12 +78,6 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
     if len(block.rows) > SHOWN_ROWS:
         shown.caption = f"{len(block.rows) - SHOWN_ROWS} more rows in the CSV and JSON"
     return shown
-
-
-def _by(block: Block) -> str:
-    if block.tested:
-        return ""
-    return f", by {block.objectives[0].replace('_', ' ')}" if block.objectives else ", not ranked"
 
 
 def _rank(row: Row) -> str:

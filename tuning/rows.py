@@ -114,7 +114,7 @@ class Block:
 
     @property
     def title(self) -> str:
-        """Where the rows' figures come from, in a line."""
+        """Where the rows' figures come from and which one ranks them, in a line."""
         parts = [self.tested or self._untested()]
         parts.append(f"lake {self.lake_hash[:12]}" if self.lake_hash else "unknown lake")
         parts += [f"leaks: {self.audit}"] if self.audit else []
@@ -123,8 +123,9 @@ class Block:
     def _untested(self) -> str:
         row = self.rows[0]
         figures = "test figures" if row.evidence == "test" else "validation only"
+        order = f"by {self.objectives[0].replace('_', ' ')}" if self.objectives else "not ranked"
         told = listed([fold for fold in row.folds if fold])
-        return f"{figures}, folds {told}" if told else figures
+        return f"{figures}, {order}" + (f", folds {told}" if told else "")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -211,7 +211,9 @@ def test_trials_are_ranked_by_validation_and_never_beside_tests(store):
         (None, "first trial 3 (ended early)"),
         (None, "first trial 4 (not finished)"),
     ]
-    assert "validation only, folds all:1/2, " in half.title
+    assert (
+        half.title == f"validation only, by validation macro recall, folds all:1/2, lake {'a' * 12}"
+    )
     assert "trials that ended early have fewer folds than others" in found.notes
     assert not any("left out" in note for note in found.notes), "their folds are shown"
 
@@ -282,7 +284,7 @@ def test_systems_that_do_not_recognise_are_tested_and_ranked_with_intervals(stor
     assert (low, high) == pytest.approx((0.6 - 0.1 / math.sqrt(2), 0.6 + 0.2 / math.sqrt(2)))
     assert "validation only" not in block.title and not block.tested
     assert unranked.rows[0].rank is None and not unranked.objectives
-    assert "validation only" in unranked.title
+    assert "validation only, not ranked" in unranked.title
     text = report.latex(found)
     assert r"synthesis/edit\_accuracy" in text and "$0.6$ [$0.529$" in text
     assert "synthesis/edit_accuracy 0.6 [0.529289, 0.741421]" in report.csv(found)
@@ -450,3 +452,20 @@ def test_inner_folds_of_one_search_are_one_row():
 
 def test_what_stands_in_a_script_cannot_end_it():
     assert embedded({"a": "</script>"}) == '{"a":"\\u003c/script>"}'
+
+
+@pytest.mark.parametrize(
+    ("system", "figure"),
+    [
+        ("identity", "identification/rank_1"),
+        ("paw", "attributes/accuracy"),
+        ("pixel_fes", "synthesis/edit_accuracy"),
+    ],
+)
+def test_what_was_trained_without_a_study_is_ordered_by_what_it_is_for(store, system, figure):
+    for value in (0.2, 0.4):
+        metrics = {f"test/{figure}": value, "final/images_per_second": 1 / value}
+        record(store, system, system, metrics=metrics, fold="1/2", params={"weight": value})
+    (block,) = compare(store, system).blocks
+    assert block.objectives == (figure,)
+    assert [(row.rank, row.value_of(figure)) for row in block.rows] == [(1, 0.4), (2, 0.2)]

@@ -145,9 +145,11 @@ function drawFront() {
   panel.hidden = usable.length < 2;
   if (panel.hidden) return;
   const [across, up] = [$(".x", panel), $(".y", panel)];
-  const [first, second] = objectives().filter((figure) => usable.includes(figure));
-  options(up, entries, (first ?? usable[0]).key);
-  options(across, entries, (second ?? usable.find((figure) => figure.key === "images_per_second") ?? usable[1]).key);
+  const aims = objectives().filter((figure) => usable.includes(figure));
+  const first = aims[0] ?? usable[0];
+  const others = usable.filter((figure) => figure !== first);
+  options(up, entries, first.key);
+  options(across, entries, (aims[1] ?? others.find((figure) => figure.key === "images_per_second") ?? others[0]).key);
   const [xFigure, yFigure] = [across.value, up.value].map((name) => FIGURES.find((figure) => figure.key === name));
   const rows = state.visible.filter((row) => Number.isFinite(xFigure.of(row)) && Number.isFinite(yFigure.of(row)));
   const area = surface($("canvas", panel), 320);

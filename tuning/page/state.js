@@ -37,7 +37,7 @@ const FIGURES = [
   { key: "images_per_second", label: "images/s", of: (row) => row.speed, more: true },
   { key: "seconds", label: "seconds", of: (row) => row.seconds, more: false },
   ...DATA.figures.map((figure) => ({
-    key: figure.name, label: figure.name, of: (row) => row.figures[figure.name],
+    key: figure.name, label: figure.name.replaceAll("_", " "), of: (row) => row.figures[figure.name],
     bounds: (row) => row.bounds[figure.name], more: figure.more,
   })),
 ].filter((figure) => ROWS.some((row) => Number.isFinite(figure.of(row))));
