@@ -21,8 +21,10 @@ from tuning.results import Cells, TrialRecord
 STARTUP_TRIALS = 4
 """Complete trials with a learning curve before one is stopped for lying below their median."""
 
-LAG_DEVIATIONS = 2.0
-"""How far a curve must lie below the median, in standard deviations of a trial in a fold."""
+LAG_ERRORS = 1.0
+"""How far a trial must lie below the median, in standard errors of its mean over folds: by normal
+noise, one that is better than the median by a standard deviation in a fold is lost in 3 of 100
+searches of ten folds, one at the median in 40."""
 
 FALSE_ALARMS = 0.02
 """How often a trial as good as the best one may be given up over all looks at its subjects."""
@@ -40,48 +42,61 @@ DOMINATED_FOLDS = 2
 def lags_behind(
     trial: TrialRecord, fold: int, earlier: Sequence[TrialRecord], objective: Objective
 ) -> bool:
-    """Whether the fold's learning curve lies below the median of earlier ones at its last point.
+    """Whether the trial's learning curves lie below the median of earlier ones.
 
-    Where earlier trials have several folds it must lie below by more than their noise: each fold
-    asks anew, and half of all good trials are below the median in any one of them.
+    They are asked at the last point of the curve of `fold`. Where earlier trials have several
+    folds, the mean lag over the trial's folds so far must exceed its standard error: each fold adds
+    to what is known, and chance in a single one of them gives up no good trial.
     """
     complete = [
         past
         for past in earlier
         if past.state == "COMPLETE" and fold in past.folds and past.folds[fold].curve
     ]
+    if len(complete) < STARTUP_TRIALS:
+        return False
+    images = max(dict(trial.folds[fold].curve))
+    lags = _lags(trial, complete, images, objective)
+    if lags is not None:
+        return bool(np.mean(lags) > LAG_ERRORS * _deviation(complete, images) / np.sqrt(len(lags)))
     curves = [
         create_trial(
             state=TrialState.COMPLETE, value=0.0, intermediate_values=dict(past.folds[fold].curve)
         )
         for past in complete
     ]
-    running = dict(trial.folds[fold].curve)
     pruner = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
-    if not _judge(pruner, curves, running, objective):
-        return False
-    images, value = max(running.items())
-    return _is_beyond_noise(value, images, fold, complete, objective)
+    return _judge(pruner, curves, dict(trial.folds[fold].curve), objective)
 
 
-def _is_beyond_noise(
-    value: float, images: int, fold: int, complete: Sequence[TrialRecord], objective: Objective
-) -> bool:
-    """Below the median of the fold by `LAG_DEVIATIONS` of what trials and folds do not explain.
+def _lags(
+    trial: TrialRecord, complete: Sequence[TrialRecord], images: int, objective: Objective
+) -> list[float] | None:
+    """How far the trial lies below the median after so many images, by fold that it shares with all
+    others; None where they have no two folds, whose noise could be told."""
+    table_TF, shared = _table(complete, images)
+    if min(table_TF.shape) < 2:
+        return None
+    own = {k: dict(one.curve).get(images) for k, one in trial.folds.items() if k in shared}
+    medians = dict(zip(shared, np.median(table_TF, axis=0).tolist(), strict=True))
+    sign = 1 if objective.maximizes else -1
+    return [sign * (medians[k] - value) for k, value in own.items() if value is not None]
 
-    True where nothing can be told of the noise, for want of folds.
-    """
+
+def _deviation(complete: Sequence[TrialRecord], images: int) -> float:
+    """Of what trials and folds do not explain of one another's values."""
+    table_TF, _ = _table(complete, images)
+    rest_TF = table_TF - table_TF.mean(1, keepdims=True) - table_TF.mean(0) + table_TF.mean()
+    rows, columns = table_TF.shape
+    return float(np.sqrt(np.square(rest_TF).sum() / ((rows - 1) * (columns - 1))))
+
+
+def _table(complete: Sequence[TrialRecord], images: int) -> tuple[np.ndarray, list[int]]:
+    """The trials' finite values after so many images, by the folds that all have."""
     at = [{k: dict(one.curve).get(images) for k, one in past.folds.items()} for past in complete]
     shared = sorted(set.intersection(*(set(row) for row in at)))
     table_TF = np.array([[row[k] for k in shared] for row in at], dtype=float)
-    table_TF = table_TF[np.isfinite(table_TF).all(axis=1)]
-    rows, columns = table_TF.shape
-    if rows < 2 or columns < 2:
-        return True
-    rest_TF = table_TF - table_TF.mean(1, keepdims=True) - table_TF.mean(0) + table_TF.mean()
-    deviation = float(np.sqrt(np.square(rest_TF).sum() / ((rows - 1) * (columns - 1))))
-    lag = float(np.median(table_TF[:, shared.index(fold)])) - value
-    return (lag if objective.maximizes else -lag) > LAG_DEVIATIONS * deviation
+    return table_TF[np.isfinite(table_TF).all(axis=1)], shared
 
 
 def loses_on_folds(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,20 +165,50 @@ def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
     ]
 
 
-def test_a_curve_is_given_up_only_beyond_the_noise_of_a_fold() -> None:
+def test_a_curve_is_given_up_only_beyond_the_noise_of_its_folds() -> None:
     earlier = noisy_trials(7, 5)
-    median = float(np.median([dict(past.folds[2].curve)[200] for past in earlier]))
+    medians = {
+        fold: float(np.median([dict(past.folds[fold].curve)[200] for past in earlier]))
+        for fold in range(1, 6)
+    }
 
-    def lags(value: float, past: list[TrialRecord]) -> bool:
-        curve = ((100, median / 2), (200, value))
-        running = TrialRecord(number=9, params={}, folds={2: FoldRecord(curve=curve)})
-        return lags_behind(running, 2, past, RECALL)
+    def lags(by: float, past: list[TrialRecord], folds: int = 1) -> bool:
+        curves = {fold: ((100, 0.3), (200, medians[fold] - by)) for fold in range(1, folds + 1)}
+        own = {fold: FoldRecord(curve=curve) for fold, curve in curves.items()}
+        return lags_behind(TrialRecord(number=9, params={}, folds=own), folds, past, RECALL)
 
-    assert not lags(median + 0.001, earlier) and not lags(median - 0.005, earlier)
-    assert lags(median - 0.05, earlier)
-    alone = [replace(past, folds={2: past.folds[2]}) for past in earlier]
-    assert lags(median - 0.005, alone), "one fold tells nothing of its noise"
-    assert not lags(median - 0.05, earlier[:3]), "three trials are too few"
+    assert not lags(-0.001, earlier) and not lags(0.005, earlier)
+    assert lags(0.05, earlier)
+    assert lags(0.005, earlier, folds=5), "in each of five folds the same is no chance"
+    alone = [replace(past, folds={1: past.folds[1]}) for past in earlier]
+    assert lags(0.005, alone), "one fold tells nothing of its noise"
+    assert not lags(0.05, earlier[:3]), "three trials are too few"
+
+
+def test_how_often_noise_gives_up_what_is_no_worse_than_the_median() -> None:
+    rng, lost = np.random.default_rng(1), {0.0: 0, 1.0: 0}
+    earlier = [
+        TrialRecord(
+            number=number,
+            params={},
+            state="COMPLETE",
+            folds={k: FoldRecord(curve=((1, float(v)),)) for k, v in enumerate(row, 1)},
+        )
+        for number, row in enumerate(rng.normal(0, 1, (60, 10)))
+    ]
+    for better, _ in itertools.product(lost, range(300)):
+        values = rng.normal(better, 1, 9).tolist()
+        folds = {k: FoldRecord(curve=((1, v),)) for k, v in enumerate(values, 1)}
+        lost[better] += any(
+            lags_behind(
+                TrialRecord(number=99, params={}, folds={k: folds[k] for k in range(1, look + 1)}),
+                look,
+                earlier,
+                RECALL,
+            )
+            for look in range(1, 10)
+        )
+    assert 90 <= lost[0.0] <= 150 and lost[1.0] <= 15
 
 
 def test_the_model_hears_of_a_curve_that_was_given_up_what_such_curves_end_with() -> None:
