@@ -90,7 +90,7 @@ def fake_training(seed: int) -> Train:
     """A training whose curve rises to the setting's recall, with the fold's own noise."""
 
     def train(run: RunConfig, lake: Path, *, fold: str, on_validation: Any, **_: Any) -> Steps[Any]:
-        index = int(fold.partition("/")[0])
+        index = int(fold.rpartition(":")[2].partition("/")[0])
         hard = np.random.default_rng([seed, index]).normal(0, 0.03)
         settings = np.frombuffer(repr(run.system).encode(), np.uint8)
         own = np.random.default_rng([seed, index, *settings.tolist()]).normal(0, 0.008)
