@@ -73,7 +73,8 @@ def server_stop(as_json: AsJson = False) -> None:
     """Stop the server that this home started."""
     from cluster import mlflow_server
 
-    state = mlflow_server.stop()
+    with terminal.progress("stopping"):
+        state = mlflow_server.stop()
     text = "stopped" if state.running else "nothing was running"
     show({**state.as_json(), "running": False}, [text], as_json)
 
