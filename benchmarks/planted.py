@@ -36,9 +36,10 @@ from trainer.steps import Steps, to_its_end
 from tuning.objectives import Objective
 from tuning.plan import Plan
 from tuning.results import SearchResult
+from tuning.setup import Setup
 from tuning.space import search_space
 from tuning.study import Study
-from tuning.trial import Setup, Train, work
+from tuning.trial import Train, work
 
 FOLDS = 5
 NEAR = 0.005

@@ -145,8 +145,9 @@ def train_one(lake: Path, fold: int, params: Mapping[str, Any], ends: float) -> 
     from trainer import catalog
     from trainer.launch import train
     from trainer.overrides import with_overrides
+    from tuning.setup import trial_run
     from tuning.space import with_setting
-    from tuning.trial import subjects_of, trial_run
+    from tuning.trial import subjects_of
 
     if time.monotonic() > ends:
         return None

@@ -51,8 +51,8 @@ from trainer.config import RunConfig
 from trainer.overrides import with_overrides
 from tuning.results import TrialRecord
 from tuning.search import search
+from tuning.setup import trial_run
 from tuning.space import with_setting
-from tuning.trial import trial_run
 
 RECIPE = "baseline.tiny"
 LEARNING_RATE = "system.optimizer.learning_rate"

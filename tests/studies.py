@@ -19,8 +19,9 @@ from trainer.steps import Steps
 from tuning.objectives import Objective
 from tuning.plan import Plan
 from tuning.results import TrialRecord
+from tuning.setup import Setup
 from tuning.study import Study
-from tuning.trial import Setup, Train, work
+from tuning.trial import Train, work
 
 RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
 ERROR = Objective(name="reconstruction", direction="minimize", capability="synthesise")

@@ -20,10 +20,11 @@ from tuning.objectives import Objective, of_test
 from tuning.progress import tell_ending, tell_stopped
 from tuning.pruning import PAIRED, paired_subjects
 from tuning.results import SearchResult, TrialRecord
+from tuning.setup import Setup
 from tuning.space import with_setting
 from tuning.studies import going_on
 from tuning.study import Study
-from tuning.trial import Setup, Train
+from tuning.trial import Train
 from tuning.trial_runs import begun_run
 
 LEAST_TRIALS = 6

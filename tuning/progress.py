@@ -11,7 +11,7 @@ from trainer.tracking.sender import Status
 from trainer.tracking.tracker import Tracker, create_run, run_tags
 from tuning.plan import Plan
 from tuning.results import FINAL, SearchResult, TrialRecord
-from tuning.trial import Setup
+from tuning.setup import Setup
 
 OnTrial = Callable[[TrialRecord, int], None]
 """Hears of a trial that has an end, and how many have by then."""

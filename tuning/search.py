@@ -25,11 +25,12 @@ from tuning.objectives import SPEED, measuring, objectives_of
 from tuning.plan import Plan
 from tuning.progress import OnTrial, Progress, create_study_run
 from tuning.results import SearchResult, TrialRecord
+from tuning.setup import Setup, trial_run
 from tuning.slots import run_slots
 from tuning.space import SearchSpace, search_space, with_setting
 from tuning.studies import only_searcher, studies_dir, study_name
 from tuning.study import Study
-from tuning.trial import Setup, Train, trial_run
+from tuning.trial import Train
 
 CURVE_POINTS = 3
 """Validations within a training whose recipe asks for none; the end is measured in any case."""

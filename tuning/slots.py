@@ -22,9 +22,10 @@ from cluster.interrupt import on_interrupt
 from cluster.resources import Share
 from tuning.plan import Plan
 from tuning.results import FoldRecord, State, TrialRecord
+from tuning.setup import Setup
 from tuning.stored import GOES_ON, StudyFileError, file_errors_told
 from tuning.study import Study
-from tuning.trial import Setup, Train, work
+from tuning.trial import Train, work
 from tuning.trial_runs import close_runs
 
 SLOT_RESTARTS = 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cluster.home import runs_dir, tracking_uri
 from trainer import job as jobs
@@ -11,9 +10,7 @@ from trainer.config import RunConfig, to_dict
 from trainer.tracking.sender import Status
 from trainer.tracking.tracker import Tracker, create_run, run_tags
 from tuning.results import TrialRecord
-
-if TYPE_CHECKING:
-    from tuning.trial import Setup
+from tuning.setup import Setup
 
 _MLFLOW_STATES: dict[str, Status] = {
     "COMPLETE": "FINISHED",

@@ -24,9 +24,9 @@ from tuning.objectives import objectives_of
 from tuning.plan import Plan
 from tuning.results import TrialRecord
 from tuning.search import run_study
+from tuning.setup import Setup
 from tuning.space import search_space
 from tuning.studies import studies_dir
-from tuning.trial import Setup
 
 LOSE = home() / "lose-a-slot"
 

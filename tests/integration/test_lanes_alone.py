@@ -22,9 +22,10 @@ from tuning.fused import Fused
 from tuning.objectives import objectives_of
 from tuning.plan import Plan
 from tuning.results import TrialRecord
+from tuning.setup import Setup, trial_run
 from tuning.space import search_space
 from tuning.study import Study
-from tuning.trial import Setup, trial_run, work
+from tuning.trial import work
 
 RUN = with_overrides(
     catalog.recipe("fersnet.tiny"),

@@ -21,8 +21,9 @@ from tuning import trial as trials_module
 from tuning.fused import LostStepError
 from tuning.lanes import Company, Lane, take_turns
 from tuning.results import TrialRecord
+from tuning.setup import Setup
 from tuning.study import Study
-from tuning.trial import Setup, work
+from tuning.trial import work
 
 WEIGHT = "system.weights.pixel"
 PLAN = replace(

@@ -14,6 +14,7 @@ from cluster.room import fitting
 from trainer import group
 from trainer.config import RunConfig
 from trainer.options import chosen_run
+from tuning.setup import trial_run
 
 
 def run_of(workers: str, *settings: str) -> RunConfig:
@@ -25,6 +26,11 @@ def test_the_command_line_gives_both_bounds():
     assert (engine.least_workers, engine.least, engine.workers) == (2, 2, 4)
     engine = run_of("4").engine
     assert (engine.least_workers, engine.least, engine.workers) == (None, 4, 4)
+
+
+def test_a_trial_has_one_worker_however_many_its_run_may_have():
+    engine = trial_run(run_of("2:4", "data.global_batch_images=24")).engine
+    assert (engine.workers, engine.least_workers) == (1, None)
 
 
 @pytest.mark.parametrize(
