@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
-from trainer import catalog, feed, job
+from trainer import catalog, feed, job, launch, work
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
 from trainer.scorecard import gain, judge
+from trainer.session import Session
+from trainer.training import StepResult
 
 
 def self_contained(recipe: str) -> RunConfig:
@@ -82,3 +84,26 @@ def shorten_judges(monkeypatch: pytest.MonkeyPatch, most_images: int) -> None:
 
     for module in (judge, gain):
         monkeypatch.setattr(module, "train_judge", brief)
+
+
+def killed_run(
+    run: RunConfig, lake: Path, patch: pytest.MonkeyPatch, *, step: int, **given: Any
+) -> Path:
+    """The folder of a run that has died in that step, with the checkpoints that were written."""
+    after_step = work.after_step
+
+    def dies(state: Session, result: StepResult) -> None:
+        after_step(state, result)
+        if state.training.progress.step == step:
+            assert state.writer is not None
+            state.writer.wait()
+            raise KeyboardInterrupt
+
+    before = set(job.runs_dir().iterdir())
+    with patch.context() as inner:
+        inner.setattr(work, "after_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            launch.train(run, lake, **given)
+    (killed,) = set(job.runs_dir().iterdir()) - before
+    assert list((killed / "checkpoints").iterdir())
+    return killed

@@ -9,11 +9,11 @@ import pytest
 from cluster.mlflow_store import ensure_store
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
-from trainer import catalog, feed, launch, work
+from tests.made_runs import killed_run
+from trainer import catalog, feed, launch
 from trainer import job as jobs
 from trainer.ledger import of_plan
 from trainer.overrides import with_overrides
-from trainer.session import Session
 from trainer.synthetic.synthesise import synthesise
 
 IMAGES, BATCH = 320, 32
@@ -35,34 +35,14 @@ def test_killed_and_resumed_with_a_pool_equals_left_alone(
     )
 
     alone = launch.train(learner, lake, fold="1/3", synthetic=pool.path)
-    killed = _killed_after(6, monkeypatch, learner, lake, pool.path)
-    resumed = launch.train(learner, lake, resume=killed)
+    given = {"fold": "1/3", "synthetic": pool.path}
+    killed = killed_run(learner, lake, monkeypatch, step=7, **given)
+    resumed = launch.train(learner, lake, resume=killed.name)
 
     assert resumed.ledger == alone.ledger == _shown(learner, lake, pool.path)
     weights = [one.directory / "weights.safetensors" for one in (alone, resumed)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     _check_record(resumed.run_id, pool)
-
-
-def _killed_after(steps: int, monkeypatch, learner, lake: Path, pool: Path) -> str:
-    """The id of a run that died in that step, some steps after its last checkpoint."""
-    after_step = work.after_step
-
-    def dies(state: Session, result) -> None:
-        after_step(state, result)
-        if state.training.progress.step == steps + 1:
-            assert state.writer is not None
-            state.writer.wait()
-            raise KeyboardInterrupt
-
-    before = set(jobs.runs_dir().iterdir())
-    with monkeypatch.context() as patch:
-        patch.setattr(work, "after_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            launch.train(learner, lake, fold="1/3", synthetic=pool)
-    (killed,) = set(jobs.runs_dir().iterdir()) - before
-    assert list((killed / "checkpoints").iterdir())
-    return killed.name
 
 
 def _shown(learner, lake: Path, path: Path) -> int:

@@ -11,11 +11,10 @@ import pytest
 from cluster.storage import Place
 from data_service.ingest import ingest
 from data_service.lakes.elsewhere import lake_place
+from tests.made_runs import killed_run
 from tests.s3 import s3_bucket
-from trainer import catalog, launch, work
-from trainer import job as jobs
+from trainer import catalog, launch
 from trainer.overrides import with_overrides
-from trainer.session import Session
 from trainer.synthetic.synthesise import synthesise
 
 IMAGES, KILLED_AFTER = 320, 7
@@ -58,7 +57,8 @@ def test_a_run_goes_on_from_copies_in_a_service(
     run = with_overrides(catalog.recipe("baseline.tiny"), values)
     alone = launch.train(run, lake, fold="1/3", synthetic=pool)
 
-    killed = killed_run(run, lake, pool, monkeypatch)
+    given = {"fold": "1/3", "synthetic": pool}
+    killed = killed_run(run, lake, monkeypatch, step=KILLED_AFTER, **given)
     shutil.rmtree(killed)
     resumed = launch.train(run, lake, resume=f"{bucket}/runs/{killed.name}")
 
@@ -67,23 +67,3 @@ def test_a_run_goes_on_from_copies_in_a_service(
     assert weights[0].read_bytes() == weights[1].read_bytes()
     copies = Place.at(f"{bucket}/runs/{killed.name}/checkpoints").folders()
     assert copies == [path.name for path in sorted((killed / "checkpoints").glob("[0-9]*"))]
-
-
-def killed_run(run, lake: Path, pool: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a run that died, a step after it was copied."""
-    after_step = work.after_step
-
-    def dies(state: Session, result) -> None:
-        after_step(state, result)
-        if state.training.progress.step == KILLED_AFTER:
-            assert state.writer is not None
-            state.writer.wait()
-            raise KeyboardInterrupt
-
-    before = set(jobs.runs_dir().iterdir())
-    with monkeypatch.context() as patch:
-        patch.setattr(work, "after_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            launch.train(run, lake, fold="1/3", synthetic=pool)
-    (killed,) = set(jobs.runs_dir().iterdir()) - before
-    return killed
