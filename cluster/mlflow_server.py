@@ -88,7 +88,8 @@ def start(
     `artifacts` is an address that MLflow knows (`s3://bucket/folder`), under which such a server
     keeps its artifacts from then on, in place of a folder of the home.
     ValueError where it runs already, where the port is taken, where the store is a server
-    elsewhere, or where a file of `tls` is missing. RuntimeError, with the log's end, if it dies.
+    elsewhere, where a file of `tls` is missing, or where artifacts lie elsewhere already.
+    RuntimeError, with the log's end, if it dies.
     """
     state = status()
     _require_own(state)
@@ -107,11 +108,15 @@ def start(
     home().mkdir(parents=True, exist_ok=True)
     _ensure_password()
     own_postgres = own_postgres or postgres.exists(_postgres_folder())
-    _keep_artifacts(artifacts, own_postgres)
+    moved_to = _new_address(artifacts, own_postgres)
     store = postgres.start(_postgres_folder()) if own_postgres else _given_store()
     try:
+        if moved_to is not None:
+            _write(home() / ARTIFACTS, moved_to)
         state = _start_over(store, address, host, port, allowed_hosts, tls)
     except BaseException:
+        if moved_to is not None:
+            (home() / ARTIFACTS).unlink(missing_ok=True)
         if own_postgres:
             postgres.stop(_postgres_folder())
         raise
@@ -217,13 +222,14 @@ def _artifacts() -> str:
     return kept.read_text() if kept.is_file() else (home() / "artifacts").as_uri()
 
 
-def _keep_artifacts(address: str | None, own_postgres: bool) -> None:
-    """From now on they lie at the address; ValueError where there are some already, or it is none.
+def _new_address(address: str | None, own_postgres: bool) -> str | None:
+    """Where artifacts are to lie from now on; None where that changes nothing.
 
-    A server that already has some would not find them again.
+    ValueError where it is no address, or where there are some elsewhere already: a server would not
+    find them again.
     """
     if address is None or address == _artifacts():
-        return
+        return None
     if not own_postgres:
         raise ValueError(
             f"--artifacts {address} needs --postgres: the artifacts of a local store are written "
@@ -236,7 +242,7 @@ def _keep_artifacts(address: str | None, own_postgres: bool) -> None:
             f"--artifacts {address}: those of this home lie at {_artifacts()} already; move them, "
             f"then write the address into {home() / ARTIFACTS}"
         )
-    _write(home() / ARTIFACTS, address)
+    return address
 
 
 def _postgres_folder() -> Path:

@@ -134,7 +134,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
     One of the same step that lies there stays, unless it is damaged.
     """
     final = folder / f"{checkpoint.progress.step:09d}"
-    if final.exists() and _is_whole(final):
+    if final.exists() and is_whole(final):
         return final
     draft = folder / f".{final.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
@@ -214,11 +214,12 @@ def expired(folder: Path, rules: CheckpointConfig, now: float) -> list[Path]:
     if rules.keep_hours is not None:
         oldest = now - rules.keep_hours * 3600
         stay = {path for path in stay if path.stat().st_mtime >= oldest}
-    stay.add(next((path for path in reversed(found) if _is_whole(path)), folder))
+    stay.add(next((path for path in reversed(found) if is_whole(path)), folder))
     return [path for path in found if path not in stay]
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether the checkpoint in `path` is one, and its content fits its hash."""
     try:
         _checked(path)
     except ValueError:

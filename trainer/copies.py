@@ -83,25 +83,28 @@ def bring(address: str) -> Path:
     for name in reversed((place / "checkpoints").folders()):
         if not name.isdecimal() or (here and name <= here[-1]):
             break
-        with suppress(FileNotFoundError):  # not whole: the one before
-            _fetch(place / "checkpoints" / name, directory)
+        if _fetch(place / "checkpoints" / name, directory):
             break
     return directory
 
 
-def _fetch(there: Place, directory: Path) -> None:
-    """The checkpoint gets its name when it is whole; what belongs to it follows it."""
+def _fetch(there: Place, directory: Path) -> bool:
+    """Whether the copy is whole; then it has its name here, after what belongs to it is there."""
     draft = directory / "checkpoints" / f".{there.name}.{os.getpid()}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        for name in (META, "state.safetensors"):
-            there.fetch(name, draft / name)
+        with suppress(FileNotFoundError):
+            for name in (META, "state.safetensors"):
+                there.fetch(name, draft / name)
+        if not checkpoint.is_whole(draft):
+            return False
         for name in BESIDE:
             with suppress(FileNotFoundError):
                 there.fetch(name, draft / name)
                 os.replace(draft / name, directory / name)
             (draft / name).unlink(missing_ok=True)
         os.rename(draft, draft.with_name(there.name))
+        return True
     finally:
         shutil.rmtree(draft, ignore_errors=True)

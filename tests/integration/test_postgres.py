@@ -40,6 +40,10 @@ def open_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def _dies(*_: object) -> None:
+    raise RuntimeError("it died")
+
+
 def test_artifacts_lie_in_a_storage_service(
     open_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,6 +52,11 @@ def test_artifacts_lie_in_a_storage_service(
         with pytest.raises(ValueError, match=r"--artifacts s3://\S+ needs --postgres"):
             mlflow_server.start(port=free_port(), artifacts=f"{bucket}/mlflow")
         given = {"own_postgres": True, "artifacts": f"{bucket}/mlflow"}
+        other = {**given, "artifacts": f"{bucket}/other"}
+        with monkeypatch.context() as patch:
+            patch.setattr(mlflow_server, "_start_over", _dies)
+            with pytest.raises(RuntimeError, match="it died"):
+                mlflow_server.start(port=free_port(), **other)
         state = mlflow_server.start(port=free_port(), **given)
         run_id = tracking.create_run(state.address, "served", "a run", tags={}, params={})
         tracker = Tracker(state.address, run_id, tmp_path / "journal", system_metrics=False)

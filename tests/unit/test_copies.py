@@ -12,6 +12,7 @@ import torch
 
 from cluster.home import runs_dir
 from cluster.storage import Place, address_of
+from data_service.synthesis.pool import pool_place
 from trainer import checkpoint, copies, job
 from trainer.checkpoint import Checkpoint, Writer
 from trainer.config import CheckpointConfig
@@ -65,9 +66,12 @@ def test_a_lost_home_has_the_newest_again(run: Path, address: str) -> None:
     ]
 
 
-def test_a_copy_that_is_not_whole_is_passed_over(run: Path, address: str) -> None:
+@pytest.mark.parametrize("damage", ["meta.json is gone", "state.safetensors is torn"])
+def test_a_copy_that_is_not_whole_is_passed_over(run: Path, address: str, damage: str) -> None:
     there = copied(run, address, 1, 2)
-    (there / "checkpoints" / "000000002" / "meta.json").unlink()
+    name, _, torn = damage.partition(" is ")
+    file = there / "checkpoints" / "000000002" / name
+    file.write_bytes(file.read_bytes()[:-1]) if torn == "torn" else file.unlink()
     shutil.rmtree(run)
     copies.bring(f"{address}/{RUN}")
     assert [path.name for path in checkpoint.saved(run / "checkpoints")] == ["000000001"]
@@ -90,6 +94,11 @@ def test_what_is_no_run_is_told(run: Path, address: str) -> None:
     there.rename(there.with_name("other"))
     with pytest.raises(ValueError, match=f"its run.json is that of run {RUN}"):
         copies.bring(f"{address}/other")
+
+
+def test_what_is_no_pool_is_told(address: str) -> None:
+    with pytest.raises(ValueError, match=r"no sealed pool at file:///.*: it has no manifest\.json"):
+        pool_place(address)
 
 
 def test_a_service_that_refuses_ends_no_training(
