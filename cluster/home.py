@@ -32,6 +32,11 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def postgres_folder() -> Path:
+    """Where this home's own PostgreSQL has its data, once `mien server start` has made it."""
+    return home() / "postgres"
+
+
 def tracking_file() -> Path:
     """Names the server that this home's commands track through; there only once it has one."""
     return home() / "tracking-uri"
@@ -40,20 +45,28 @@ def tracking_file() -> Path:
 def tracking_uri() -> str:
     """MLflow's address: `MLFLOW_TRACKING_URI`, else this home's server, else its SQLite database.
 
-    ValueError for an address with a password in it: addresses are written into run.json and logs.
+    ValueError for an address with a password in it.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        parts = urlsplit(given)
-        if parts.password or {"password", "sslpassword"} & parse_qs(parts.query).keys():
-            raise ValueError(
-                "MLFLOW_TRACKING_URI holds a password; give an HTTP server's in "
-                "MLFLOW_TRACKING_PASSWORD, and PostgreSQL's in ~/.pgpass or ?passfile=FILE"
-            )
-        return given
+        return without_password("MLFLOW_TRACKING_URI", given)
     with suppress(FileNotFoundError):
         return tracking_file().read_text().strip()
     return f"sqlite:///{home() / 'mlflow.db'}"
+
+
+def without_password(variable: str, address: str) -> str:
+    """The address of an environment's variable; ValueError where it holds a password.
+
+    Addresses are written into run.json and logs.
+    """
+    parts = urlsplit(address)
+    if parts.password or {"password", "sslpassword"} & parse_qs(parts.query).keys():
+        raise ValueError(
+            f"{variable} holds a password; give an HTTP server's in MLFLOW_TRACKING_PASSWORD, "
+            "and PostgreSQL's in ~/.pgpass or ?passfile=FILE"
+        )
+    return address
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from cluster import mlflow_app, postgres
-from cluster.home import home, tracking_file, tracking_uri, write_secret
+from cluster.home import home, postgres_folder, tracking_file, tracking_uri, write_secret
 from cluster.mlflow_store import ensure_store, password_path, sqlite_path
 from cluster.storage import Place
 
@@ -107,9 +107,9 @@ def start(
     _check_free(host, port)
     home().mkdir(parents=True, exist_ok=True)
     _ensure_password()
-    own_postgres = own_postgres or postgres.exists(_postgres_folder())
+    own_postgres = own_postgres or postgres.exists(postgres_folder())
     moved_to = _new_address(artifacts, own_postgres)
-    store = postgres.start(_postgres_folder()) if own_postgres else _given_store()
+    store = postgres.start(postgres_folder()) if own_postgres else _given_store()
     try:
         if moved_to is not None:
             _write(home() / ARTIFACTS, moved_to)
@@ -118,7 +118,7 @@ def start(
         if moved_to is not None:
             (home() / ARTIFACTS).unlink(missing_ok=True)
         if own_postgres:
-            postgres.stop(_postgres_folder())
+            postgres.stop(postgres_folder())
         raise
     if own_postgres:
         _write(tracking_file(), address)
@@ -176,7 +176,7 @@ def status() -> ServerState:
 
     Of one that another machine started nothing can be seen from here; its word is taken for it.
     """
-    own = _postgres_folder()
+    own = postgres_folder()
     idle = ServerState(
         address=f"http://{HOST}:{PORT}",
         store=postgres.address(own) if postgres.exists(own) else tracking_uri(),
@@ -203,8 +203,8 @@ def stop() -> ServerState:
             _signal_group(state.process, signal.SIGKILL)
             _group_ended(state.process, STOP_SECONDS)
     _state_path().unlink(missing_ok=True)
-    if postgres.exists(_postgres_folder()):
-        postgres.stop(_postgres_folder())
+    if postgres.exists(postgres_folder()):
+        postgres.stop(postgres_folder())
     return state
 
 
@@ -243,10 +243,6 @@ def _new_address(address: str | None, own_postgres: bool) -> str | None:
             f"then write the address into {home() / ARTIFACTS}"
         )
     return address
-
-
-def _postgres_folder() -> Path:
-    return home() / "postgres"
 
 
 def _ensure_password() -> None:

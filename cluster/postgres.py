@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own, for MLflow: on loopback, with a password that only a file knows."""
+"""A PostgreSQL of one's own, for MLflow and studies: on loopback, its password in a file alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import Any
 from urllib.parse import quote
 
 USER = "mien"
-DATABASE = "mlflow"
+MLFLOW, STUDIES = "mlflow", "studies"
+"""Its databases; each has tables of its own for its migrations, under one name."""
 START_SECONDS = 60
 SERVICE_ACCOUNT = "postgres"
 
 
 def start(folder: Path) -> str:
-    """Start the PostgreSQL below `folder`, made if it is new; its address, without a password.
+    """Start the PostgreSQL below `folder`, made if it is new; MLflow's address, without a password.
 
     The address names the file that holds the password, as libpq understands it. ValueError where
     PostgreSQL is not installed, or must run under an account that cannot enter the folder.
@@ -29,9 +30,8 @@ def start(folder: Path) -> str:
         _create(folder)
     if not running(folder):
         _call("pg_ctl", "-D", data, "-l", folder / "log", "-w", "-t", START_SECONDS, "start")
-    uri = address(folder)
-    _ensure_database(folder)
-    return uri
+    _ensure_databases(folder)
+    return address(folder)
 
 
 def exists(folder: Path) -> bool:
@@ -54,11 +54,11 @@ def running(folder: Path) -> bool:
     return _call("pg_ctl", "-D", folder / "data", "status", check=False) == 0
 
 
-def address(folder: Path) -> str:
-    """Where it listens, as SQLAlchemy wants it."""
+def address(folder: Path, database: str = MLFLOW) -> str:
+    """One of its databases, as SQLAlchemy wants it."""
     port = int((folder / "port").read_text())
     passfile = quote(str(folder / "pgpass"))
-    return f"postgresql+psycopg://{USER}@127.0.0.1:{port}/{DATABASE}?passfile={passfile}"
+    return f"postgresql+psycopg://{USER}@127.0.0.1:{port}/{database}?passfile={passfile}"
 
 
 def _create(folder: Path) -> None:
@@ -93,15 +93,16 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _ensure_database(folder: Path) -> None:
+def _ensure_databases(folder: Path) -> None:
     import psycopg
 
     port = int((folder / "port").read_text())
     where = {"host": "127.0.0.1", "port": port, "user": USER, "dbname": "postgres"}
     with psycopg.connect(**where, passfile=str(folder / "pgpass"), autocommit=True) as connection:
-        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-        if found.fetchone() is None:
-            connection.execute(f"CREATE DATABASE {DATABASE}")  # pyright: ignore[reportCallIssue, reportArgumentType]
+        for name in (MLFLOW, STUDIES):
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+            if found.fetchone() is None:
+                connection.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _give_away(*paths: Path) -> None:

@@ -44,8 +44,12 @@ SETTINGS = {
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "600",
 }
 
-ON_ONE_MACHINE = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
-"""A head that this machine has lost does not come back, as one behind a link may."""
+ON_ONE_MACHINE = {
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""A head that this machine has lost does not come back, as one behind a link may; and nobody takes
+a part of the machine away with a warning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from tuning.objectives import Objective
 from tuning.plan import Plan
 from tuning.results import TrialRecord
 from tuning.setup import Setup
+from tuning.stored import Where
 from tuning.study import Study
 from tuning.trial import Train, work
 
@@ -109,18 +110,18 @@ def setup_of(plan: Plan, path: Path, lanes: int = 1) -> Setup:
 
 
 def work_on(
-    path: Path,
+    where: Where,
     plan: Plan = PLAN,
     *,
     trials: int,
     train: Callable[..., Any] = train,
     lanes: int = 1,
 ) -> Any:
-    if not path.exists():
-        path.write_bytes(blank_database())
-    study = Study(path, plan, trials=trials)
+    if isinstance(where, Path) and not where.exists():
+        where.write_bytes(blank_database())
+    study = Study(where, plan, trials=trials)
     try:
-        work(study, 0, setup_of(plan, path, lanes), in_steps(train), lambda trial: None)
+        work(study, 0, setup_of(plan, Path("none"), lanes), in_steps(train), lambda trial: None)
         return study.records()
     finally:
         study.close()

@@ -28,7 +28,8 @@ from tuning.results import SearchResult, TrialRecord
 from tuning.setup import Setup, trial_run
 from tuning.slots import run_slots
 from tuning.space import SearchSpace, search_space, with_setting
-from tuning.studies import only_searcher, studies_dir, study_name
+from tuning.stored import Where
+from tuning.studies import only_searcher, place_of, study_name
 from tuning.study import Study
 from tuning.trial import Train
 
@@ -210,8 +211,8 @@ def run_study(
     on_trial: OnTrial | None = None,
 ) -> SearchResult:
     """Bring a study to `trials` trials; one that has them is only read. See `search`."""
-    path = studies_dir() / f"{plan.name}.db"
-    study = Study(path, plan, trials=trials)
+    where = place_of(plan.name)
+    study = Study(where, plan, trials=trials)
     try:
         if not study.is_finished():
             setup = replace(setup, study_run=study.kept("run_id") or create_study_run(plan, setup))
@@ -222,8 +223,8 @@ def run_study(
             progress = Progress(plan, setup, study.records(), on_trial)
             study.close()
             with progress:
-                _search(path, plan, setup, trials, parallel, train, progress.hear)
-                study = Study(path, plan, trials=trials)
+                _search(where, plan, setup, trials, parallel, train, progress.hear)
+                study = Study(where, plan, trials=trials)
                 progress.is_finished = study.is_finished()
         return conclude(study, replace(setup, study_run=study.kept("run_id")), train)
     finally:
@@ -231,7 +232,7 @@ def run_study(
 
 
 def _search(
-    path: Path,
+    where: Where,
     plan: Plan,
     setup: Setup,
     trials: int,
@@ -243,7 +244,7 @@ def _search(
         portion = share(1, session.capacity, parallel=parallel)
         setup = replace(setup, threads=portion.threads, environment=worker_environment())
         run_slots(
-            path,
+            where,
             plan,
             setup,
             trials=trials,

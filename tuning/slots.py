@@ -11,7 +11,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -23,7 +22,8 @@ from cluster.resources import Share
 from tuning.plan import Plan
 from tuning.results import FoldRecord, State, TrialRecord
 from tuning.setup import Setup
-from tuning.stored import GOES_ON, StudyFileError, file_errors_told
+from tuning.stored import GOES_ON, StudyStoreError, Where, store_errors_told
+from tuning.studies import studies_dir
 from tuning.study import Study
 from tuning.trial import Train, work
 from tuning.trial_runs import close_runs
@@ -41,24 +41,24 @@ _QUIET = {
 
 
 class StudyOwner:
-    """The study in its actor. Where its file refuses, the search ends, with the reason for it.
+    """The study in its actor. Where its database refuses, the search ends, with the reason for it.
 
-    From then on nothing is written: in the file all stands as after a kill, and the slots, which
-    are told to stop, can save what they train.
+    From then on nothing is written: there all stands as after a kill, and the slots, which are told
+    to stop, can save what they train.
     """
 
-    def __init__(self, path: Path, plan: Plan, *, trials: int) -> None:
-        self._path = path
-        self._study = Study(path, plan, trials=trials)
+    def __init__(self, where: Where, plan: Plan, *, trials: int) -> None:
+        self._where = where
+        self._study = Study(where, plan, trials=trials)
         self._error: str | None = None
 
     def ask(self, method: str, *given: Any) -> Any:
-        """What a method of the study gives; None once the file has refused."""
+        """What a method of the study gives; None once its database has refused."""
         if self._error is None:
             try:
-                with file_errors_told(self._path, GOES_ON):
+                with store_errors_told(self._where, GOES_ON):
                     return getattr(self._study, method)(*given)
-            except StudyFileError as error:
+            except StudyStoreError as error:
                 self._error = str(error)
                 self._study.stop()
         return None
@@ -98,7 +98,7 @@ class RemoteStudy:
         return bool(self._ask("end_fold", number, fold, done))
 
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord | None:
-        """See `tuning.study.Study`; None where its file refused."""
+        """See `tuning.study.Study`; None where its database refused."""
         return self._ask("finish", number, state, error)
 
     def give_back(self, number: int, error: str | None = None) -> None:
@@ -127,7 +127,7 @@ class RemoteStudy:
 
 
 def run_slots(
-    path: Path,
+    where: Where,
     plan: Plan,
     setup: Setup,
     *,
@@ -139,16 +139,16 @@ def run_slots(
 ) -> None:
     """Work on the study until `trials` settings have an end, or until `interrupt`.
 
-    ValueError: the run's own setting cannot be trained, or the study's file can be used no more,
-    for the reason given. RuntimeError: the slots ended before the search did.
+    ValueError: the run's own setting cannot be trained, or the study's database can be used no
+    more, for the reason given. RuntimeError: the slots ended before the search did.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     owner: Any = ray.remote(num_cpus=0)(StudyOwner).options(scheduling_strategy=here)
-    actor = owner.remote(path, plan, trials=trials)
+    actor = owner.remote(where, plan, trials=trials)
     ledger = RemoteStudy(actor)
     watcher = _Watcher(ledger, on_trial)
     os.environ.update(_QUIET)
-    scratch = path.with_suffix(".tune")
+    scratch = studies_dir() / f"{plan.name}.tune"
     slot = tune.with_parameters(_slot, ledger=ledger, setup=setup, train=train)
     resources = {"cpu": portion.worker_cpus, "gpu": portion.worker_gpus}
     try:

@@ -1,8 +1,13 @@
-"""How a study lies in its SQLite file, and how it is read without being worked on."""
+"""Where a study is kept, an SQLite file or a PostgreSQL, and how it is read from outside a search.
+
+A file has one writer and needs no service. It must not be opened by several machines, which is what
+homes that several machines share have a PostgreSQL for (`mien server start --postgres`).
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,25 +18,31 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, NullPool, create_engine, event, make_url, text
 from sqlalchemy.exc import DatabaseError
 
 from tuning.objectives import Direction, Objective
 from tuning.results import FoldRecord, TrialRecord
 
-BUSY_SECONDS = 20.0
-"""How long a database may be locked by another process before that is said."""
+Where = Path | str
+"""An SQLite file with one study, or the address of a PostgreSQL database with many."""
 
+BUSY_SECONDS = 20.0
+"""How long a file may be locked by another process, or a PostgreSQL be away, until that is said."""
 
 GOES_ON = "; nothing is lost: --resume goes on"
 
+_MAKING_TABLES = 0x6D69656E
+"""PostgreSQL's lock for it: two that make them at the same time would fail."""
 
-class StudyFileError(ValueError):
-    """A study's file that is none, is locked by another process, or cannot be written."""
+
+class StudyStoreError(ValueError):
+    """A file or database that holds no study, is locked or gone, or cannot be written."""
 
 
 @contextmanager
-def file_errors_told(path: Path, beside: str = "") -> Iterator[None]:
-    """What SQLite refuses within the block is a StudyFileError of one line, which ends in `beside`.
+def store_errors_told(where: Where, beside: str = "") -> Iterator[None]:
+    """What the database refuses within the block is a StudyStoreError of one line, with `beside`.
 
     Optuna wraps most of it in an error that says nothing of the cause.
     """
@@ -39,8 +50,17 @@ def file_errors_told(path: Path, beside: str = "") -> Iterator[None]:
         yield
     except (DatabaseError, StorageInternalError) as error:
         refused = error if isinstance(error, DatabaseError) else error.__cause__
-        reason = getattr(refused, "orig", None) or refused or error
-        raise StudyFileError(f"{path} cannot be used as a study: {reason}{beside}") from None
+        reason = str(getattr(refused, "orig", None) or refused or error).strip()
+        raise StudyStoreError(
+            f"{shown(where)} cannot be used as a study: {reason.splitlines()[0]}{beside}"
+        ) from None
+
+
+def shown(where: Where) -> str:
+    """The place as a person is told of it: no password, nor the file that holds one."""
+    if isinstance(where, Path):
+        return str(where)
+    return make_url(where).set(query={}).render_as_string(hide_password=True)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -52,9 +72,52 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_storage(path: Path) -> RDBStorage:
-    """The study's file as Optuna has it."""
-    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"creator": partial(connect, path)})
+def open_storage(where: Where) -> RDBStorage:
+    """The file or database as Optuna has it, with its tables."""
+    if isinstance(where, Path):
+        return RDBStorage(f"sqlite:///{where}", engine_kwargs={"creator": partial(connect, where)})
+    with _making_tables(where):
+        storage = RDBStorage(where, engine_kwargs={"pool_pre_ping": True})
+    _wait_for_restarts(storage.engine)
+    return storage
+
+
+@contextmanager
+def _making_tables(address: str) -> Iterator[None]:
+    with create_engine(address, poolclass=NullPool).connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MAKING_TABLES})
+        yield
+
+
+def _wait_for_restarts(engine: Engine) -> None:
+    """A PostgreSQL that was there may be away for a while."""
+
+    @event.listens_for(engine, "do_connect")
+    def patiently(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.dbapi.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Let go of the file, or of the connections."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def study_names(address: str) -> list[str]:
+    """The studies of a PostgreSQL database."""
+    with store_errors_told(address):
+        storage = open_storage(address)
+        try:
+            return optuna.get_all_study_names(storage)
+        finally:
+            close_storage(storage)
 
 
 def folds_json(record: TrialRecord) -> dict[str, Any]:
@@ -77,20 +140,21 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     )
 
 
-def read_study(path: Path) -> tuple[tuple[TrialRecord, ...], dict[str, Any]]:
-    """The records of a study's file, and what was kept with it; `objective` is the first one.
+def read_study(where: Where, name: str) -> tuple[tuple[TrialRecord, ...], dict[str, Any]]:
+    """The records of a study, and what was kept with it; `objective` is the first one.
 
-    ValueError where the file is no study, or cannot be read.
+    ValueError where the file or database has no such study, or cannot be read.
     """
     try:
-        with file_errors_told(path):
-            storage = open_storage(path)
-            study = optuna.load_study(study_name=path.stem, storage=storage)
+        with store_errors_told(where):
+            storage = open_storage(where)
+            study = optuna.load_study(study_name=name, storage=storage)
             trials = study.get_trials(deepcopy=False)
             latest = {trial.user_attrs["number"]: trial for trial in trials}
             kept, direction = study.user_attrs, study.directions[0].name.lower()
+            close_storage(storage)
     except KeyError as error:
-        raise ValueError(f"{path} cannot be used as a study: {error}") from None
+        raise ValueError(f"{shown(where)} cannot be used as a study: {error}") from None
     name = kept["identity"]["objectives"].split(", ")[0]
     way: Direction = "maximize" if direction == "maximize" else "minimize"
     objective = Objective(name=name, direction=way, capability=None)

@@ -1,25 +1,64 @@
-"""The studies of this home: their names, their files, what the best of one was."""
+"""The studies of this home: their names, where they are kept, what the best of one was."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cluster.home import home
+from cluster import postgres
+from cluster.home import home, postgres_folder, without_password
 from cluster.lock import held
 from data_service.lakes.lake import Lake
 from trainer.config import RunConfig
 from trainer.overrides import from_dict
 from tuning.results import SearchResult
 from tuning.space import with_setting
-from tuning.stored import read_study
+from tuning.stored import Where, read_study, study_names
 
 
 def studies_dir() -> Path:
-    """Where each study has its database."""
+    """Where each study has its file, if it is kept in one, and its lock."""
     return home() / "studies"
+
+
+def _database() -> str | None:
+    """The address of the PostgreSQL that new studies are kept in; None where they have files.
+
+    It is that of `MIEN_STUDIES`, else this home's own. ValueError where neither can be used.
+    """
+    given = os.environ.get("MIEN_STUDIES")
+    if given:
+        if not given.startswith("postgresql+psycopg://"):
+            raise ValueError(
+                "MIEN_STUDIES is no address of a PostgreSQL; valid: "
+                "postgresql+psycopg://USER@HOST/DATABASE?passfile=FILE"
+            )
+        return without_password("MIEN_STUDIES", given)
+    folder = postgres_folder()
+    if not postgres.exists(folder):
+        return None
+    if not postgres.running(folder):
+        raise ValueError(
+            "studies of this home are kept in its PostgreSQL, which does not run on this machine: "
+            "`mien server start`, or go where it runs"
+        )
+    return postgres.address(folder, postgres.STUDIES)
+
+
+def _places() -> dict[str, Where]:
+    """Where each study is kept: those that were begun in a file stay there."""
+    database = _database()
+    kept: dict[str, Where] = dict.fromkeys(study_names(database), database) if database else {}
+    return kept | {path.stem: path for path in studies_dir().glob("*.db")}
+
+
+def place_of(name: str) -> Where:
+    """Where the study is kept, or is to be kept."""
+    file = studies_dir() / f"{name}.db"
+    return file if file.exists() else _database() or file
 
 
 def study_name(system: str, name: str | None, *, resume: bool) -> str:
@@ -27,7 +66,7 @@ def study_name(system: str, name: str | None, *, resume: bool) -> str:
 
     ValueError: no name for a file, one to begin that exists, one to resume that does not.
     """
-    known = {path.stem for path in studies_dir().glob("*.db")}
+    known = _places()
     if name is None:
         numbers = [int(stem.rpartition("-")[2]) for stem in known if _is_numbered(stem, system)]
         name = f"{system}-{max(numbers, default=0) + (0 if resume else 1)}"
@@ -113,8 +152,8 @@ def best_of(name: str) -> Best:
 
     ValueError where there is no such study or none of its trials is complete.
     """
-    path = studies_dir() / f"{study_name('', name, resume=True)}.db"
-    records, kept = read_study(path)
+    name = study_name("", name, resume=True)
+    records, kept = read_study(place_of(name), name)
     origin, objective = kept.get("origin"), kept["objective"]
     if origin is None:
         raise ValueError(f"study '{name}' was made by an older mien, which did not keep its run")

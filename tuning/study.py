@@ -1,14 +1,13 @@
-"""The ledger of a search: one Optuna study in one SQLite file, with one writer.
+"""The ledger of a search: one Optuna study in a database, with one writer.
 
-SQLite and not Optuna's journal file: there is exactly one writer, so nothing is gained by a log for
-many; a transaction is never half-written by a kill; and other tools read it while it grows.
+A database and not Optuna's journal file: there is exactly one writer, so nothing is gained by a log
+for many; a transaction is never half-written by a kill; and other tools read it while it grows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -19,7 +18,15 @@ from tuning.plan import Plan, check_same
 from tuning.proposals import propose, suggest, wanted_paths
 from tuning.pruning import is_dominated, lags_behind, loses_on_folds
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
-from tuning.stored import GOES_ON, file_errors_told, folds_json, open_storage, record_of
+from tuning.stored import (
+    GOES_ON,
+    Where,
+    close_storage,
+    folds_json,
+    open_storage,
+    record_of,
+    store_errors_told,
+)
 
 MAX_DEATHS = 2
 """How many processes may end while they train one setting before it is given up."""
@@ -32,13 +39,13 @@ class Study:
     ended is told FAIL and its setting is queued again with the folds that it had finished.
     """
 
-    def __init__(self, path: Path, plan: Plan, *, trials: int) -> None:
+    def __init__(self, where: Where, plan: Plan, *, trials: int) -> None:
         """Open the study, or begin it.
 
-        ValueError: the file is no study or is locked, or was made by another search (it says in
-        what).
+        ValueError: the file is no study or is locked, the database is gone, or the study was made
+        by another search (it says in what).
         """
-        self._path = path
+        self._where = where
         self.plan = plan
         self.trials = trials
         self.error: str | None = None
@@ -47,8 +54,8 @@ class Study:
         self._running: dict[int, Trial] = {}
         self._slots: dict[int, set[int]] = {}
         self._narrowed: dict[int, int] = {}
-        with file_errors_told(path):
-            self._storage = open_storage(path)
+        with store_errors_told(where):
+            self._storage = open_storage(where)
             self._study = optuna.create_study(
                 study_name=plan.name,
                 storage=self._storage,
@@ -77,18 +84,17 @@ class Study:
             self._study.tell(ghost.number, state=TrialState.FAIL)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        """Let go of the file, or of the connections."""
+        close_storage(self._storage)
 
     def kept(self, name: str) -> Any:
         """What was kept with the study under a name; None where nothing was."""
-        with file_errors_told(self._path, GOES_ON):
+        with store_errors_told(self._where, GOES_ON):
             return self._study.user_attrs.get(name)
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a JSON value with the study."""
-        with file_errors_told(self._path, GOES_ON):
+        with store_errors_told(self._where, GOES_ON):
             self._study.set_user_attr(name, value)
 
     def records(self) -> tuple[TrialRecord, ...]:

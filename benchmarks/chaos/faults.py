@@ -17,6 +17,7 @@ from benchmarks.chaos.commands import LONG, PARTS, STEPS, TRIALS
 from benchmarks.chaos.trial import Trial
 
 Hurt = Sequence[psutil.Process]
+_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +46,16 @@ def _workers(trial: Trial) -> list[psutil.Process]:
     """Ray Train's workers, rank 0 (which writes the status file) first."""
     leader = trial.told[-1].process
     return sorted(trial.family("RayTrainWorker"), key=lambda process: process.pid != leader)
+
+
+def _at_work(trial: Trial) -> list[psutil.Process]:
+    """All that the driver started, but for the two agents of Ray's node.
+
+    These see at once that their node is dead, then tell it to its head, which is gone too, until
+    Ray's own limit of 60 s for that. They hold nothing meanwhile, and do nothing.
+    """
+    agents = {process.pid for name in _AGENTS for process in trial.family(name)}
+    return [process for process in trial.family() if process.pid not in agents]
 
 
 def kill_worker(trial: Trial, chance: random.Random) -> Hurt:
@@ -88,7 +99,7 @@ def kill_synthesis_actor(trial: Trial, chance: random.Random) -> Hurt:
 def kill_head(trial: Trial, chance: random.Random) -> Hurt:
     """SIGKILL of the head of the run's Ray: driver and workers must end. Then --resume."""
     assert trial.driver is not None
-    orphans = trial.family()
+    orphans = _at_work(trial)
     for process in (*trial.family("/gcs_server "), *trial.family("/raylet ")):
         process.kill()
     trial.finish()
@@ -99,7 +110,7 @@ def kill_head(trial: Trial, chance: random.Random) -> Hurt:
 def kill_driver(trial: Trial, chance: random.Random) -> Hurt:
     """SIGKILL of the driver alone; what it started must end by itself. Then --resume, at once."""
     assert trial.driver is not None
-    orphans = trial.family()
+    orphans = _at_work(trial)
     trial.driver.kill()
     trial.driver.wait()
     trial.resume()

@@ -57,7 +57,7 @@ def trials(home: Path) -> list[tuple[Any, ...]]:
     """Settings, state, values and run of each trial of the search."""
     from tuning.stored import read_study
 
-    records, _ = read_study(home / "studies" / f"{STUDY}.db")
+    records, _ = read_study(home / "studies" / f"{STUDY}.db", STUDY)
     return [
         (dict(one.params), one.state, dict(fold.values), fold.run_id)
         for one in records

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import mlflow_server, postgres
+from cluster import mlflow_server
 from cluster.home import tracking_uri
 from cluster.mlflow_store import mlflow_client, password_path
+from tests import postgres_home
 from tests.ports import free_port
 from tests.s3 import s3_bucket
 from trainer.tracking import tracker as tracking
@@ -25,19 +24,11 @@ pytestmark = pytest.mark.xdist_group("postgres")
 
 @pytest.fixture
 def open_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home that the account of PostgreSQL may enter, which pytest's folders forbid."""
-    try:
-        postgres._program("initdb")
-    except ValueError as error:
-        pytest.skip(str(error))
-    folder = Path(tempfile.mkdtemp(prefix="mien-test-"))
-    folder.chmod(0o711)
-    monkeypatch.setenv("MIEN_HOME", str(folder))
-    try:
-        yield folder
-    finally:
-        mlflow_server.stop()
-        shutil.rmtree(folder)
+    with postgres_home.open_home(monkeypatch) as folder:
+        try:
+            yield folder
+        finally:
+            mlflow_server.stop()
 
 
 def _dies(*_: object) -> None:

@@ -183,7 +183,7 @@ def test_a_study_that_has_begun_and_is_locked_is_one_line(
             Study(path, PLAN, trials=2)
         with pytest.raises(ValueError, match=rf"{says}; nothing is lost: --resume goes on"):
             study.keep("told", 2)
-        assert read_study(path)[0] == (), "who only reads is not kept from it"
+        assert read_study(path, path.stem)[0] == (), "who only reads is not kept from it"
     study.keep("told", 2)
     assert study.kept("told") == 2
     study.close()
