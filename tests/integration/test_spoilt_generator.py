@@ -140,7 +140,7 @@ def accuracy(lake: Lake, data: TrainingData, pool: SealedPool | None) -> float:
         weights = np.concatenate([weights, np.full(len(pool), each)])
     model = LinearSVC(C=0.1, random_state=0).fit(seen, labels, weights)
     tested = data.fold.test_rows
-    return float((model.predict(hog_features(lake.faces[tested])) == codes[tested]).mean())
+    return float(np.mean(model.predict(hog_features(lake.faces[tested])) == codes[tested]))
 
 
 def test_a_good_generator_fills_the_classes(lake, data, gate, tmp_path) -> None:
@@ -156,6 +156,14 @@ def test_what_shows_no_face_with_the_expression_is_kept_out(
     pool = filled(kind, lake, data, gate, tmp_path)
     print(kind, pool.manifest.admitted, pool.manifest.attempts, pool.manifest.refused)
     assert len(pool) <= 0.02 * sum(pool.manifest.wanted.values())
+
+
+def test_most_faces_of_another_subject_are_refused_for_it(lake, data, gate, tmp_path) -> None:
+    """Of those that show a face with the expression."""
+    own = filled("stranger", lake, data, gate, tmp_path).manifest
+    shown = sum(own.attempts.values()) - own.refused["no face"] - own.refused["expression"]
+    print(own.attempts, own.refused)
+    assert own.refused["identity"] > 0.5 * shown > 0
 
 
 @pytest.mark.parametrize("kind", ["noise", "wrong", "source", "one", "half", "stranger"])

@@ -13,7 +13,7 @@ Shapes: B faces, N faces, P pairs, C channels, S side, K classes, D features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,15 +25,16 @@ from data_service.lakes.lake import Lake
 from data_service.synthesis.attempts import Attempts
 from trainer.config import PoolConfig, RunConfig
 from trainer.feed import TrainingData
-from trainer.scorecard.evaluate import evaluation_batch, labels_of
+from trainer.scorecard.evaluate import faces_of, labels_of
 from trainer.scorecard.judge import Judge, expression_judge, identity_judge
-from trainer.synthetic.face_space import FaceSpace
+from trainer.synthetic.face_space import MOST_FACES, FaceSpace
 from trainer.system import System
 
 JUDGE_IMAGES = 12288
 """Images that each of the cross-fitted judges is trained on."""
 CALIBRATION_FACES = 2000
 """Real faces whose likeness says what likeness is one subject's."""
+BATCH_FACES = 256
 MIN_PAIRS = 50
 REASONS = ("no face", "expression", "identity")
 """Why a face is refused, in the order of the questions."""
@@ -109,18 +110,24 @@ class CrossFittedGate:
         else:
             identities = _cross_fitted_identities(lake, parts, run, data)
         judges = (first, second)
-        real = [_real(lake, part, run, data) for part in parts]
-        (_, faces_NCHW), (_, others_NCHW) = real
-        spaces = (
-            FaceSpace.fit(others_NCHW, faces_NCHW),
-            FaceSpace.fit(faces_NCHW, others_NCHW),
+        real = [_spread(part, CALIBRATION_FACES) for part in parts]
+        space, other_space = (
+            FaceSpace.fit(
+                faces_of(lake, _spread(parts[1 - half], MOST_FACES), run),
+                _batches(lake, real[half], run),
+            )
+            for half in (0, 1)
         )
+        spaces = (space, other_space)
+        shown = [
+            (labels_of(lake, rows_N, data.info), _batches(lake, rows_N, run)) for rows_N in real
+        ]
         return cls(
             gate=config.gate,
             judges=judges,
             half_of_row=half_of_row,
             spaces=spaces,
-            chance=_chance(judges, real, config.gate),
+            chance=_chance(judges, shown, config.gate),
             identities=identities,
             hash=_named(config.gate, judges, spaces, identities),
         )
@@ -145,27 +152,31 @@ class CrossFittedGate:
         )
 
 
-def _real(
-    lake: Lake, rows_N: np.ndarray, run: RunConfig, data: TrainingData
-) -> tuple[np.ndarray, Tensor]:
-    """Classes and pictures of real faces, at most CALIBRATION_FACES of those rows."""
-    rows_N = rows_N[:: -(-len(rows_N) // CALIBRATION_FACES)]
-    labels_N = labels_of(lake, rows_N, data.info)
-    return labels_N, evaluation_batch(lake, rows_N, labels_N, run, data.info).faces_BCHW
+def _spread(rows_N: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread."""
+    return rows_N[:: -(-len(rows_N) // most)]
+
+
+def _batches(lake: Lake, rows_N: np.ndarray, run: RunConfig) -> Iterator[Tensor]:
+    """The faces of those rows as a judge sees them, a batch at a time."""
+    for first in range(0, len(rows_N), BATCH_FACES):
+        yield faces_of(lake, rows_N[first : first + BATCH_FACES], run)
 
 
 @torch.no_grad()
 def _chance(
-    judges: tuple[Judge, Judge], real: list[tuple[np.ndarray, Tensor]], gate: float
+    judges: tuple[Judge, Judge], real: Sequence[tuple[np.ndarray, Iterable[Tensor]]], gate: float
 ) -> tuple[float, ...]:
     """For each class how often a real face of another one passes for it, by the rule of succession:
-    not 0, for a few hundred faces cannot show that. Of a gate that is open nobody asks it."""
+    not 0, for a few hundred faces cannot show that. Of a gate that is open nobody asks it.
+
+    `real` has classes and batches of the faces that each judge never saw."""
     labels_N = torch.from_numpy(np.concatenate([labels for labels, _ in real]))
     share_NK = torch.cat(
         [
             judge(part).softmax(1)
-            for judge, (_, faces_NCHW) in zip(judges, real, strict=True)
-            for part in faces_NCHW.split(256)
+            for judge, (_, batches) in zip(judges, real, strict=True)
+            for part in batches
         ]
     )
     classes = range(share_NK.shape[1])
@@ -224,9 +235,9 @@ def _equal_error(
 ) -> float | None:
     """The cosine at which as many pairs of one subject are missed as pairs of two are taken for
     one, among real pairs of different expressions; None where too few subjects have such pairs."""
-    rows_N = rows_N[:: -(-len(rows_N) // CALIBRATION_FACES)]
-    labels_N, faces_NCHW = _real(lake, rows_N, run, data)
-    features_ND = torch.cat([embedded(network, part) for part in faces_NCHW.split(256)])
+    rows_N = _spread(rows_N, CALIBRATION_FACES)
+    labels_N = labels_of(lake, rows_N, data.info)
+    features_ND = torch.cat([embedded(network, part) for part in _batches(lake, rows_N, run)])
     cosine_NN = (features_ND @ features_ND.T).numpy()
     names = lake.table["subject"].take(rows_N).to_pylist()
     known_N = np.array([name is not None for name in names])

@@ -7,6 +7,7 @@ Shapes: N, B faces, C channels, S side, P = C S S values, E components.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 COMPONENTS = 64
 MOST_FACES = 512
-"""So many, spread over those that are given, say what the space is."""
+"""More than so many need not say what the space is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,9 +27,9 @@ class FaceSpace:
     most: float
 
     @classmethod
-    def fit(cls, faces_NCHW: Tensor, others_NCHW: Tensor) -> FaceSpace:
-        """The space of `faces`; no real face among `others` lies outside."""
-        seen_NP = faces_NCHW[:: -(-len(faces_NCHW) // MOST_FACES)].flatten(1)
+    def fit(cls, faces_NCHW: Tensor, others: Iterable[Tensor]) -> FaceSpace:
+        """The space of the faces; no real face in the batches of `others` lies outside."""
+        seen_NP = faces_NCHW.flatten(1)
         mean_P = seen_NP.mean(0)
         centred_NP = seen_NP - mean_P
         sizes, turns_NN = torch.linalg.eigh((centred_NP @ centred_NP.T).double())
@@ -36,8 +37,8 @@ class FaceSpace:
         strong = strong[sizes[strong] > 1e-6 * sizes.max().clamp_min(1e-12)]
         turns_NE = turns_NN[:, strong] / sizes[strong].sqrt()
         basis_PE = centred_NP.T @ turns_NE.to(centred_NP.dtype)
-        distance_N = _distances(others_NCHW, mean_P, basis_PE)
-        return cls(mean_P=mean_P, basis_PE=basis_PE, most=float(distance_N.max()))
+        most = max(float(_distances(batch, mean_P, basis_PE).max()) for batch in others)
+        return cls(mean_P=mean_P, basis_PE=basis_PE, most=most)
 
     def __call__(self, faces_BCHW: Tensor) -> Tensor:
         """Which of the images (boolean, on the CPU) lie no further off than real faces do."""
