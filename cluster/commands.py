@@ -171,20 +171,12 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """What is installed, what is missing, what would fail, and how to mend it."""
-    from cluster.doctor import examine
+    from cluster.doctor import examine, examine_cluster
 
     with terminal.progress("checking"):
         checks = examine(cluster)
         if os.environ.get("RAY_ADDRESS"):
-            from cluster.checks import Check
-            from cluster.nodes import examine_nodes
-            from cluster.session import connect
-
-            try:
-                with connect():
-                    checks += tuple(examine_nodes())
-            except (ValueError, RuntimeError) as error:  # another version of Ray answers, say
-                checks += (Check(name="cluster", state="fail", found=str(error)),)
+            checks += tuple(examine_cluster(cluster))
     rows = [(one.state, one.name, one.found, one.mend) for one in checks]
     shown = table(("", "what", "found", "how to mend it"), rows)
     show({"checks": [one.as_json() for one in checks]}, [shown], as_json)

@@ -11,11 +11,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 
 from cluster.checks import Check
-from cluster.config import check
+from cluster.config import ClusterConfig, check, read
 from cluster.home import home, tracking_uri
 from cluster.resources import usable_cpus
 from cluster.session import store_bytes
@@ -30,6 +31,32 @@ PORTS = {5000: "MLflow server", 6379: "Ray head", 8265: "Ray dashboard"}
 def examine(cluster: Path | None = None) -> tuple[Check, ...]:
     """All checks of this machine, and of the cluster file if one is given."""
     return tuple(_checks(cluster))
+
+
+def examine_cluster(file: Path | None = None) -> Iterator[Check]:
+    """All checks of the Ray at `RAY_ADDRESS`, against the machines of the cluster file if given."""
+    from cluster.nodes import examine_nodes
+    from cluster.session import connect
+
+    try:
+        with connect():
+            yield from examine_nodes(_own_machines(file))
+    except (ValueError, RuntimeError) as error:  # another version of Ray answers, say
+        yield Check(
+            name="cluster",
+            state="fail",
+            found=str(error),
+            mend="`mien cluster status` tells which machines are up; if all are, `make setup` in "
+            "the same clone on all of them",
+        )
+
+
+def _own_machines(file: Path | None) -> ClusterConfig | None:
+    """What the file says of them; None for a cloud's, or one in which `examine` found a mistake."""
+    if file is not None:
+        with suppress(ValueError):
+            return read(file)
+    return None
 
 
 def _checks(cluster: Path | None) -> Iterator[Check]:

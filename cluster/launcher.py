@@ -119,7 +119,7 @@ def _states(
     alive = {node["node_ip"]: node for node in nodes if node["state"] == "ALIVE"}
     states = []
     for host in config.hosts:
-        node = alive.get(host) or alive.get(_address_of(host)) or {}
+        node = alive.get(host) or alive.get(address_of(host)) or {}
         has = node.get("resources_total", {})
         states.append(
             HostState(
@@ -135,7 +135,7 @@ def _states(
     return tuple(states)
 
 
-def _address_of(host: str) -> str:
+def address_of(host: str) -> str:
     """The address of a host name, by which Ray knows it; empty where nobody knows the name."""
     try:
         return socket.gethostbyname(host)

@@ -17,15 +17,20 @@ from typing import Any
 import psutil
 
 from cluster.checks import Check
+from cluster.config import ClusterConfig
 from cluster.home import home, tracking_uri
+from cluster.launcher import address_of
 from cluster.limits import memory_bytes
+from cluster.looks import INTERFACES, judge
 
 PACKAGES = ("ray", "torch", "deepspeed", "mlflow", "optuna", "pyarrow", "numpy")
 ANSWER_SECONDS = 120.0
 MAX_CLOCK_SECONDS = 1.0
 CONNECT_SECONDS = 3.0
-MIN_GPU_FREE = 0.8
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+DRIVER = Path("/dev/nvidiactl")
+_IP = (socket.AF_INET, socket.AF_INET6)
+_MOVED = {"AUTOSCALER_DRAIN_PREEMPTED", "AUTOSCALER_DRAIN_IDLE", "EXPECTED_TERMINATION"}
+"""Why a node went that was sent away, or ended by its owner, in the words of Ray's protocol."""
 
 
 class Probe:
@@ -36,13 +41,16 @@ class Probe:
 
     def look(self) -> dict[str, Any]:
         """Versions, GPUs, memory, the network interfaces and the settings that choose one."""
+        gpus, error = _gpus()
         return {
             "python": ".".join(map(str, sys.version_info[:3])),
             "packages": {name: _version(name) for name in PACKAGES},
-            "gpus": _gpus(),
+            "gpus": gpus,
+            "gpu_error": error,
+            "driver": DRIVER.exists(),
             "memory_bytes": memory_bytes(),
             "interfaces": {
-                name: [one.address for one in addresses]
+                name: [one.address for one in addresses if one.family in _IP]
                 for name, addresses in psutil.net_if_addrs().items()
             },
             "chosen": {name: os.environ.get(name, "") for name in INTERFACES},
@@ -98,39 +106,73 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _gpus() -> list[dict[str, Any]]:
+def _gpus() -> tuple[list[dict[str, Any]], str]:
+    """Those that torch can use, and what it says of the first that it cannot."""
     import torch
 
-    if not torch.cuda.is_available():
-        return []
     found = []
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found.append({"name": name, "free_bytes": free, "total_bytes": total})
-    return found
+    try:
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            name = torch.cuda.get_device_name(index)
+            found.append({"name": name, "free_bytes": free, "total_bytes": total})
+    except RuntimeError as error:
+        return found, str(error).splitlines()[0]
+    return found, ""
 
 
-def examine_nodes() -> Iterator[Check]:
-    """All checks of the cluster that this process is connected to, node by node."""
+def examine_nodes(config: ClusterConfig | None = None) -> Iterator[Check]:
+    """All checks of the cluster that this process is connected to, node by node.
+
+    With `config` every machine of that file must be among its nodes, too.
+    """
     import ray
 
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    addresses = [node["NodeManagerAddress"] for node in alive]
-    probes = {
-        address: _probe(ray, node["NodeID"]) for address, node in zip(addresses, alive, strict=True)
-    }
-    yield Check(name="nodes", state="ok", found=f"{len(probes)}: {', '.join(probes)}")
+    nodes = ray.nodes()
+    alive = {node["NodeManagerAddress"]: node for node in nodes if node["Alive"]}
+    yield Check(name="nodes", state="ok", found=f"{len(alive)}: {', '.join(alive)}")
+    yield from _lost(nodes, config)
+    probes = {address: _probe(ray, node["NodeID"]) for address, node in alive.items()}
     looks = yield from _answers(ray, probes, "look")
     here = Probe().look()
     for address, look in looks.items():
-        yield from _alike(address, look, here)
-        yield _interface(address, look)
-        yield _memory(address, look)
+        yield from judge(address, look, here, alive[address]["Resources"].get("GPU", 0.0))
     yield from _clocks(ray, probes)
     yield from _reachable(ray, probes)
     yield from _mlflow(ray, probes)
     yield from _storage(ray, probes)
+
+
+def _lost(nodes: Sequence[Mapping[str, Any]], config: ClusterConfig | None) -> Iterator[Check]:
+    """Machines that died and did not come back, and those of the file that are not there."""
+    alive = {node["NodeManagerAddress"] for node in nodes if node["Alive"]}
+    dead = {
+        node["NodeManagerAddress"]: node["DeathReasonMessage"] or "no reason is known"
+        for node in nodes
+        if not node["Alive"] and _reason(node["DeathReason"]) not in _MOVED
+    }
+    hosts = {} if config is None else {address_of(host) or host: host for host in config.hosts}
+    head = None if config is None else config.head
+    away = hosts.keys() - alive
+    enough = config is not None and len(hosts) - len(away) > config.min_workers
+    for address in sorted(dead.keys() - alive | away):
+        host = hosts.get(address, address)
+        spare = enough and address not in dead and host != head
+        found = f"Ray has lost it: {dead[address]}" if address in dead else "it is not in this Ray"
+        yield Check(
+            name=f"{host}: node",
+            state="warn" if spare else "fail",
+            found=found,
+            mend="`mien cluster up` once it answers to ssh; leave it if it is not to be there",
+        )
+
+
+def _reason(number: int) -> str:
+    from ray.core.generated.common_pb2 import (
+        NodeDeathInfo,  # pyright: ignore[reportAttributeAccessIssue]  # generated
+    )
+
+    return NodeDeathInfo.Reason.Name(number)
 
 
 def _probe(ray: Any, node_id: str) -> Any:
@@ -165,55 +207,6 @@ def _answers(
             mend="look at its load, its mounts, and Ray's logs: /tmp/ray/session_latest/logs",
         )
     return answers
-
-
-def _alike(address: str, look: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[Check]:
-    """The same Python and packages as where the driver runs."""
-    wanted = {"Python": here["python"], **here["packages"]}
-    found = {"Python": look["python"], **look["packages"]}
-    other = [
-        f"{name} {found[name]}, here {wanted[name]}"
-        for name in wanted
-        if found[name] != wanted[name]
-    ]
-    yield Check(
-        name=f"{address}: versions",
-        state="fail" if other else "ok",
-        found="; ".join(other) or f"Python {look['python']}, ray {found['ray']}, as here",
-        mend="make setup in the same clone on every machine" if other else "",
-    )
-
-
-def _memory(address: str, look: Mapping[str, Any]) -> Check:
-    name, text = f"{address}: memory", f"{look['memory_bytes'] / 1e9:.0f} GB"
-    if not look["gpus"]:
-        return Check(name=name, state="ok", found=f"{text}, no GPU")
-    gpus = [
-        f"{gpu['name']} {gpu['free_bytes'] / 1e9:.0f}/{gpu['total_bytes'] / 1e9:.0f} GB free"
-        for gpu in look["gpus"]
-    ]
-    taken = any(gpu["free_bytes"] < MIN_GPU_FREE * gpu["total_bytes"] for gpu in look["gpus"])
-    return Check(
-        name=name,
-        state="warn" if taken else "ok",
-        found=f"{text}; {', '.join(gpus)}",
-        mend="`nvidia-smi` shows who else holds memory there" if taken else "",
-    )
-
-
-def _interface(address: str, look: Mapping[str, Any]) -> Check:
-    """gloo and NCCL must talk over the interface that has the node's address."""
-    having = [name for name, own in look["interfaces"].items() if address in own]
-    wrong = [name for name, chosen in look["chosen"].items() if chosen not in having]
-    right = having[0] if having else "the interface with the node's address"
-    return Check(
-        name=f"{address}: interface",
-        state="warn" if wrong else "ok",
-        found=", ".join(f"{name}={value}" for name, value in look["chosen"].items()),
-        mend=f"start Ray there with {' '.join(f'{name}={right}' for name in wrong)}"
-        if wrong
-        else "",
-    )
 
 
 def _clocks(ray: Any, probes: dict[str, Any]) -> Iterator[Check]:
