@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -49,24 +50,31 @@ def tracking_uri() -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if given:
-        return without_password("MLFLOW_TRACKING_URI", given)
+        return without_password(
+            "MLFLOW_TRACKING_URI",
+            given,
+            "an HTTP server's in MLFLOW_TRACKING_PASSWORD, and PostgreSQL's in ~/.pgpass or "
+            "?passfile=FILE",
+        )
     with suppress(FileNotFoundError):
         return tracking_file().read_text().strip()
     return f"sqlite:///{home() / 'mlflow.db'}"
 
 
-def without_password(variable: str, address: str) -> str:
-    """The address of an environment's variable; ValueError where it holds a password.
+def without_password(variable: str, address: str, instead: str) -> str:
+    """The address of an environment's variable; ValueError, with `instead`, for a password in it.
 
-    Addresses are written into run.json and logs.
+    Addresses are written into run.json and logs, and stand in environments of other processes.
     """
     parts = urlsplit(address)
-    if parts.password or {"password", "sslpassword"} & parse_qs(parts.query).keys():
-        raise ValueError(
-            f"{variable} holds a password; give an HTTP server's in MLFLOW_TRACKING_PASSWORD, "
-            "and PostgreSQL's in ~/.pgpass or ?passfile=FILE"
-        )
+    asked = {"password", "sslpassword"} & parse_qs(parts.query).keys()
+    if parts.password or asked or _DATABASE_PASSWORD.match(address):
+        raise ValueError(f"{variable} holds a password; give {instead}")
     return address
+
+
+_DATABASE_PASSWORD = re.compile(r"(?!https?:)[\w+]+://[^/@:]+:[^@]+@")
+"""A password as SQLAlchemy reads it: with / ? # in it, where an address of the web would end."""
 
 
 def write_secret(path: Path, text: str) -> None:

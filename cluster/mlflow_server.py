@@ -84,7 +84,8 @@ def start(
 
     It listens on this machine only unless `host` says otherwise; names by which other machines
     call it must then be among `allowed_hosts`. With `own_postgres`, and ever after in this home,
-    the store is a PostgreSQL below it, and commands of this home track through the server.
+    the store is a PostgreSQL below it, and commands of this home track through the server. Where
+    that alone has died, it alone is started.
     `artifacts` is an address that MLflow knows (`s3://bucket/folder`), under which such a server
     keeps its artifacts from then on, in place of a folder of the home.
     ValueError where it runs already, where the port is taken, where the store is a server
@@ -93,6 +94,10 @@ def start(
     """
     state = status()
     _require_own(state)
+    own = postgres_folder()
+    if state.running and postgres.exists(own) and not postgres.running(own):
+        postgres.start(own)
+        return state
     if state.running:
         raise ValueError(
             f"the MLflow server already runs at {state.address} (process {state.process}); "

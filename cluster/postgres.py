@@ -31,12 +31,27 @@ def start(folder: Path) -> str:
     if not running(folder):
         _call("pg_ctl", "-D", data, "-l", folder / "log", "-w", "-t", START_SECONDS, "start")
     _ensure_databases(folder)
+    (folder / "host").write_text(socket.gethostname())
     return address(folder)
 
 
 def exists(folder: Path) -> bool:
     """Whether a PostgreSQL was made there, wholly."""
     return (folder / "data" / "PG_VERSION").exists()
+
+
+def join(folder: Path, database: str) -> str:
+    """The address of one of its databases, made if it is new, for a process beside it.
+
+    ValueError where it does not run, or was started on another machine, whose loopback it is on.
+    """
+    host = folder / "host"
+    if host.is_file() and (name := host.read_text()) != socket.gethostname():
+        raise ValueError(f"the PostgreSQL of this home can be used on {name} alone: go there")
+    if not running(folder):
+        raise ValueError("the PostgreSQL of this home does not run: `mien server start`")
+    _ensure_databases(folder)
+    return address(folder, database)
 
 
 def stop(folder: Path) -> bool:

@@ -45,7 +45,7 @@ SETTINGS = {
 }
 
 ON_ONE_MACHINE = {
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 """A head that this machine has lost does not come back, as one behind a link may; and nobody takes

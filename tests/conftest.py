@@ -36,6 +36,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("MIEN_STUDIES", raising=False)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "home"
@@ -57,5 +58,6 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         patch.setenv("MIEN_HOME", str(folder / "home"))
         patch.setenv("MIEN_CACHE", str(folder / "cache"))
         patch.delenv("RAY_ADDRESS", raising=False)
+        patch.delenv("MIEN_STUDIES", raising=False)
         with connect(num_cpus=2, log_file=folder / "ray.log") as session:
             yield session

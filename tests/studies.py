@@ -16,11 +16,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from trainer.config import RunConfig, knob, weight
 from trainer.steps import Steps
+from tuning.databases import Where
 from tuning.objectives import Objective
 from tuning.plan import Plan
 from tuning.results import TrialRecord
 from tuning.setup import Setup
-from tuning.stored import Where
 from tuning.study import Study
 from tuning.trial import Train, work
 

@@ -79,13 +79,24 @@ def bring(address: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / RECORD).is_file():
         (directory / RECORD).write_bytes(record)
-    here = [path.name for path in checkpoint.saved(directory / "checkpoints")]
-    for name in reversed((place / "checkpoints").folders()):
-        if not name.isdecimal() or (here and name <= here[-1]):
+    newest = _newest_whole(directory / "checkpoints")
+    for name in reversed(_copied(place / "checkpoints")):
+        if name <= newest:
             break
         if _fetch(place / "checkpoints" / name, directory):
             break
     return directory
+
+
+def _newest_whole(folder: Path) -> str:
+    """The name of the newest checkpoint here that is whole, or nothing."""
+    found = reversed(checkpoint.saved(folder))
+    return next((path.name for path in found if checkpoint.is_whole(path)), "")
+
+
+def _copied(place: Place) -> list[str]:
+    """The steps of which there is a folder, the oldest first."""
+    return [name for name in place.folders() if name.isdecimal()]
 
 
 def _fetch(there: Place, directory: Path) -> bool:
@@ -104,6 +115,7 @@ def _fetch(there: Place, directory: Path) -> bool:
                 there.fetch(name, draft / name)
                 os.replace(draft / name, directory / name)
             (draft / name).unlink(missing_ok=True)
+        shutil.rmtree(draft.with_name(there.name), ignore_errors=True)  # a damaged one
         os.rename(draft, draft.with_name(there.name))
         return True
     finally:

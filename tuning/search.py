@@ -20,6 +20,7 @@ from trainer.feed import default_fold
 from trainer.kin import kin_of
 from trainer.launch import train_in_steps
 from trainer.leakage import leak_tags
+from tuning.databases import Where
 from tuning.ending import conclude
 from tuning.objectives import SPEED, measuring, objectives_of
 from tuning.plan import Plan
@@ -28,7 +29,6 @@ from tuning.results import SearchResult, TrialRecord
 from tuning.setup import Setup, trial_run
 from tuning.slots import run_slots
 from tuning.space import SearchSpace, search_space, with_setting
-from tuning.stored import Where
 from tuning.studies import only_searcher, place_of, study_name
 from tuning.study import Study
 from tuning.trial import Train

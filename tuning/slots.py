@@ -19,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.interrupt import on_interrupt
 from cluster.resources import Share
+from tuning.databases import GOES_ON, StudyStoreError, Where, store_errors_told
 from tuning.plan import Plan
 from tuning.results import FoldRecord, State, TrialRecord
 from tuning.setup import Setup
-from tuning.stored import GOES_ON, StudyStoreError, Where, store_errors_told
 from tuning.studies import studies_dir
 from tuning.study import Study
 from tuning.trial import Train, work
@@ -49,8 +49,12 @@ class StudyOwner:
 
     def __init__(self, where: Where, plan: Plan, *, trials: int) -> None:
         self._where = where
-        self._study = Study(where, plan, trials=trials)
+        self._study: Study | None = None
         self._error: str | None = None
+        try:
+            self._study = Study(where, plan, trials=trials)
+        except ValueError as error:  # `failure` tells it; an actor's own would be a traceback
+            self._error = str(error)
 
     def ask(self, method: str, *given: Any) -> Any:
         """What a method of the study gives; None once its database has refused."""
@@ -60,16 +64,15 @@ class StudyOwner:
                     return getattr(self._study, method)(*given)
             except StudyStoreError as error:
                 self._error = str(error)
-                self._study.stop()
         return None
 
     def is_stopping(self) -> bool:
         """See `tuning.study.Study`."""
-        return self._study.is_stopping()
+        return self._study is None or self._error is not None or self._study.is_stopping()
 
     def failure(self) -> str | None:
         """The error that ended the search."""
-        return self._error or self._study.failure()
+        return self._error or (self._study.failure() if self._study else None)
 
 
 class RemoteStudy:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from cluster import postgres
 from cluster.home import home, postgres_folder, without_password
@@ -14,9 +15,10 @@ from cluster.lock import held
 from data_service.lakes.lake import Lake
 from trainer.config import RunConfig
 from trainer.overrides import from_dict
+from tuning.databases import Where, only_in, study_names
 from tuning.results import SearchResult
 from tuning.space import with_setting
-from tuning.stored import Where, read_study, study_names
+from tuning.stored import read_study
 
 
 def studies_dir() -> Path:
@@ -36,29 +38,25 @@ def _database() -> str | None:
                 "MIEN_STUDIES is no address of a PostgreSQL; valid: "
                 "postgresql+psycopg://USER@HOST/DATABASE?passfile=FILE"
             )
-        return without_password("MIEN_STUDIES", given)
+        return without_password("MIEN_STUDIES", given, "it in ~/.pgpass or ?passfile=FILE")
     folder = postgres_folder()
-    if not postgres.exists(folder):
-        return None
-    if not postgres.running(folder):
-        raise ValueError(
-            "studies of this home are kept in its PostgreSQL, which does not run on this machine: "
-            "`mien server start`, or go where it runs"
-        )
-    return postgres.address(folder, postgres.STUDIES)
+    return postgres.join(folder, postgres.STUDIES) if postgres.exists(folder) else None
 
 
-def _places() -> dict[str, Where]:
-    """Where each study is kept: those that were begun in a file stay there."""
+def _file(name: str) -> Path:
+    return studies_dir() / f"{name}.db"
+
+
+def _names() -> set[str]:
+    """Every study of this home, in files and in the database."""
     database = _database()
-    kept: dict[str, Where] = dict.fromkeys(study_names(database), database) if database else {}
-    return kept | {path.stem: path for path in studies_dir().glob("*.db")}
+    kept = study_names(database) if database else []
+    return {*kept, *(path.stem for path in studies_dir().glob("*.db"))}
 
 
 def place_of(name: str) -> Where:
-    """Where the study is kept, or is to be kept."""
-    file = studies_dir() / f"{name}.db"
-    return file if file.exists() else _database() or file
+    """Where the study is kept, or is to be kept; one that was begun in a file stays there."""
+    return _file(name) if _file(name).exists() else _database() or _file(name)
 
 
 def study_name(system: str, name: str | None, *, resume: bool) -> str:
@@ -66,12 +64,12 @@ def study_name(system: str, name: str | None, *, resume: bool) -> str:
 
     ValueError: no name for a file, one to begin that exists, one to resume that does not.
     """
-    known = _places()
+    if name is not None and not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"'{name}' cannot name a study; valid: letters, digits, and any of _ . -")
+    known = {name} if name is not None and _file(name).exists() else _names()
     if name is None:
         numbers = [int(stem.rpartition("-")[2]) for stem in known if _is_numbered(stem, system)]
         name = f"{system}-{max(numbers, default=0) + (0 if resume else 1)}"
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"'{name}' cannot name a study; valid: letters, digits, and any of _ . -")
     if resume and name not in known:
         listed = ", ".join(sorted(known)) or "none yet"
         raise ValueError(f"there is no study '{name}'; studies: {listed}")
@@ -89,10 +87,17 @@ def _is_numbered(stem: str, system: str) -> bool:
     return re.fullmatch(re.escape(system) + r"-\d+", stem) is not None
 
 
-def only_searcher(name: str) -> IO[str]:
-    """The lock of a study, which has one searcher at a time; ValueError where there is another."""
+@contextmanager
+def only_searcher(name: str) -> Iterator[None]:
+    """The lock of a study, which has one searcher at a time; ValueError where there is another.
+
+    A database may serve several homes, and keeps a lock of its own.
+    """
     busy = f"study '{name}' is being searched by another process"
-    return held(studies_dir() / f"{name}.lock", busy)
+    with held(studies_dir() / f"{name}.lock", busy):
+        where = place_of(name)
+        with nullcontext() if isinstance(where, Path) else only_in(where, name, busy):
+            yield
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

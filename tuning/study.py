@@ -12,21 +12,21 @@ from typing import Any, Literal
 
 import optuna
 from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
+from tuning.databases import (
+    GOES_ON,
+    Where,
+    close_storage,
+    open_storage,
+    shown,
+    store_errors_told,
+)
 from tuning.plan import Plan, check_same
 from tuning.proposals import propose, suggest, wanted_paths
 from tuning.pruning import is_dominated, lags_behind, loses_on_folds
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
-from tuning.stored import (
-    GOES_ON,
-    Where,
-    close_storage,
-    folds_json,
-    open_storage,
-    record_of,
-    store_errors_told,
-)
+from tuning.stored import folds_json, latest_of, record_of
 
 MAX_DEATHS = 2
 """How many processes may end while they train one setting before it is given up."""
@@ -66,17 +66,19 @@ class Study:
             self._begin()
 
     def _begin(self) -> None:
-        attributes = self._study.user_attrs
+        attributes, found = self._study.user_attrs, self._study.get_trials(deepcopy=False)
         if "identity" not in attributes:
+            if found:
+                raise ValueError(
+                    f"{shown(self._where)} holds a study '{self.plan.name}' that mien did not make"
+                )
             self._study.set_user_attr("generation_size", self.plan.generation_size)
             self._study.set_user_attr("identity", self.plan.identity())
             return
         check_same(self.plan, attributes["identity"])
         self.plan = replace(self.plan, generation_size=attributes["generation_size"])
-        latest: dict[int, FrozenTrial] = {}
-        for trial in (found := self._study.get_trials(deepcopy=False)):
-            latest[trial.user_attrs["number"]] = trial
-        self._records = {number: record_of(trial) for number, trial in sorted(latest.items())}
+        latest = latest_of(found)
+        self._records = {number: record_of(trial) for number, trial in latest.items()}
         for ghost in (trial for trial in found if trial.state == TrialState.RUNNING):
             number = ghost.user_attrs["number"]
             if latest[number] is ghost:
@@ -187,7 +189,9 @@ class Study:
 
     def _start(self) -> int:
         trial = self._study.ask()
-        number = trial.user_attrs["number"]
+        while self._records[number := trial.user_attrs["number"]].state != "WAITING":
+            self._study.tell(trial, state=TrialState.FAIL)  # it was queued twice: `latest_of`
+            trial = self._study.ask()
         record = self._records[number]
         for path in record.params:
             suggest(trial, path, self.plan.distributions[path])

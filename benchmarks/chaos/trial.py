@@ -99,7 +99,7 @@ class Trial:
     @property
     def full_environment(self) -> dict[str, str]:
         """What the command and its helpers are started with."""
-        dropped = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+        dropped = ("MLFLOW_TRACKING_URI", "MIEN_STUDIES", "RAY_ADDRESS")
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         own = {"OMP_NUM_THREADS": "1", "MIEN_HOME": str(self.home)}
         return kept | own | self.environment

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
@@ -18,8 +20,10 @@ from tests.postgres_home import open_home
 from tests.studies import PLAN, Interrupted, essence, train, work_on
 from trainer import catalog
 from trainer.config import to_dict
-from tuning.stored import StudyStoreError, open_storage, read_study
-from tuning.studies import best_of, place_of, study_name
+from tuning.databases import StudyStoreError, opened
+from tuning.slots import StudyOwner
+from tuning.stored import read_study
+from tuning.studies import best_of, only_searcher, place_of, study_name
 from tuning.study import Study
 
 pytestmark = pytest.mark.xdist_group("postgres")
@@ -38,8 +42,9 @@ def database(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MIEN_HOME", str(home))
     postgres.start(home / "postgres")
     address = postgres.address(home / "postgres", postgres.STUDIES)
-    for name in optuna.get_all_study_names(open_storage(address)):
-        optuna.delete_study(study_name=name, storage=address)
+    with opened(address) as storage:
+        for name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
     return address
 
 
@@ -96,7 +101,7 @@ def test_a_search_waits_for_a_postgres_that_was_killed_and_comes_back(
 def test_one_that_does_not_come_back_is_one_line_and_nothing_is_lost(
     tmp_path: Path, home: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("tuning.databases.BUSY_SECONDS", 0.1)
     study = Study(database, PLAN, trials=3)
     study.pull(0)
     kill(home)
@@ -106,7 +111,10 @@ def test_one_that_does_not_come_back_is_one_line_and_nothing_is_lost(
     study.close()
     with pytest.raises(StudyStoreError, match=says):
         Study(database, PLAN, trials=3)
-    with pytest.raises(ValueError, match="which does not run on this machine: `mien server start`"):
+    owner = StudyOwner(database, PLAN, trials=3)
+    assert owner.is_stopping() and owner.ask("pull", 0) is None
+    assert re.match(says, owner.failure() or "")
+    with pytest.raises(ValueError, match="of this home does not run: `mien server start`"):
         study_name("fake", None, resume=False)
     postgres.start(home / "postgres")
     records = work_on(database, trials=3)
@@ -116,7 +124,7 @@ def test_one_that_does_not_come_back_is_one_line_and_nothing_is_lost(
 _OPEN = """
 import sys
 from pathlib import Path
-from tuning.stored import open_storage
+from tuning.databases import open_storage
 print("ready", flush=True)
 sys.stdin.readline()
 open_storage(sys.argv[1])
@@ -143,7 +151,6 @@ def test_searches_that_begin_at_one_time_make_the_tables_once(home: Path, databa
 def test_a_home_with_a_postgres_keeps_new_studies_there(
     home: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (home / "studies").mkdir(exist_ok=True)
     name = study_name("fake", None, resume=False)
     assert (name, place_of(name)) == ("fake-1", database)
     study = Study(database, PLAN, trials=1)
@@ -153,21 +160,87 @@ def test_a_home_with_a_postgres_keeps_new_studies_there(
         best_of("study")
     with pytest.raises(ValueError, match="study 'study' exists; go on with --resume"):
         study_name("fake", "study", resume=False)
+    (home / "postgres" / "host").write_text("elsewhere")
+    with pytest.raises(ValueError, match="of this home can be used on elsewhere alone: go there"):
+        place_of("fake-1")
+
+
+def test_a_study_that_was_begun_in_a_file_stays_there(home: Path, database: str) -> None:
+    (home / "studies").mkdir(exist_ok=True)
     earlier = home / "studies" / "fake-1.db"
-    earlier.touch()
+    work_on(earlier, replace(PLAN, name="fake-1"), trials=2)
     assert study_name("fake", None, resume=False) == "fake-2"
-    assert place_of("fake-1") == earlier, "one that was begun in a file stays there"
+    kill(home)
+    assert study_name("fake", "fake-1", resume=True) == "fake-1", "no PostgreSQL is asked"
+    assert place_of("fake-1") == earlier
     earlier.unlink()
+
+
+def test_homes_that_share_a_database_search_a_study_one_at_a_time(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_STUDIES", database)
+    with only_searcher("shared"):
+        monkeypatch.setenv("MIEN_HOME", str(tmp_path / "other"))
+        with only_searcher("mine"):
+            pass
+        busy = "study 'shared' is being searched by another process"
+        with pytest.raises(ValueError, match=busy), only_searcher("shared"):
+            pass
+    with only_searcher("shared"):
+        pass
+
+
+def test_a_setting_that_was_queued_twice_is_trained_once(tmp_path: Path, database: str) -> None:
+    study = Study(database, PLAN, trials=5)
+    study.pull(0)
+    first = study.records()[1]
+    study._enqueue(first)  # as Optuna does where the answer to its commit was lost
+    study.close()
+    numbers: list[int] = []
+
+    def noted(run: Any, *given: Any, **rest: Any) -> Any:
+        numbers.append(run.system.weights.pixel)
+        return train(run, *given, **rest)
+
+    records = work_on(database, trials=5, train=noted)
+    assert len(numbers) == 5
+    study = Study(database, PLAN, trials=5)
+    study._enqueue(records[2])
+    study.close()
+    assert essence(read_study(database, "study")[0]) == essence(records)
+    assert essence(work_on(database, trials=5, train=noted)) == essence(records)
+    assert len(numbers) == 5
+    assert essence(records) == essence(work_on(tmp_path / "alone.db", trials=5))
+
+
+def test_a_database_of_something_else_is_refused(database: str) -> None:
+    import psycopg
+
+    with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE runs")
+    other = database.replace("/studies?", "/runs?")
+    with psycopg.connect(other.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num text)")
+        with pytest.raises(StudyStoreError, match="/runs is a database of something else; studies"):
+            Study(other, PLAN, trials=1)
+        assert connection.execute("SELECT to_regclass('trials')").fetchone() == (None,)
+    optuna.create_study(study_name="study", storage=database).enqueue_trial({})
+    with pytest.raises(ValueError, match="holds a study 'study' that mien did not make"):
+        Study(database, PLAN, trials=1)
+    with pytest.raises(ValueError, match="it holds none of mien's named 'study'"):
+        read_study(database, "study")
 
 
 def test_any_postgres_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     monkeypatch.setenv("MIEN_STUDIES", "postgresql+psycopg://me@db/studies?passfile=pass")
     assert place_of("mine") == "postgresql+psycopg://me@db/studies?passfile=pass"
-    monkeypatch.setenv("MIEN_STUDIES", "postgresql+psycopg://me:secret@db/studies")
-    with pytest.raises(ValueError, match="MIEN_STUDIES holds a password; give") as told:
-        place_of("mine")
-    assert "secret" not in str(told.value)
+    for hidden in ("me:secret@db", "me:se/secret@db", "me:#secret@db"):
+        monkeypatch.setenv("MIEN_STUDIES", f"postgresql+psycopg://{hidden}/studies")
+        with pytest.raises(ValueError, match="MIEN_STUDIES holds a password; give it in") as told:
+            place_of("mine")
+        assert "secret" not in str(told.value)
     monkeypatch.setenv("MIEN_STUDIES", "mysql://me@db/studies")
     with pytest.raises(ValueError, match="no address of a PostgreSQL; valid: postgresql"):
         place_of("mine")

@@ -87,6 +87,16 @@ def test_what_is_newer_here_stays(run: Path, address: str) -> None:
     assert (run / "best.safetensors").read_bytes() == b"best of 5"
 
 
+def test_what_is_damaged_here_is_brought_again(run: Path, address: str) -> None:
+    there = copied(run, address, 1, 2)
+    (there / "checkpoints" / "notes").mkdir()
+    state = run / "checkpoints" / "000000002" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    copies.bring(f"{address}/{RUN}")
+    found = checkpoint.latest(run / "checkpoints")
+    assert found is not None and found.progress.step == 2
+
+
 def test_what_is_no_run_is_told(run: Path, address: str) -> None:
     with pytest.raises(ValueError, match=r"no run at file:///.*: there is no run\.json"):
         job.find(f"{address}/{RUN}")

@@ -151,7 +151,7 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path) -> None:
 def test_a_database_that_is_locked_or_gone_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("tuning.databases.BUSY_SECONDS", 0.05)
     path = tmp_path / "a.db"
     path.write_bytes(blank_database())
     with closing(sqlite3.connect(path)) as other:
@@ -173,7 +173,7 @@ def locked(path: Path) -> Iterator[None]:
 def test_a_study_that_has_begun_and_is_locked_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("tuning.databases.BUSY_SECONDS", 0.05)
     path = tmp_path / "study.db"
     path.write_bytes(blank_database())
     study = Study(path, PLAN, trials=2)
@@ -192,7 +192,7 @@ def test_a_study_that_has_begun_and_is_locked_is_one_line(
 def test_a_file_that_refuses_while_slots_work_ends_the_search_which_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.stored.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("tuning.databases.BUSY_SECONDS", 0.05)
     monkeypatch.setattr(slots.ray, "get", lambda answer: answer)
     path = tmp_path / "study.db"
     path.write_bytes(blank_database())
