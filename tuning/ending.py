@@ -84,6 +84,7 @@ def _result(study: Study) -> SearchResult:
         trials=records,
         status="finished" if study.is_finished() else "stopped",
         seconds=0.0,
+        asynchronous=study.plan.asynchronous,
     )
 
 

@@ -3,50 +3,46 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import optuna
-from optuna.pruners import BasePruner, MedianPruner, WilcoxonPruner
-from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import t as student_t
 
 from trainer.scorecard.intervals import paired_error
 from trainer.scorecard.statistics import Metric, accuracy, macro_recall
 from tuning.objectives import Objective
-from tuning.results import Cells, TrialRecord
+from tuning.results import Cells, TrialRecord, front_of
 
 STARTUP_TRIALS = 4
-"""Complete trials with a learning curve before one is stopped for lying below their median."""
+"""Complete trials with a learning curve before one is stopped for what they tell of its own."""
 
 LAG_ERRORS = 1.0
 """How far a trial must lie below the median, in standard errors of its mean over folds: by normal
 noise, one that is better than the median by a standard deviation in a fold is lost in 3 of 100
-searches of ten folds, one at the median in 40."""
+searches of ten folds, one at the median in 40. So it bounds no error: how often it loses the best
+depends on how far that one lies above the median (`benchmarks/coverage.py` measures it)."""
 
 FALSE_ALARMS = 0.02
-"""How often a trial as good as the best one may be given up over all looks at its subjects."""
+"""How often a trial as good as the one that it is compared with may be given up, over all looks at
+its subjects, its folds or, where it has one fold, its curve."""
 
-FOLD_P_VALUE = 0.1
-"""How sure the paired test must be where only folds can be paired, for want of subjects."""
+LEAST_FOLDS = 3
+"""Finished folds before they are paired: two may differ by the same amount by chance."""
 
 PAIRED: Mapping[str, Metric] = {"macro_recall": macro_recall, "accuracy": accuracy}
 """Objectives of which subjects can be paired."""
-
-DOMINATED_FOLDS = 2
-"""Folds in which one earlier trial must be better in every objective."""
 
 
 def lags_behind(
     trial: TrialRecord, fold: int, earlier: Sequence[TrialRecord], objective: Objective
 ) -> bool:
-    """Whether the trial's learning curves lie below the median of earlier ones.
+    """Whether the trial's learning curves say that it is not worth its end.
 
     They are asked at the last point of the curve of `fold`. Where earlier trials have several
-    folds, the mean lag over the trial's folds so far must exceed its standard error: each fold adds
-    to what is known, and chance in a single one of them gives up no good trial.
+    folds, the mean lag behind their median over the trial's folds so far must exceed its standard
+    error: each fold adds to what is known, and chance in a single one of them gives up no good
+    trial. Where they have one, see `ends_below`.
     """
     complete = [
         past
@@ -57,16 +53,50 @@ def lags_behind(
         return False
     images = max(dict(trial.folds[fold].curve))
     lags = _lags(trial, complete, images, objective)
-    if lags is not None:
-        return bool(np.mean(lags) > LAG_ERRORS * _deviation(complete, images) / np.sqrt(len(lags)))
-    curves = [
-        create_trial(
-            state=TrialState.COMPLETE, value=0.0, intermediate_values=dict(past.folds[fold].curve)
-        )
+    if lags is None:
+        return ends_below(trial, fold, complete, objective)
+    return bool(np.mean(lags) > LAG_ERRORS * _deviation(complete, images) / np.sqrt(len(lags)))
+
+
+def ends_below(
+    trial: TrialRecord, fold: int, complete: Sequence[TrialRecord], objective: Objective
+) -> bool:
+    """Whether the trial lies lower than one that would end as the best, by complete ones' course.
+
+    The line from their ends to their values after so many images, and Student's t of what it says
+    of one more that ends as the best (Draper and Smith, Applied Regression Analysis, 1998, section
+    3.1), at `look_level`: where values lie about such a line by normal noise, that one is given up
+    in `FALSE_ALARMS` of the cases over all points of its curve. What is no number any more is given
+    up.
+    """
+    curve = dict(trial.folds[fold].curve)
+    images = max(curve)
+    if not np.isfinite(curve[images]):
+        return True
+    sign = 1 if objective.maximizes else -1
+    pairs = [
+        (dict(past.folds[fold].curve).get(images, np.nan), past.values[objective.name])
         for past in complete
     ]
-    pruner = MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=0)
-    return _judge(pruner, curves, dict(trial.folds[fold].curve), objective)
+    pairs_T2 = sign * np.array(pairs)
+    seen_T, ends_T = pairs_T2[np.isfinite(pairs_T2).all(axis=1)].T
+    degrees = len(seen_T) - 2
+    if degrees < 1 or np.ptp(ends_T) == 0:
+        return False
+    apart_T, away = ends_T - ends_T.mean(), ends_T.max() - ends_T.mean()
+    spread = np.square(apart_T).sum()
+    slope = (apart_T @ seen_T) / spread
+    rest_T = seen_T - seen_T.mean() - slope * apart_T
+    error = np.sqrt(np.square(rest_T).sum() / degrees * (1 + 1 / len(seen_T) + away**2 / spread))
+    short = seen_T.mean() + slope * away - sign * curve[images]
+    level = look_level(*_look(images, complete, fold))
+    return bool(short > student_t.isf(level, degrees) * error)
+
+
+def _look(images: int, complete: Sequence[TrialRecord], fold: int) -> tuple[int, int]:
+    """Which point of the curve this is, and how many parts the points cut a training into."""
+    points = sorted({point for past in complete for point, _ in past.folds[fold].curve})
+    return points.index(images) + 1, len(points) + 1
 
 
 def _lags(
@@ -105,7 +135,8 @@ def loses_on_folds(
     """Whether the finished folds say that the trial is worse than the best one, in pairs.
 
     Pairs are the validation subjects of the finished folds where both trials kept their results,
-    else the folds themselves.
+    else the folds themselves. The best one owes that in part to luck: of a trial that is as good as
+    many others, more are given up than `FALSE_ALARMS` (`benchmarks/coverage.py`).
     """
     complete = [past for past in earlier if past.state == "COMPLETE"]
     if not complete:
@@ -116,7 +147,7 @@ def loses_on_folds(
     if pairs is not None:
         metric, look = PAIRED[objective.name], len(trial.finished_folds)
         return worse_by_subjects(*pairs, metric, look=look, num_folds=num_folds)
-    return _loses_by_fold(trial, complete, objective)
+    return worse_by_folds(fold_gaps(trial, best, objective), num_folds=num_folds)
 
 
 def paired_subjects(trial: TrialRecord, best: TrialRecord) -> tuple[np.ndarray, np.ndarray] | None:
@@ -144,14 +175,15 @@ def _dense(subjects: Mapping[str, Sequence[Cells]], classes: int) -> np.ndarray:
     return counts_SKK
 
 
-def look_level(look: int, num_folds: int) -> float:
-    """The part of `FALSE_ALARMS` that the look after so many folds may spend.
+def look_level(look: int, parts: int, *, first: int = 1) -> float:
+    """What the look after so many of the parts of a trial may spend of `FALSE_ALARMS`.
 
-    There is one after every fold but the last. What each may spend is in proportion to the folds
-    that giving up would spare then: together they keep the level (weighted Bonferroni), and most of
-    it goes where most is to be won.
+    Parts are its folds. There is a look after every one but the last, from the `first` on. What
+    each may spend is in proportion to the parts that giving up would spare then: together they keep
+    the level (weighted Bonferroni), and most of it goes where most is to be won.
     """
-    return FALSE_ALARMS * (num_folds - look) / (num_folds * (num_folds - 1) / 2)
+    looks = parts - first
+    return FALSE_ALARMS * (parts - look) / (looks * (looks + 1) / 2)
 
 
 def worse_by_subjects(
@@ -172,60 +204,52 @@ def worse_by_subjects(
     return found < look_level(look, num_folds)
 
 
-def _loses_by_fold(
-    trial: TrialRecord, complete: Sequence[TrialRecord], objective: Objective
-) -> bool:
-    folds = [
-        create_trial(
-            state=TrialState.COMPLETE,
-            value=past.values[objective.name],
-            intermediate_values=by_fold(past, objective),
-        )
-        for past in complete
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner = WilcoxonPruner(p_threshold=FOLD_P_VALUE, n_startup_steps=2)
-    return _judge(pruner, folds, by_fold(trial, objective), objective)
+def fold_gaps(trial: TrialRecord, rival: TrialRecord, objective: Objective) -> np.ndarray:
+    """How much better the rival is [F], in each fold that both have finished."""
+    sign = 1 if objective.maximizes else -1
+    own, other = by_fold(trial, objective), by_fold(rival, objective)
+    return np.array(
+        [sign * (other[index] - value) for index, value in own.items() if index in other]
+    )
+
+
+def worse_by_folds(gaps_F: np.ndarray, *, num_folds: int, compared: int = 1) -> bool:
+    """One-sided paired test over the finished folds, at `look_level` shared by all `compared`.
+
+    Student's t with the corrected error of Nadeau and Bengio 2003, "Inference for the
+    generalization error": folds share most of their training faces, so that what chance gives a
+    setting in one it may give it in others. Needs `LEAST_FOLDS`.
+    """
+    done = len(gaps_F)
+    if not LEAST_FOLDS <= done < num_folds:
+        return False
+    error = np.sqrt((1 / done + 1 / (num_folds - 1)) * gaps_F.var(ddof=1))
+    level = look_level(done, num_folds, first=LEAST_FOLDS) / compared
+    return bool(gaps_F.mean() > student_t.isf(level, done - 1) * error)
 
 
 def is_dominated(
     trial: TrialRecord, earlier: Sequence[TrialRecord], objectives: Sequence[Objective]
 ) -> bool:
-    """Whether one earlier trial was better in every objective, in each of two folds or more."""
-    folds = trial.finished_folds
-    if len(folds) < DOMINATED_FOLDS:
-        return False
+    """Whether a member of the present front is better in every objective, beyond noise.
+
+    In each by the paired test over folds, whose level all members share (Bonferroni): one that is
+    as good as they in any objective is given up in `FALSE_ALARMS` of the cases over all looks.
+    """
+    front = front_of(earlier, objectives)
     return any(
-        past.state == "COMPLETE"
-        and all(
-            index in past.finished_folds
-            and _better(past.finished_folds[index].values, fold.values, objectives)
-            for index, fold in folds.items()
+        all(
+            worse_by_folds(
+                fold_gaps(trial, past, item),
+                num_folds=len(past.finished_folds),
+                compared=len(front),
+            )
+            for item in objectives
         )
-        for past in earlier
-    )
-
-
-def _better(
-    past: Mapping[str, float], values: Mapping[str, float], objectives: Sequence[Objective]
-) -> bool:
-    return all(
-        past[item.name] > values[item.name]
-        if item.maximizes
-        else past[item.name] < values[item.name]
-        for item in objectives
+        for past in front
     )
 
 
 def by_fold(trial: TrialRecord, objective: Objective) -> dict[int, float]:
     """The objective's value in each finished fold."""
     return {index: fold.values[objective.name] for index, fold in trial.finished_folds.items()}
-
-
-def _judge(
-    pruner: BasePruner, past: Sequence[FrozenTrial], running: dict[int, float], objective: Objective
-) -> bool:
-    study = optuna.create_study(direction=objective.direction)
-    study.add_trials(past)
-    return pruner.prune(study, create_trial(state=TrialState.RUNNING, intermediate_values=running))

@@ -117,7 +117,8 @@ class SearchResult:
     over all its validation subjects, which chose it) and `outer` (the results of the run's own
     setting and of the best one on the outer fold's test subjects) are described in `tuning.ending`.
     `tested_before` names the trials that were tested on these subjects when they were the best:
-    what was seen of them may have guided whoever let the search go on.
+    what was seen of them may have guided whoever let the search go on. An `asynchronous` search
+    hangs on the clock: begun anew, it may try other settings.
     """
 
     study: str
@@ -126,6 +127,7 @@ class SearchResult:
     trials: tuple[TrialRecord, ...]
     status: Literal["finished", "stopped"]
     seconds: float
+    asynchronous: bool = False
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -138,7 +140,7 @@ class SearchResult:
         complete = [trial for trial in self.trials if trial.state == "COMPLETE"]
         if not complete:
             return None
-        return max(complete, key=lambda trial: (self._gains(trial)[0], -trial.number))
+        return max(complete, key=lambda trial: (_gains(trial, self.objectives)[0], -trial.number))
 
     @property
     def num_ended(self) -> int:
@@ -148,18 +150,7 @@ class SearchResult:
     @property
     def front(self) -> tuple[TrialRecord, ...]:
         """The complete trials that no other is better than in every objective."""
-        complete = [trial for trial in self.trials if trial.state == "COMPLETE"]
-        gains = [self._gains(trial) for trial in complete]
-        return tuple(
-            trial
-            for trial, gain in zip(complete, gains, strict=True)
-            if not any(_dominates(other, gain) for other in gains)
-        )
-
-    def _gains(self, trial: TrialRecord) -> tuple[float, ...]:
-        return tuple(
-            trial.values[item.name] * (1 if item.maximizes else -1) for item in self.objectives
-        )
+        return front_of(self.trials, self.objectives)
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values."""
@@ -168,6 +159,7 @@ class SearchResult:
             "study": self.study,
             "run_id": self.run_id,
             "status": self.status,
+            "asynchronous": self.asynchronous,
             "objectives": [item.name for item in self.objectives],
             "best": best and best.as_json(),
             "front": [trial.number for trial in self.front],
@@ -179,6 +171,24 @@ class SearchResult:
             "trials": [trial.as_json() for trial in self.trials],
             "seconds": round(self.seconds, 3),
         }
+
+
+def front_of(
+    trials: Sequence[TrialRecord], objectives: Sequence[Objective]
+) -> tuple[TrialRecord, ...]:
+    """The complete trials that no other is better than in every objective."""
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    gains = [_gains(trial, objectives) for trial in complete]
+    return tuple(
+        trial
+        for trial, gain in zip(complete, gains, strict=True)
+        if not any(_dominates(other, gain) for other in gains)
+    )
+
+
+def _gains(trial: TrialRecord, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The objectives' values, turned so that more is better."""
+    return tuple(trial.values[item.name] * (1 if item.maximizes else -1) for item in objectives)
 
 
 def _dominates(left: Sequence[float], right: Sequence[float]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +18,19 @@ from trainer.config import RunConfig
 from trainer.scorecard.evaluate import Predictions, write_predictions
 from trainer.scorecard.statistics import macro_recall
 from tuning import proposals
+from tuning.objectives import Objective
 from tuning.pruning import (
     FALSE_ALARMS,
+    LEAST_FOLDS,
+    ends_below,
+    is_dominated,
     lags_behind,
     look_level,
+    loses_on_folds,
     paired_subjects,
     worse_by_subjects,
 )
-from tuning.results import FoldRecord, TrialRecord
+from tuning.results import FoldRecord, State, TrialRecord
 
 
 def test_bad_trials_stop_early_and_are_never_complete(tmp_path: Path) -> None:
@@ -52,7 +58,7 @@ def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
 
     records = work_on(tmp_path / "a.db", replace(PLAN, num_folds=6), trials=8, train=folds_only)
     pruned = [record for record in records if record.state == "PRUNED"]
-    assert pruned and all(4 <= len(record.finished_folds) < 6 for record in pruned)
+    assert pruned and all(3 <= len(record.finished_folds) < 6 for record in pruned)
 
 
 def test_what_no_objective_is_better_in_is_given_up(tmp_path: Path) -> None:
@@ -63,7 +69,7 @@ def test_what_no_objective_is_better_in_is_given_up(tmp_path: Path) -> None:
     plan = replace(PLAN, objectives=(RECALL, ERROR), num_folds=4)
     records = work_on(tmp_path / "a.db", plan, trials=12, train=two)
     pruned = [record for record in records if record.state == "PRUNED"]
-    assert pruned and all(len(record.finished_folds) == 2 for record in pruned)
+    assert pruned and all(len(record.finished_folds) == 3 for record in pruned)
     front = [record for record in records if 4 <= record.params["system.weights.pixel"] <= 5]
     assert all(record.state == "COMPLETE" for record in front)
 
@@ -143,6 +149,114 @@ def test_all_looks_together_spend_the_level_and_early_ones_most_of_it(num_folds:
     assert levels == sorted(levels, reverse=True)
     spared = [num_folds - look for look in range(1, num_folds)]
     assert np.ptp(np.divide(levels, spared)) == pytest.approx(0)
+    later = [look_level(look, num_folds, first=2) for look in range(2, num_folds)]
+    assert not later or sum(later) == pytest.approx(FALSE_ALARMS)
+
+
+def trial_of(
+    number: int, values_FO: np.ndarray, state: State = "COMPLETE", folds: int | None = None
+) -> TrialRecord:
+    """Its objectives by fold, the first to be large, the second small; the first folds alone."""
+    rows = values_FO[:folds].tolist()
+    records = {
+        fold: FoldRecord(values=dict(zip(("macro_recall", "reconstruction"), row, strict=True)))
+        for fold, row in enumerate(rows, 1)
+    }
+    return TrialRecord(number=number, params={}, state=state, folds=records)
+
+
+def given_up_share(
+    num_folds: int, num_rivals: int, worse: float, objectives: tuple[Objective, ...], count: int
+) -> float:
+    """How often one that is `worse` by so many standard deviations of a fold is given up against
+    rivals that are equal to one another, all by normal noise."""
+    rng, lost = np.random.default_rng(2), 0
+    (single, *others), sides = objectives, np.array([1.0, -1.0])
+    for _ in range(count):
+        rivals = [
+            trial_of(k, v) for k, v in enumerate(rng.normal(0, 1, (num_rivals, num_folds, 2)))
+        ]
+        own_FO = rng.normal(0, 1, (num_folds, 2)) - worse * sides
+        looks = [trial_of(99, own_FO, "RUNNING", folds) for folds in range(1, num_folds)]
+        if others:
+            lost += any(is_dominated(trial, rivals, objectives) for trial in looks)
+        else:
+            lost += any(loses_on_folds(t, rivals, single, num_folds) for t in looks)
+    return lost / count
+
+
+@pytest.mark.parametrize("num_folds", [5, 10])
+def test_noise_alone_keeps_no_trial_off_the_front(num_folds: int) -> None:
+    assert given_up_share(num_folds, 20, 0.0, (RECALL, ERROR), 150) <= 0.05
+
+
+def test_what_the_front_is_clearly_better_than_is_given_up_for_all_their_number() -> None:
+    assert given_up_share(10, 20, 4.0, (RECALL, ERROR), 60) >= 0.9
+    one = np.arange(6.0)[:, None] * [0.1, -0.1]
+    rivals = [trial_of(0, one), trial_of(1, one + np.array([0.5, 2.0]))]
+    behind = trial_of(2, one - np.array([0.2, -0.2]), "RUNNING", LEAST_FOLDS)
+    assert is_dominated(behind, rivals, (RECALL, ERROR))
+    cheaper = trial_of(3, one - np.array([0.2, 0.1]), "RUNNING", LEAST_FOLDS)
+    assert not is_dominated(cheaper, rivals, (RECALL, ERROR)), "better in one objective"
+    off = [replace(rival, state="PRUNED") for rival in rivals]
+    assert not is_dominated(behind, off, (RECALL, ERROR)), "only complete trials are a front"
+
+
+@pytest.mark.parametrize("num_folds", [5, 10])
+@pytest.mark.parametrize("objective", [RECALL, ERROR])
+def test_the_paired_test_over_folds_keeps_its_level(num_folds: int, objective: Objective) -> None:
+    """Three standard errors above the level would still be noise of 500 searches."""
+    assert given_up_share(num_folds, 1, 0.0, (objective,), 500) <= FALSE_ALARMS + 0.019
+    assert given_up_share(num_folds, 1, 10.0, (objective,), 60) >= 0.9
+
+
+def course(rng: np.random.Generator, quality: float, noise: float) -> FoldRecord:
+    """A training of three validations that rises to its quality, each with its own noise."""
+    shares = (0.5, 0.8, 0.95)
+    curve = [(100 * k, share * quality + rng.normal(0, noise)) for k, share in enumerate(shares, 1)]
+    end = quality + rng.normal(0, noise)
+    return FoldRecord(values={"macro_recall": end, "reconstruction": -end}, curve=tuple(curve))
+
+
+@pytest.mark.parametrize("objective", [RECALL, ERROR])
+def test_with_one_fold_few_are_given_up_that_would_end_as_the_best(objective: Objective) -> None:
+    rng, sign = np.random.default_rng(3), 1 if objective.maximizes else -1
+    lost = {0.0: 0, 0.15: 0}
+    for worse, _ in itertools.product(lost, range(300)):
+        past = [
+            TrialRecord(number=k, params={}, state="COMPLETE", folds={1: course(rng, q, 0.01)})
+            for k, q in enumerate(rng.normal(0.6, 0.05, 10))
+        ]
+        best = max(one.values["macro_recall"] for one in past)
+        own = course(rng, best - worse, 0.01).curve
+        turned = [
+            replace(one, folds={1: replace(one.folds[1], curve=_turned(one.folds[1].curve, sign))})
+            for one in past
+        ]
+        lost[worse] += any(
+            lags_behind(
+                TrialRecord(
+                    number=99, params={}, folds={1: FoldRecord(curve=_turned(own[:look], sign))}
+                ),
+                1,
+                turned,
+                objective,
+            )
+            for look in range(1, 4)
+        )
+    assert lost[0.0] <= 300 * FALSE_ALARMS + 8 and lost[0.15] >= 270
+
+
+def _turned(curve: Sequence[tuple[int, float]], sign: int) -> tuple[tuple[int, float], ...]:
+    return tuple((images, sign * value) for images, value in curve)
+
+
+def test_a_curve_that_is_no_number_any_more_is_given_up() -> None:
+    past = [replace(one, folds={1: one.folds[1]}) for one in noisy_trials(5, 1)]
+    broken = TrialRecord(number=9, params={}, folds={1: FoldRecord(curve=((100, np.nan),))})
+    assert ends_below(broken, 1, past, RECALL)
+    elsewhere = replace(broken, folds={1: FoldRecord(curve=((150, -9.0),))})
+    assert not ends_below(elsewhere, 1, past, RECALL), "none has a point there"
 
 
 def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
@@ -181,7 +295,10 @@ def test_a_curve_is_given_up_only_beyond_the_noise_of_its_folds() -> None:
     assert lags(0.05, earlier)
     assert lags(0.005, earlier, folds=5), "in each of five folds the same is no chance"
     alone = [replace(past, folds={1: past.folds[1]}) for past in earlier]
-    assert lags(0.005, alone), "one fold tells nothing of its noise"
+    best = max(dict(past.folds[1].curve)[200] for past in alone)
+    assert not lags(medians[1] - best - 1e-3, alone) and lags(0.0, alone), (
+        "of one fold, whose curves foretell the ends, what lies below the course of the best"
+    )
     assert not lags(0.05, earlier[:3]), "three trials are too few"
 
 
