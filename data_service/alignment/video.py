@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from data_service.alignment.decode import UnreadableImageError
+from data_service.alignment.ordinary import open_ordinary
 
 SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"})
 CONTAINERS = "avi,matroska,webm,mov,mp4,mpeg,mpegts"
@@ -68,7 +69,7 @@ def read_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray | Unre
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The video stream of a file, on one thread, its frames of bounded size."""
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             # by its content alone, through this file alone
             with av.open(file, "r", options={"format_whitelist": CONTAINERS}) as container:
                 if not container.streams.video:

@@ -11,7 +11,12 @@ import numpy as np
 import scipy.io
 from numpy.lib import format as npy
 
+from data_service.alignment.ordinary import open_ordinary
+from data_service.corpora._files import read_small
+
 MAX_SMALL_BYTES = 1 << 16
+VERSIONS = (b"\x00\x01IM", b"\x01\x00MI")
+"""How the header of a .mat file of MATLAB 5 to 7.2 ends, by byte order."""
 NUMBERS = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)) | {
     "single",
     "double",
@@ -20,14 +25,13 @@ NUMBERS = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 
 """The classes of MATLAB variables that hold nothing but numbers."""
 
 
-def small_numbers(path: Path) -> np.ndarray:
+def small_numbers(source: Path, path: Path) -> np.ndarray:
     """The numbers of a small .npy file, float64, also where it keeps them as texts.
 
     ValueError, in a few words, for anything else, objects first of all; they are not unpickled.
+    RefusedFileError where there is no such file to be read.
     """
-    content = path.read_bytes()
-    if len(content) > MAX_SMALL_BYTES:
-        raise ValueError(f"{len(content)} bytes")
+    content = read_small(source, path, MAX_SMALL_BYTES)
     file = io.BytesIO(content)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(file)
@@ -44,14 +48,16 @@ def small_numbers(path: Path) -> np.ndarray:
 
 
 def mat_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and class of every variable of a .mat file, without loading any.
+    """Shape and class of every variable of a .mat file of version 5 to 7.2, without loading any.
 
-    ValueError for a file of MATLAB 7.3, which is HDF5, and for what is no .mat file.
+    ValueError for a file of another version, such as 7.3, which is HDF5, and for no .mat file.
     """
     try:
-        return {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
-    except NotImplementedError:
-        raise ValueError(f"{path} is a .mat file of MATLAB 7.3; save it with -v7") from None
+        with open_ordinary(path) as file:
+            if file.read(128)[124:] not in VERSIONS:
+                raise ValueError("not of MATLAB 5 to 7.2; save it with -v7")
+            file.seek(0)
+            return {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(file)}
     except Exception as error:  # readers of damaged files raise nearly every type there is
         raise ValueError(f"{path} is no .mat file that can be read: {error}") from None
 

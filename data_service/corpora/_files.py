@@ -1,19 +1,20 @@
-"""What several corpora need of files: tables from anywhere, paths that stay below the source."""
+"""What several corpora need of files: paths below the source, and only ordinary files read."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
+from data_service.alignment.ordinary import open_ordinary
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 SEARCH_DEPTH = 4
+MAX_TEXT_BYTES = 1 << 16
+FILE_MISSING = "file missing"
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
@@ -27,74 +28,48 @@ def existing_folder(source: Path | None, corpus: str, layout: str) -> Path:
     return source
 
 
-def table_text(path: Path) -> str:
-    """A text table in UTF-8 (with or without byte order mark), UTF-16 with one, or else Latin-1.
+class RefusedFileError(ValueError):
+    """A file that is not to be read. `reason` is a short stable phrase, `detail` what was found."""
 
-    ValueError for UTF-16 that is none.
-    """
-    content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        try:
-            return content.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: damaged UTF-16: {error.reason}") from None
+    def __init__(self, path: Path, reason: str, detail: str = "") -> None:
+        told = f"{reason} ({detail})" if detail else reason
+        super().__init__(f"{path}: {told}; valid: an ordinary file below the source")
+        self.reason, self.detail = reason, detail
+
+
+def opened(source: Path, path: Path) -> BinaryIO:
+    """A file, opened for reading. RefusedFileError where it is missing, lies outside of the source
+    by links, is no ordinary file or may not be read."""
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(source)):
+        raise RefusedFileError(path, "path outside the source")
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return open_ordinary(real)
+    except FileNotFoundError:
+        raise RefusedFileError(path, FILE_MISSING) from None
+    except OSError as error:
+        raise RefusedFileError(path, "file not readable", error.strerror or str(error)) from None
 
 
-def table_rows(
-    path: Path, columns: Sequence[str], *, delimiter: str = ","
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and trimmed cells by column of each row of a table with a header.
+def read_small(source: Path, path: Path, most: int) -> bytes:
+    """The content of a file of at most `most` bytes; RefusedFileError as `opened`, and for more."""
+    with opened(source, path) as file:
+        small = os.fstat(file.fileno()).st_size <= most
+        if not small or len(content := file.read(most + 1)) > most:
+            raise RefusedFileError(path, "file too large", f"at most {most} bytes")
+        return content
 
-    ValueError where one of `columns` is missing or a row does not reach it, with file and line.
-    """
-    if len(delimiter) != 1:
-        raise ValueError(f"delimiter '{delimiter}'; valid: one character, or tab")
-    text = io.StringIO(table_text(path), newline="")
-    reader = csv.reader(text, strict=True, delimiter=delimiter)
+
+def small_text(source: Path, path: Path, closed: list[Rejection]) -> str:
+    """The text of a small side file (Latin-1); none where it is missing, nor where it is not to be
+    read, which goes to `closed`."""
     try:
-        header = [name.strip() for name in next(reader, [])]
-        for column in columns:
-            if column not in header:
-                found = ", ".join(header) or "nothing"
-                valid = ",".join(columns)
-                raise ValueError(
-                    f"{path}, line 1: column '{column}' is missing; "
-                    f"found: {found[:200]}; valid header: {valid}"
-                )
-        places = {name: header.index(name) for name in header if name}
-        reach = max(places[column] for column in columns)
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) <= reach:
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(cells)} columns; "
-                    f"valid: {','.join(columns)}"
-                )
-            row = {name: cells[at].strip() for name, at in places.items() if at < len(cells)}
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def plain_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and trimmed cells of each row of a large comma separated table, as it streams.
-
-    Whether the first row is a header is for the caller to tell. ValueError, with file and line, for
-    a row that is no such row.
-    """
-    with path.open(newline="", encoding="latin-1") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num, [cell.strip() for cell in cells]
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+        return read_small(source, path, MAX_TEXT_BYTES).decode("latin-1")
+    except RefusedFileError as error:
+        if error.reason != FILE_MISSING:
+            name = path.relative_to(source).as_posix()
+            closed.append(Rejection(name=name, reason=error.reason, detail=error.detail))
+        return ""
 
 
 def path_below(source: Path, text: str) -> tuple[str, Path | None]:
@@ -154,11 +129,11 @@ def _why_folder_closed(root: Path, folder: Path, folders: dict[Path, str]) -> st
 def why_no_file(path: Path) -> str | None:
     """Why a listed path is no ordinary file; None where it is one."""
     try:
-        return None if path.is_file() else "file missing"
+        return None if path.is_file() else FILE_MISSING
     except PermissionError:
         return "file not readable"
     except OSError:  # a name that is too long for any file
-        return "file missing"
+        return FILE_MISSING
 
 
 def visible(folder: Path) -> list[Path]:
@@ -208,8 +183,8 @@ def file_named(source: Path, *names: str) -> Path | None:
     for _ in range(SEARCH_DEPTH + 1):
         for folder in level:
             for name in names:
-                if (folder / name).is_file():
-                    return folder / name
+                if (found := folder / name).exists() and not found.is_dir():
+                    return found
         level = [path for folder in level for path in subfolders(folder)]
     return None
 

@@ -10,16 +10,18 @@ from typing import Any, Literal
 
 from data_service.corpora._arrays import small_numbers
 from data_service.corpora._files import (
+    FILE_MISSING,
+    RefusedFileError,
     existing_folder,
     file_named,
     folders_named,
     path_below,
     pictures,
-    plain_rows,
     unwrapped,
     why_no_file,
 )
 from data_service.corpora._points import landmarks
+from data_service.corpora._tables import plain_rows
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "affectnet"
@@ -99,11 +101,11 @@ def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "ma
     """
     source = existing_folder(source, NAME, "a folder with training.csv or train_set/annotations/")
     expected = EXPECTED if annotated == "manual" else {}
-    told = _first(source, annotated)
-    if told is None:
-        told, expected = _second(source), EXPECTED_SECOND
     faces: dict[str, SourceFace] = {}
     rejected: list[Rejection] = []
+    told = _first(source, annotated)
+    if told is None:
+        told, expected = _second(source, rejected), EXPECTED_SECOND
     for one in told:
         reason = _why_not(one) or ("listed twice" if one.name in faces else None)
         if reason is None:
@@ -123,11 +125,11 @@ def _first(source: Path, annotated: str) -> Iterator[Annotated] | None:
     if images is None:
         raise ValueError(f"no folder {IMAGES[annotated]} in {source}; {NAME} needs its pictures")
     images = unwrapped(images)
-    return (one for table, split in found.items() for one in _rows(table, images, split))
+    return (one for table, split in found.items() for one in _rows(source, table, images, split))
 
 
-def _rows(table: Path, images: Path, split: str) -> Iterator[Annotated]:
-    for line, cells in plain_rows(table):
+def _rows(source: Path, table: Path, images: Path, split: str) -> Iterator[Annotated]:
+    for line, cells in plain_rows(source, table):
         if line == 1 and _is_header(table, cells):
             continue
         if len(cells) != len(COLUMNS):
@@ -158,8 +160,11 @@ def _is_header(table: Path, cells: Sequence[str]) -> bool:
     return False
 
 
-def _second(source: Path) -> Iterator[Annotated]:
-    """The pictures of the second delivery, each with its small files of numbers."""
+def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
+    """The pictures of the second delivery, each with its small files of numbers.
+
+    Of these go to `refused` the ones that a face does without.
+    """
     folders = {name: next(iter(folders_named(source, name)), None) for name in SETS}
     if not any(folders.values()):
         raise ValueError(
@@ -168,19 +173,27 @@ def _second(source: Path) -> Iterator[Annotated]:
     for name, folder in folders.items():
         if folder is not None:
             for path in pictures(folder / "images"):
-                yield _with_arrays(path, folder / "annotations", SETS[name])
+                yield _with_arrays(source, path, folder / "annotations", SETS[name], refused)
 
 
-def _with_arrays(path: Path, annotations: Path, split: str) -> Annotated:
-    texts, where = {}, ""
-    for kind in ("exp", "val", "aro", "lnd"):
+def _with_arrays(
+    source: Path, path: Path, annotations: Path, split: str, refused: list[Rejection]
+) -> Annotated:
+    texts, where = dict.fromkeys(("exp", "val", "aro", "lnd")), ""
+    for kind in texts:
         file = annotations / f"{path.stem}_{kind}.npy"
         try:
-            texts[kind] = small_numbers(file)
-        except FileNotFoundError:
-            texts[kind], where = None, where or f"{file.name} missing"
+            texts[kind] = small_numbers(source, file)
+            continue
+        except RefusedFileError as error:
+            reason, detail = error.reason, error.detail
         except ValueError as error:
-            texts[kind], where = None, where or f"{file.name}: {error}"
+            reason, detail = "damaged array", str(error)
+        if kind == "exp":
+            where = f"{file.name}: {reason}" + (f", {detail}" if detail else "")
+        elif reason != FILE_MISSING:
+            name = file.relative_to(source).as_posix()
+            refused.append(Rejection(name=name, reason=reason, detail=detail))
     return Annotated(
         name="/".join(path.parts[-3:]),
         path=path,

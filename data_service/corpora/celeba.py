@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_service.corpora._files import existing_folder, folders_named, table_text
+from data_service.corpora._files import existing_folder, folders_named
+from data_service.corpora._tables import table_lines
 from data_service.schema import Rejection, Scan, SourceFace
 
 NAME = "celeba"
@@ -162,20 +164,23 @@ def _list(source: Path, stem: str, *, columns: int | None = None) -> _List | Non
     if path is None:
         return None
     comma = "," if path.suffix == ".csv" else None
-    lines = [line.split(comma) for line in table_text(path).splitlines()]
-    first = next((at for at, cells in enumerate(lines) if cells and "." in cells[0]), len(lines))
-    header = [name.strip() for name in lines[first - 1]] if first else []
-    names = tuple(name for name in header if name not in ("", "image_id"))
-    columns = columns or len(names)
-    rows, values = {}, np.zeros((len(lines) - first, columns), np.int32)
-    for number, cells in enumerate(lines[first:], start=first + 1):
-        if cells:
-            picture = cells[0].strip()
+    names: tuple[str, ...] = ()
+    rows: dict[str, int] = {}
+    values = array("i")
+    for number, line in enumerate(table_lines(source, path), start=1):
+        cells = line.split(comma)
+        picture = cells[0].strip() if cells else ""
+        if not rows and "." not in picture:
+            header = [name.strip() for name in cells]
+            names = tuple(name for name in header if name not in ("", "image_id"))
+        elif picture:
             if picture in rows:
                 raise ValueError(f"{path}, line {number}: {picture} is listed twice")
-            values[len(rows)] = _numbers(cells[1:], columns, f"{path}, line {number}")
+            numbers = _numbers(cells[1:], columns or len(names), f"{path}, line {number}")
+            values.frombytes(numbers.tobytes())
             rows[picture] = len(rows)
-    return _List(path=path, columns=names, row=rows, values=values)
+    table = np.asarray(values).reshape(len(rows), columns or len(names))
+    return _List(path=path, columns=names, row=rows, values=table)
 
 
 def _numbers(cells: list[str], columns: int, where: str) -> np.ndarray:

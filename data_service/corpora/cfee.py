@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import existing_folder, listed_faces, table_rows
+from data_service.corpora._files import existing_folder, listed_faces
+from data_service.corpora._tables import table_rows
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "cfee"
@@ -66,13 +67,13 @@ def scan(source: Path | None, *, index: str = "index.csv") -> Scan:
     """
     source = existing_folder(source, NAME, "a folder with an index: see `mien corpora`")
     table = source / index
-    if not table.is_file():
+    if not table.exists():
         raise ValueError(f"no {index} in {source}; its header must be {','.join(COLUMNS)}")
-    return listed_faces(source, _rows(table), EXPECTED)
+    return listed_faces(source, _rows(source, table), EXPECTED)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, SourceFace]]:
-    for line, row in table_rows(table, COLUMNS):
+def _rows(source: Path, table: Path) -> Iterator[tuple[int, SourceFace]]:
+    for line, row in table_rows(source, table, COLUMNS):
         category = " ".join(row["category"].lower().replace("_", " ").split())
         if category not in CATEGORIES:
             raise ValueError(

@@ -13,6 +13,7 @@ from data_service.corpora._files import (
     frame_number,
     labelled_frames,
     pictures,
+    small_text,
     visible,
 )
 from data_service.corpora._points import landmarks
@@ -74,16 +75,20 @@ def scan(
         files = pictures(images / sequence)
         stems = [path.stem for path in files]
         name = label.relative_to(source).as_posix()
-        if not label.read_text("latin-1").strip():
+        closed = len(rejected)
+        code = small_text(source, label, rejected).strip()
+        if len(rejected) > closed:
+            continue
+        if not code:
             rejected.append(Rejection(name=name, reason="empty label file"))
         elif peak not in stems:
             rejected.append(Rejection(name=name, reason="peak frame missing", detail=sequence))
         else:
             files = files[: stems.index(peak) + 1]
             chosen = labelled_frames(
-                files, _expression(label), frames=frames, neutral=neutral, clips=clips
+                files, _expression(label, code), frames=frames, neutral=neutral, clips=clips
             )
-            faces += (_face(source, *frame, landmarks) for frame in chosen)
+            faces += (_face(source, *frame, landmarks, rejected) for frame in chosen)
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 
@@ -104,20 +109,26 @@ def _labels(folder: Path) -> Iterator[Path]:
             yield from (path for path in visible(sequence) if path.name.endswith("_emotion.txt"))
 
 
-def _expression(label: Path) -> Expression:
-    text = label.read_text("latin-1").strip()
+def _expression(label: Path, code: str) -> Expression:
     try:
-        return CODES[int(float(text))]
+        return CODES[int(float(code))]
     except (ValueError, KeyError, OverflowError):
         valid = ", ".join(f"{code} {expression}" for code, expression in CODES.items())
-        raise ValueError(f"{label}, line 1: unknown code '{text[:40]}'; valid: {valid}") from None
+        raise ValueError(f"{label}, line 1: unknown code '{code[:40]}'; valid: {valid}") from None
 
 
 def _face(
-    source: Path, path: Path, expression: Expression | None, points: Path | None
+    source: Path,
+    path: Path,
+    expression: Expression | None,
+    points: Path | None,
+    closed: list[Rejection],
 ) -> SourceFace:
     subject, sequence = path.parts[-3:-1]
-    points_L3 = _landmarks(points / subject / sequence, path.stem) if points else None
+    points_L3 = None
+    if points:
+        file = points / subject / sequence / f"{path.stem}_landmarks.txt"
+        points_L3 = _landmarks(source, file, closed)
     return SourceFace(
         name=path.relative_to(source).as_posix(),
         subject=subject,
@@ -129,13 +140,11 @@ def _face(
     )
 
 
-def _landmarks(folder: Path, stem: str) -> np.ndarray | None:
+def _landmarks(source: Path, path: Path, closed: list[Rejection]) -> np.ndarray | None:
     """The 68 points of a frame, with full confidence.
 
     None where the corpus has no complete file of them, or they are no face; then the detector
-    places the face, and the lake's `alignment` says so.
+    places the face, and the lake's `alignment` says so. A file that is not to be read goes to
+    `closed`.
     """
-    path = folder / f"{stem}_landmarks.txt"
-    if not path.is_file():
-        return None
-    return landmarks(path.read_text("latin-1").split(), NUM_LANDMARKS)
+    return landmarks(small_text(source, path, closed).split(), NUM_LANDMARKS)

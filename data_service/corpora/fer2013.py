@@ -10,7 +10,7 @@ import numpy as np
 
 from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._class_folders import class_folders
-from data_service.corpora._files import existing_folder, file_named
+from data_service.corpora._files import existing_folder, file_named, opened
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "fer2013"
@@ -91,14 +91,14 @@ def scan(source: Path | None) -> Scan:
             split=row.split,
             options=row.options,
         )
-        for number, row in enumerate(rows(table))
+        for number, row in enumerate(rows(source, table))
     )
     return Scan(faces=faces, expected=EXPECTED, aligned=True)
 
 
-def rows(table: Path) -> Iterator[Row]:
+def rows(source: Path, table: Path) -> Iterator[Row]:
     """The rows of the table. ValueError, with file and line, for what no row of FER2013 has."""
-    with table.open("rb") as file:
+    with opened(source, table) as file:
         header = file.readline(MOST_BYTES).decode("utf-8-sig", "replace").strip().split(",")
         names = [name.strip().lower() for name in header]
         at = {column: names.index(column.lower()) for column in COLUMNS if column.lower() in names}

@@ -11,10 +11,9 @@ from data_service.corpora import fer2013
 from data_service.corpora._files import (
     existing_folder,
     file_named,
-    plain_rows,
-    table_rows,
     why_no_file,
 )
+from data_service.corpora._tables import plain_rows, table_rows
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "ferplus"
@@ -124,11 +123,11 @@ def _voted(source: Path) -> Iterator[Voted | Rejection]:
     if any(lists):
         for path, usage in zip(lists, FOLDERS, strict=True):
             if path is not None:
-                yield from _of_generator(path, fer2013.SPLITS[usage])
+                yield from _of_generator(source, path, fer2013.SPLITS[usage])
     elif table is not None and pixels is not None:
-        yield from _of_tables(table, pixels)
-    elif table is not None and (found := file_named(source, *_first_pictures(table))):
-        yield from _of_pictures(table, found.parent.parent)
+        yield from _of_tables(source, table, pixels)
+    elif table is not None and (found := file_named(source, *_first_pictures(source, table))):
+        yield from _of_pictures(source, table, found.parent.parent)
     else:
         raise ValueError(
             f"no {TABLE} with fer2013.csv or FER2013Train/*.png, nor FER2013Train/{LABELS} in "
@@ -136,17 +135,17 @@ def _voted(source: Path) -> Iterator[Voted | Rejection]:
         )
 
 
-def _of_generator(table: Path, split: str) -> Iterator[Voted]:
+def _of_generator(source: Path, table: Path, split: str) -> Iterator[Voted]:
     """The pictures of one folder, as the published generator lists them, without a header."""
-    for line, cells in plain_rows(table):
+    for line, cells in plain_rows(source, table):
         votes = _numbers(cells[2:], f"{table}, line {line}")
         path = table.parent / Path(cells[0]).name
         yield Voted(name=f"{table.parent.name}/{path.name}", path=path, split=split, votes=votes)
 
 
-def _of_tables(table: Path, pixels: Path) -> Iterator[Voted | Rejection]:
+def _of_tables(source: Path, table: Path, pixels: Path) -> Iterator[Voted | Rejection]:
     """Votes and pixels row by row. ValueError where the two are not of the same pictures."""
-    votes, pictures = list(_rows(table)), list(fer2013.rows(pixels))
+    votes, pictures = list(_rows(source, table)), list(fer2013.rows(source, pixels))
     if len(votes) != len(pictures):
         raise ValueError(f"{table} has {len(votes)} rows, {pixels} has {len(pictures)}")
     agreeing = compared = 0
@@ -172,9 +171,9 @@ def _of_tables(table: Path, pixels: Path) -> Iterator[Voted | Rejection]:
         )
 
 
-def _of_pictures(table: Path, root: Path) -> Iterator[Voted | Rejection]:
+def _of_pictures(source: Path, table: Path, root: Path) -> Iterator[Voted | Rejection]:
     """The generator's pictures by the names in the table of votes."""
-    for line, row, counts in _rows(table):
+    for line, row, counts in _rows(source, table):
         folder, file = FOLDERS[row["Usage"]], Path(row["Image name"]).name
         if file:
             split = fer2013.SPLITS[row["Usage"]]
@@ -184,10 +183,10 @@ def _of_pictures(table: Path, root: Path) -> Iterator[Voted | Rejection]:
             yield Rejection(name=f"{folder}/line {line}", reason="no face")
 
 
-def _first_pictures(table: Path) -> list[str]:
+def _first_pictures(source: Path, table: Path) -> list[str]:
     """Where the first picture of each part must lie, below the folder of all parts."""
     found: dict[str, str] = {}
-    for _, row, _ in _rows(table):
+    for _, row, _ in _rows(source, table):
         if row["Image name"]:
             found.setdefault(
                 row["Usage"], f"{FOLDERS[row['Usage']]}/{Path(row['Image name']).name}"
@@ -195,9 +194,9 @@ def _first_pictures(table: Path) -> list[str]:
     return list(found.values())
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str], tuple[float, ...]]]:
+def _rows(source: Path, table: Path) -> Iterator[tuple[int, dict[str, str], tuple[float, ...]]]:
     """Line, cells and votes of each row of the table of votes."""
-    for line, row in table_rows(table, ("Usage", "Image name", *COLUMNS)):
+    for line, row in table_rows(source, table, ("Usage", "Image name", *COLUMNS)):
         if row["Usage"] not in FOLDERS:
             raise ValueError(
                 f"{table}, line {line}: unknown Usage '{row['Usage'][:40]}'; "

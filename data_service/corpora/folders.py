@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_service.corpora._files import existing_folder, listed_faces, table_rows, visible
+from data_service.corpora._files import existing_folder, listed_faces, visible
 from data_service.corpora._labels import SPLITS, Labels, split_of
+from data_service.corpora._tables import table_rows
 from data_service.corpora._walk import faces_named, name_pattern
 from data_service.schema import Rejection, Scan, SourceFace
 
@@ -102,7 +103,7 @@ def scan(
     if len(columns.landmarks) not in (0, 10, 136):
         raise ValueError(f"option landmarks: {len(columns.landmarks)} columns; valid: 10 or 136")
     left_out: list[Rejection] = []
-    rows = _rows(source / table, columns, meaning, delimiter, left_out)
+    rows = _rows(source, source / table, columns, meaning, delimiter, left_out)
     found = listed_faces(source / images if images else source, rows, EXPECTED)
     return replace(found, rejected=(*found.rejected, *left_out), aligned=aligned)
 
@@ -138,7 +139,7 @@ def _usual_pattern(source: Path, meaning: Labels) -> str:
         return "{expression}/*"
     if names and all(name.lower() in SPLITS for name in names):
         return "{split}/{expression}/*"
-    if (source / OWN_TABLE).is_file():
+    if (source / OWN_TABLE).exists():
         return ""
     found = ", ".join(names)[:200] or "no folder"
     raise ValueError(
@@ -152,12 +153,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _rows(
-    table: Path, columns: _Columns, meaning: Labels, delimiter: str, left_out: list[Rejection]
+    source: Path,
+    table: Path,
+    columns: _Columns,
+    meaning: Labels,
+    delimiter: str,
+    left_out: list[Rejection],
 ) -> Iterator[tuple[int, SourceFace]]:
-    if not table.is_file():
+    if not table.exists():
         raise ValueError(f"no table {table}; valid: a file below the source")
     delimiter = "\t" if delimiter == "tab" else delimiter
-    for line, row in table_rows(table, columns.needed(), delimiter=delimiter):
+    for line, row in table_rows(source, table, columns.needed(), delimiter=delimiter):
         where = f"{table}, line {line}"
         file, label = row[columns.file], row[columns.expression]
         expression = meaning.of(label, where) if label else None

@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 
 from data_service.alignment import video
 from data_service.alignment.decode import UnreadableImageError
-from data_service.corpora._files import existing_folder, folders_named, pictures, visible
+from data_service.corpora._files import (
+    FILE_MISSING,
+    RefusedFileError,
+    existing_folder,
+    folders_named,
+    opened,
+    pictures,
+    read_small,
+    visible,
+)
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "mmi"
@@ -113,8 +122,8 @@ def _session(
     match = STEM.match(path.stem)
     if match is None:
         raise _RefusedError("no subject in the name", path.name)
-    subject, expression = match["subject"].upper(), _emotion(path.with_suffix(".xml"))
-    options = {"views": list(_views(folder / "session.xml", path.stem))}
+    subject, expression = match["subject"].upper(), _emotion(source, path.with_suffix(".xml"))
+    options = {"views": list(_views(source, folder / "session.xml", path.stem))}
     name, sequence = path.relative_to(source).as_posix(), f"{folder.name}/{path.stem}"
     if files:
         return [
@@ -127,6 +136,7 @@ def _session(
             )
             for file in files
         ]
+    labels = _labels(_length(source, path), expression, frames, neutral, clips)
     return [
         SourceFace(
             name=f"{name}#{frame:05d}",
@@ -137,7 +147,7 @@ def _session(
             frame=frame,
             options=options,
         )
-        for frame, label in _labels(_length(path), expression, frames, neutral, clips).items()
+        for frame, label in labels.items()
     ]
 
 
@@ -167,27 +177,28 @@ def _labels(
     return dict(sorted(labels.items()))
 
 
-def _length(path: Path) -> int:
+def _length(source: Path, path: Path) -> int:
     try:
+        opened(source, path).close()
         return video.count_frames(path)
-    except UnreadableImageError as error:
+    except (RefusedFileError, UnreadableImageError) as error:
         raise _RefusedError(error.reason, error.detail) from None
 
 
-def _emotion(path: Path) -> Expression:
+def _emotion(source: Path, path: Path) -> Expression:
     """The emotion in the metatag of that name, wherever it stands."""
-    for element in _xml(path).iter():
-        if _tag(element) == "metatag" and element.get("Name", "").lower() == "emotion":
-            value = element.get("Value", "").strip()
+    for name, told in _elements(source, path):
+        if name == "metatag" and told.get("Name", "").lower() == "emotion":
+            value = told.get("Value", "").strip()
             if not value.isdecimal() or int(value) not in CODES:
                 raise _RefusedError("emotion outside the six", f"code {value[:40]}")
             return CODES[int(value)]
     raise _RefusedError("no emotion label")
 
 
-def _views(path: Path, stem: str) -> tuple[str, ...]:
+def _views(source: Path, path: Path, stem: str) -> tuple[str, ...]:
     """Where to look for the frontal face, by the track of that file or of the whole session."""
-    tracks = [element for element in _xml(path).iter() if _tag(element) == "track"]
+    tracks = [told for name, told in _elements(source, path) if name == "track"]
     own = [track for track in tracks if stem in track.get("filename", "")] or tracks
     found = sorted({track.get("view", "").strip() for track in own})
     if len(found) != 1 or found[0] not in VIEWS:
@@ -198,20 +209,24 @@ def _views(path: Path, stem: str) -> tuple[str, ...]:
     return views
 
 
-def _xml(path: Path) -> ElementTree.Element:
-    """A small XML file without a document type, which could make it grow."""
+def _elements(source: Path, path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Name, in small letters and without its prefix, and attributes of each element of a small XML
+    file. A document type, which could make it grow, is refused in any encoding."""
+    found: list[tuple[str, dict[str, str]]] = []
+
+    def refuse(*_: object) -> None:
+        raise ValueError("a document type")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = lambda name, told: found.append(
+        (name.rpartition(":")[2].lower(), told)
+    )
     try:
-        content = path.read_bytes()
-    except OSError:
-        raise _RefusedError("XML file missing", path.name) from None
-    if len(content) > MOST_BYTES or b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise _RefusedError("damaged XML file", f"{path.name}: too large, or a document type")
-    try:
-        return ElementTree.fromstring(content)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        parser.Parse(read_small(source, path, MOST_BYTES), True)
+    except RefusedFileError as error:
+        reason = "XML file missing" if error.reason == FILE_MISSING else error.reason
+        raise _RefusedError(reason, path.name) from None
+    except (expat.ExpatError, LookupError, ValueError) as error:
         raise _RefusedError("damaged XML file", f"{path.name}: {error}") from None
-
-
-def _tag(element: ElementTree.Element) -> str:
-    """The name of an element without its namespace, in small letters."""
-    return str(element.tag).rpartition("}")[2].lower()
+    return found

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import existing_folder, listed_faces, table_text
+from data_service.corpora._files import existing_folder, listed_faces
 from data_service.corpora._labels import WORDS
+from data_service.corpora._tables import table_lines
 from data_service.schema import Scan, SourceFace
 
 NAME = "muxspace"
@@ -30,14 +31,14 @@ def scan(source: Path | None) -> Scan:
     """
     source = existing_folder(source, NAME, "a clone with data/legend.csv and images/")
     legend = source / "data" / "legend.csv"
-    if not legend.is_file():
+    if not legend.exists():
         raise ValueError(f"no data/legend.csv in {source}; {NAME} has data/legend.csv and images/")
-    return listed_faces(source / "images", _rows(legend), EXPECTED)
+    return listed_faces(source / "images", _rows(source, legend), EXPECTED)
 
 
-def _rows(legend: Path) -> Iterator[tuple[int, SourceFace]]:
+def _rows(source: Path, legend: Path) -> Iterator[tuple[int, SourceFace]]:
     """The rows of the legend. Some are separated by tabs and not by commas."""
-    for line, text in enumerate(table_text(legend).splitlines(), start=1):
+    for line, text in enumerate(map(str.rstrip, table_lines(source, legend)), start=1):
         cells = [cell.strip().strip('"') for cell in re.split(r"[,\t]", text)]
         if line == 1 and cells != HEADER:
             raise ValueError(f"{legend}, line 1: header '{text}'; valid: {','.join(HEADER)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import existing_folder, listed_faces, table_rows
+from data_service.corpora._files import existing_folder, listed_faces
+from data_service.corpora._tables import table_rows
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "photos"
@@ -28,13 +29,13 @@ def scan(source: Path | None) -> Scan:
     """
     source = existing_folder(source, NAME, "a folder with labels.csv")
     table = source / "labels.csv"
-    if not table.is_file():
+    if not table.exists():
         raise ValueError(f"no labels.csv in {source}; its header must be {','.join(COLUMNS)}")
-    return listed_faces(source, _rows(table), EXPECTED)
+    return listed_faces(source, _rows(source, table), EXPECTED)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, SourceFace]]:
-    for line, row in table_rows(table, COLUMNS):
+def _rows(source: Path, table: Path) -> Iterator[tuple[int, SourceFace]]:
+    for line, row in table_rows(source, table, COLUMNS):
         try:
             expression = Expression.parse(row["expression"])
         except ValueError as error:

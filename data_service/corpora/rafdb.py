@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from data_service.corpora._class_folders import class_folders
 from data_service.corpora._files import (
@@ -12,11 +15,12 @@ from data_service.corpora._files import (
     file_named,
     folders_named,
     listed_faces,
-    table_text,
+    small_text,
     unwrapped,
 )
 from data_service.corpora._points import landmarks
-from data_service.schema import Expression, Scan, SourceFace
+from data_service.corpora._tables import table_lines
+from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "rafdb"
 DESCRIPTION = "RAF-DB, basic expressions: 15,339 faces from the web, 7 expressions"
@@ -70,16 +74,20 @@ def scan(source: Path | None, *, images: Literal["aligned", "original"] = "align
     if images == "original":
         points = file_named(source, "Annotation/manual/train_00001_manu_attri.txt")
     ending = "_aligned" if images == "aligned" else ""
-    return listed_faces(
-        unwrapped(pictures), _rows(table, ending, points and points.parent), EXPECTED
-    )
+    closed: list[Rejection] = []
+    rows = _rows(source, table, ending, points and points.parent, closed)
+    found = listed_faces(unwrapped(pictures), rows, EXPECTED)
+    return replace(found, rejected=(*found.rejected, *closed))
 
 
-def _rows(table: Path, ending: str, points: Path | None) -> Iterator[tuple[int, SourceFace]]:
-    for line, text in enumerate(table_text(table).splitlines(), start=1):
-        if not text.strip():
+def _rows(
+    source: Path, table: Path, ending: str, points: Path | None, closed: list[Rejection]
+) -> Iterator[tuple[int, SourceFace]]:
+    """Line and face of each row; files of points that are not to be read go to `closed`."""
+    for line, text in enumerate(map(str.strip, table_lines(source, table)), start=1):
+        if not text:
             continue
-        file, _, code = text.strip().rpartition(" ")
+        file, _, code = text.rpartition(" ")
         stem, split = Path(file.strip()).stem, file.partition("_")[0]
         if split not in SPLITS or not code.isdecimal() or int(code) not in CODES:
             valid = ", ".join(f"{number} {expression}" for number, expression in CODES.items())
@@ -93,14 +101,15 @@ def _rows(table: Path, ending: str, points: Path | None) -> Iterator[tuple[int, 
                 subject=None,
                 expression=CODES[int(code)],
                 split=split,
-                landmarks_L3=_points(points / f"{stem}_manu_attri.txt") if points else None,
+                landmarks_L3=_points(source, points, stem, closed) if points else None,
             ),
         )
 
 
-def _points(path: Path):
+def _points(source: Path, folder: Path, stem: str, closed: list[Rejection]) -> np.ndarray | None:
     """The five points that people set, from the first five lines; None without whole ones."""
-    lines = path.read_text("latin-1").splitlines()[:5] if path.is_file() else []
+    path = folder / f"{stem}_manu_attri.txt"
+    lines = small_text(source, path, closed).splitlines()[:5]
     return landmarks([cell for line in lines for cell in line.split()], 5)
 
 

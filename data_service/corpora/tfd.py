@@ -11,7 +11,7 @@ import numpy as np
 
 from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._arrays import mat_numbers
-from data_service.corpora._files import existing_folder, visible
+from data_service.corpora._files import existing_folder, opened, visible
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "tfd"
@@ -106,6 +106,7 @@ def _file(source: Path, side: int) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or f"no *{side}x{side}*.mat"
         raise ValueError(f"{names} in {source}; {NAME} needs one TFD_{side}x{side}.mat")
+    opened(source, found[0]).close()
     return found[0]
 
 

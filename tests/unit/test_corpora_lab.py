@@ -158,8 +158,11 @@ def test_affectnet_second_delivery(tmp_path):
     assert parts(scan) == {"train": 24, "test": 16}
     refused = {Path(one.name).name: (one.reason, one.detail) for one in scan.rejected}
     assert refused == {
-        "90.jpg": ("unknown expression code", "90_exp.npy missing"),
-        "91.jpg": ("unknown expression code", "91_exp.npy: objects instead of numbers"),
+        "90.jpg": ("unknown expression code", "90_exp.npy: file missing"),
+        "91.jpg": (
+            "unknown expression code",
+            "91_exp.npy: damaged array, objects instead of numbers",
+        ),
         "92.jpg": ("no expression", ""),
     }
     first = scan.faces[0]
@@ -196,13 +199,13 @@ def test_points_that_are_no_face_are_left_to_the_detector():
 def test_small_arrays_are_numbers_or_refused(tmp_path):
     for value in (np.array("3"), np.array(3), np.array([3.0])):
         np.save(tmp_path / "a.npy", value)
-        assert small_numbers(tmp_path / "a.npy").ravel().tolist() == [3.0]
+        assert small_numbers(tmp_path, tmp_path / "a.npy").ravel().tolist() == [3.0]
     whole = (tmp_path / "a.npy").read_bytes()
     huge = whole.replace(b"(1,)", b"(9" + b"9" * 9 + b",)")[: len(whole)]
     for content in (b"", b"text", whole[:-3], huge, whole + b"x" * 70_000):
         (tmp_path / "b.npy").write_bytes(content)
         with pytest.raises(ValueError):
-            small_numbers(tmp_path / "b.npy")
+            small_numbers(tmp_path, tmp_path / "b.npy")
 
 
 # TFD
