@@ -64,7 +64,8 @@ def _train(session: Session) -> Steps[None]:
             _report_pool(session, pool, 0)
         yield from _leg(session, pool, None)
         if isinstance(pool, LivePool) and session.tracker is not None:
-            live_pool.report(session.tracker, pool, session.training.progress.images)
+            images = session.training.progress.images
+            live_pool.report(session.tracker, pool, session.lake, images)
         return
     if session.training.progress.stage < border:
         yield from _leg(session, None, border)
@@ -92,7 +93,8 @@ def _report_pool(session: Session, pool: SealedPool, stage: int) -> None:
         rates = pool.manifest.admission_rates
         named = {f"synthetic/admission_rate/{name}": rate for name, rate in rates.items()}
         session.tracker.metrics(named | {"synthetic/faces": len(pool)}, progress.images)
-        for name, picture_HW3 in pool_pictures(pool, session.lake).items():
+        pictures = pool_pictures(pool.table, pool.faces, pool.refused, session.lake)
+        for name, picture_HW3 in pictures.items():
             session.tracker.image(name, picture_HW3, progress.images)
 
 

@@ -9,11 +9,13 @@ import pytest
 from cluster.mlflow_store import ensure_store
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
+from data_service.synthesis.attempts import Attempts
 from tests.made_runs import killed_run
 from trainer import catalog, feed, launch
 from trainer import job as jobs
 from trainer.ledger import of_plan
 from trainer.overrides import with_overrides
+from trainer.synthetic.admission import CrossFittedGate
 from trainer.synthetic.synthesise import synthesise
 
 IMAGES, BATCH = 320, 32
@@ -27,6 +29,7 @@ def test_killed_and_resumed_with_a_pool_equals_left_alone(
     maker = with_overrides(catalog.recipe("pixel_fes.tiny"), {"system.images": IMAGES})
     generator = launch.train(maker, lake, fold="1/3")
     monkeypatch.setattr("trainer.synthetic.admission.JUDGE_IMAGES", 32)
+    monkeypatch.setattr(CrossFittedGate, "__call__", _wary)
     pool = synthesise(generator.run_id, lake, tmp_path / "pool", until=14, gate=0.0)
     assert len(pool) > 0
     learner = with_overrides(
@@ -43,6 +46,11 @@ def test_killed_and_resumed_with_a_pool_equals_left_alone(
     weights = [one.directory / "weights.safetensors" for one in (alone, resumed)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     _check_record(resumed.run_id, pool)
+
+
+def _wary(gate: CrossFittedGate, attempts: Attempts) -> tuple[str, ...]:
+    """Judges that have learnt next to nothing let all pass; so that something is refused."""
+    return tuple("" if row % 3 else "identity" for row in attempts.source_rows)
 
 
 def _shown(learner, lake: Path, path: Path) -> int:
@@ -62,7 +70,8 @@ def _check_record(run_id: str, pool) -> None:
     """What MLflow has of the pool."""
     job = jobs.load(jobs.find(run_id))
     assert (job.pool, job.pool_hash) == (pool.path, pool.hash)
-    run = ensure_store(job.tracking_uri).get_run(run_id)
+    store = ensure_store(job.tracking_uri)
+    run = store.get_run(run_id)
     assert run.data.tags["mien.synthetic_hash"] == pool.hash
     assert run.data.params["data.synthetic_share"] == "0.3"
     rates = pool.manifest.admission_rates
@@ -70,3 +79,6 @@ def _check_record(run_id: str, pool) -> None:
     for name, rate in rates.items():
         assert run.data.metrics[f"synthetic/admission_rate/{name}"] == pytest.approx(rate)
     assert run.data.metrics["synthetic/faces"] == len(pool)
+    assert len(pool.refused)
+    pictures = {one.path for one in store.list_artifacts(run_id)}
+    assert pictures >= {"synthetic~admitted.png", "synthetic~refused.png"}

@@ -18,14 +18,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from cluster.home import home
 from data_service.lakes.lake import Lake
 from data_service.synthesis.attempts import Admission
 from data_service.synthesis.live_pool import PARTS, LiveManifest, LivePool
+from data_service.synthesis.pool import EXAMPLE_SCHEMA
 from trainer import job as jobs
 from trainer.config import PoolConfig, RunConfig
 from trainer.feed import TrainingData
 from trainer.job import Job
+from trainer.synthetic.pool_pictures import pool_pictures
 from trainer.synthetic.synthesise import Source
 
 if TYPE_CHECKING:
@@ -132,15 +136,21 @@ class _Filler:
         return source.gate(config)
 
 
-def report(tracker: Tracker, pool: LivePool, images: int) -> None:
-    """What the gate let pass while the run trained, for MLflow."""
+def report(tracker: Tracker, pool: LivePool, lake: Lake, images: int) -> None:
+    """What the gate let pass while the run trained, and what not, for MLflow."""
     attempts, admitted, refused = Counter(), Counter(), Counter()
+    examples = [EXAMPLE_SCHEMA.empty_table()]
     for part in pool.parts():
         attempts[part.klass] += part.tried
         admitted[part.klass] += part.admitted.num_rows
         refused.update(part.refused)
+        examples.append(part.examples)
     names = pool.manifest.classes
     rates = {names[klass]: admitted[klass] / tried for klass, tried in attempts.items()}
     metrics = {f"synthetic/admission_rate/{name}": rate for name, rate in rates.items()}
     metrics |= {f"synthetic/refused/{reason}": count for reason, count in refused.items()}
-    tracker.metrics(metrics | {"synthetic/faces": len(pool)}, images)
+    faces = sum(admitted.values())
+    tracker.metrics(metrics | {"synthetic/faces": faces}, images)
+    pictures = pool_pictures(pool.table(faces), pool, pa.concat_tables(examples), lake)
+    for name, picture_HW3 in pictures.items():
+        tracker.image(name, picture_HW3, images)

@@ -1,4 +1,4 @@
-"""Pictures of a sealed pool: faces that the gate let pass and faces that it refused.
+"""Pictures of a pool: faces that the gate let pass and faces that it refused.
 
 Shapes: P pairs, H height, W width of two faces side by side.
 """
@@ -6,44 +6,52 @@ Shapes: P pairs, H height, W width of two faces side by side.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import pyarrow as pa
 
 from data_service.lakes.lake import Lake
+from data_service.synthesis.live_pool import LivePool
 from data_service.synthesis.parts import faces_of
-from data_service.synthesis.pool import SealedPool
 from trainer.pictures import captioned_faces
 
 PAIRS_OF_A_CLASS = 4
 PER_ROW = 8
 
 
-def pool_pictures(pool: SealedPool, lake: Lake) -> dict[str, np.ndarray]:
+def pool_pictures(
+    admitted: pa.Table, faces: np.ndarray | LivePool, refused: pa.Table, lake: Lake
+) -> dict[str, np.ndarray]:
     """By name a picture (uint8 [H, W, 3]) of some admitted and some refused faces, if there are.
 
-    Each stands beside its source; below it the expression that it was to show, and why it was
-    refused.
+    `faces` has that of each row of `admitted`; `refused` has its own (EXAMPLE_SCHEMA). Each stands
+    beside its source; below it the expression that it was to show, and why it was refused.
     """
-    shape = pool.faces.shape[1:]
-    shown = _first_of_each(pool.table["expression"].to_pylist())
-    admitted, refused = pool.table.take(shown), pool.refused
+    shown = _first_of_each(admitted["expression"].to_pylist())
+    kinds = zip(*(refused[name].to_pylist() for name in ("expression", "reason")), strict=True)
+    examples = refused.take(_first_of_each(kinds))
     found = {
-        "admitted": (admitted, pool.faces[shown], [""] * len(shown)),
-        "refused": (refused, faces_of(refused, shape), refused["reason"].to_pylist()),
+        "admitted": (admitted.take(shown), [faces[row] for row in shown], [""] * len(shown)),
+        "refused": (
+            examples,
+            list(faces_of(examples, lake.faces.shape[1:])),
+            examples["reason"].to_pylist(),
+        ),
     }
     return {
-        f"synthetic/{name}": _picture(lake, rows, faces_PHWC, reasons)
-        for name, (rows, faces_PHWC, reasons) in found.items()
+        f"synthetic/{name}": _picture(lake, rows, np.stack(pixels), reasons)
+        for name, (rows, pixels, reasons) in found.items()
         if rows.num_rows
     }
 
 
-def _first_of_each(names: list[str]) -> np.ndarray:
+def _first_of_each(kinds: Iterable[Hashable]) -> np.ndarray:
+    """The rows of the first few of each kind."""
     counts, rows = Counter(), []
-    for row, name in enumerate(names):
-        counts[name] += 1
-        if counts[name] <= PAIRS_OF_A_CLASS:
+    for row, kind in enumerate(kinds):
+        counts[kind] += 1
+        if counts[kind] <= PAIRS_OF_A_CLASS:
             rows.append(row)
     return np.array(rows, np.int64)
 
