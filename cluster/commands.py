@@ -126,8 +126,9 @@ def cluster_up(
 ) -> None:
     """Start Ray on every machine, and wait until all have joined."""
     from cluster import launcher
-    from cluster.config import read
+    from cluster.config import check, read
 
+    check(file)
     config = read(file)
     with working("cluster-up"), terminal.progress("starting"):
         states = launcher.up(config, wait_seconds=wait)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +11,32 @@ from typing import Any
 
 import yaml
 
+from cluster.config_schema import hold_against_schema, line_of
+
 KEYS = {
     "": (
         *("cluster_name", "provider", "auth", "docker", "available_node_types", "head_node_type"),
         *("min_workers", "max_workers", "upscaling_speed", "idle_timeout_minutes"),
-        *("file_mounts", "cluster_synced_files", "rsync_exclude", "rsync_filter"),
+        *("file_mounts", "file_mounts_sync_continuously", "cluster_synced_files", "metadata"),
+        *("rsync_exclude", "rsync_filter"),
         *("initialization_commands", "setup_commands", "head_setup_commands"),
         *("worker_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"),
     ),
-    "provider": ("type", "head_ip", "worker_ips", "coordinator_address"),
-    "auth": ("ssh_user", "ssh_private_key", "ssh_public_key", "ssh_proxy_command", "ssh_port"),
+    "provider": ("type", "head_ip", "worker_ips"),
+    "auth": (
+        *("ssh_user", "ssh_private_key", "ssh_public_key"),
+        *("ssh_proxy_command", "ssh_proxy_use_node_id"),
+    ),
+}
+CLOUDS_ALONE = {
+    *("docker", "available_node_types", "head_node_type"),
+    *("auth.ssh_public_key", "auth.ssh_proxy_use_node_id"),
 }
 LOCAL = "local"
-SCHEMA = "ray-schema.json"
+TOKEN = Path("~/.ray/auth_token")
+"""Which `mien cluster up` makes where there is none."""
 START_COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
+_MODE = re.compile(r"RAY_AUTH_MODE=[\"']?(\w*)")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?")
 
 
@@ -39,6 +50,8 @@ class ClusterConfig:
     workers: tuple[str, ...]
     ssh_user: str
     ssh_key: Path | None
+    ssh_proxy: str | None
+    """The command through which ssh reaches the machines, if it needs one."""
     ray: str
     """The `ray` command on the machines, as the start commands have it."""
     min_workers: int
@@ -52,65 +65,34 @@ class ClusterConfig:
 
 def read(path: Path) -> ClusterConfig:
     """The cluster that the file describes; ValueError for the first thing that is wrong in it."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise ValueError(f"there is no cluster file {path}") from None
-    return _Reader(path, _compose(path, text)).config()
+    reader = _Reader.of(path)
+    config = reader.config()
+    reader.satisfies_ray()
+    return config
 
 
 def check(path: Path) -> str:
     """What the file describes, in a few words, after the checks that can be made without a cloud.
 
-    Machines of one's own are checked wholly; for every other provider the file is held against the
-    schema of Ray's launcher. ValueError for the first thing that is wrong.
+    Beyond `read`, the local files that it names must be there. ValueError for the first thing that
+    is wrong.
     """
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise ValueError(f"there is no cluster file {path}") from None
-    reader = _Reader(path, _compose(path, text))
+    reader = _Reader.of(path)
     if reader.provider == LOCAL:
-        found = reader.config()
-        return f"{found.name}, {len(found.hosts)} machines"
-    name = reader.name()
-    for where in START_COMMANDS:
-        reader.starts_ray(where)
-    _hold_against_schema(path, yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text))
-    return f"{name}, provider {reader.provider}"
-
-
-def _hold_against_schema(path: Path, root: yaml.Node, values: dict[str, Any]) -> None:
-    """As `ray up` does first."""
-    import jsonschema
-    import ray
-
-    schema = json.loads(Path(ray.__file__).with_name("autoscaler").joinpath(SCHEMA).read_text())
-    try:
-        jsonschema.validate(values, schema)
-    except jsonschema.ValidationError as error:
-        place = list(error.absolute_path)
-        where, line = ".".join(map(str, place)), _line_of(root, place)
-        raise ValueError(f"{path}:{line}: {where}: {error.message}") from None
-
-
-def _line_of(node: yaml.Node, place: Sequence[str | int]) -> int:
-    """The line of what stands at the place, or of the last thing on the way to it."""
-    line = node.start_mark.line
-    for part in place:
-        if isinstance(node, yaml.MappingNode):
-            found = [pair for pair in node.value if pair[0].value == str(part)]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line
-    return line + 1
+        config = reader.config()
+        found = f"{config.name}, {len(config.hosts)} machines"
+    else:
+        found = f"{reader.name()}, provider {reader.provider}"
+        for where in START_COMMANDS:
+            reader.starts_ray(where)
+    reader.satisfies_ray()
+    reader.finds_files()
+    return found
 
 
 def _compose(path: Path, text: str) -> yaml.MappingNode:
     try:
+        yaml.safe_load(text)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -125,7 +107,8 @@ class _Reader:
 
     def __init__(self, path: Path, root: yaml.MappingNode) -> None:
         self.path = path
-        self.nodes: dict[str, yaml.Node] = {}
+        self.root = root
+        self.nodes: dict[str, yaml.Node] = {"": root}
         self.lines: dict[str, int] = {"": 1}
         self._walk("", root)
         for prefix in ("", "auth"):
@@ -133,13 +116,24 @@ class _Reader:
         self.provider = self._get("provider.type", str, "local is needed, or a cloud's name")
         if self.provider == LOCAL:
             self._refuse_unknown("provider")
+            for where in self.lines.keys() & CLOUDS_ALONE:
+                text = f"{where} is for clouds; provider {LOCAL} has no such key"
+                raise self._error(text, self.lines[where])
+
+    @classmethod
+    def of(cls, path: Path) -> _Reader:
+        """The file's; ValueError where there is none, or it is no mapping with known keys."""
+        try:
+            return cls(path, _compose(path, path.read_text()))
+        except FileNotFoundError:
+            raise ValueError(f"there is no cluster file {path}") from None
 
     def _refuse_unknown(self, prefix: str) -> None:
         for where, line in self.lines.items():
             parent, _, key = where.rpartition(".")
             if where and parent == prefix and key not in KEYS[prefix]:
                 close = difflib.get_close_matches(key, KEYS[prefix], n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                hint = f"; did you mean {close[0]}?" if close else "."
                 valid = ", ".join(KEYS[prefix])
                 raise self._error(f"unknown key {where}{hint} Valid: {valid}", line)
 
@@ -187,6 +181,7 @@ class _Reader:
         if low > high:
             raise self._wrong("min_workers", f"at most max_workers = {high} is needed")
         key = self._get("auth.ssh_private_key", str, "the file of a private key", default="")
+        proxy = self._get("auth.ssh_proxy_command", str, "a command for ssh", default="")
         rays = [self.starts_ray(where) for where in START_COMMANDS]
         return ClusterConfig(
             path=self.path,
@@ -195,6 +190,7 @@ class _Reader:
             workers=workers,
             ssh_user=self._get("auth.ssh_user", str, "the user that logs in on every machine"),
             ssh_key=Path(key) if key else None,
+            ssh_proxy=proxy or None,
             ray=rays[0],
             min_workers=low,
             max_workers=high,
@@ -239,9 +235,39 @@ class _Reader:
         if not all(isinstance(command, str) for command in commands):
             raise self._wrong(where, need)
         starts = [command for command in commands if "ray start" in command]
-        if not starts or not all("RAY_AUTH_MODE=" in command for command in starts):
-            line = self.lines[where]
-            raise self._error(f"{where} must `ray start` with RAY_AUTH_MODE said explicitly", line)
+        modes = [set(_MODE.findall(command)) for command in starts]
+        if not starts or any(mode != {"token"} for mode in modes):
+            raise self._error(
+                f"{where} must `ray start` with RAY_AUTH_MODE=token; without a token whoever "
+                "reaches a port of Ray can run code on that machine",
+                self.lines[where],
+            )
         found = re.search(r"(\S*\bray) start\b", starts[-1])
         assert found is not None
         return found[1]
+
+    def satisfies_ray(self) -> None:
+        """Held against the schema of Ray's launcher, which takes `min_workers` of one's own."""
+        values = self._value("")
+        if self.provider == LOCAL:
+            values.pop("min_workers", None)
+        hold_against_schema(self.path, self.root, values)
+
+    def finds_files(self) -> None:
+        """The key, and what is to be copied to every machine, must be on this one."""
+        key = "auth.ssh_private_key"
+        if key in self.nodes:
+            self._finds(key, self._value(key), ["auth", "ssh_private_key"])
+        if "file_mounts" in self.nodes:
+            for there, here in self._value("file_mounts").items():
+                self._finds(f"file_mounts: {there}", here, ["file_mounts", there])
+
+    def _finds(self, what: str, file: Any, place: Sequence[str]) -> None:
+        line = line_of(self.root, place)
+        if not isinstance(file, str):
+            raise self._error(f"{what} is {file!r}; the path of a file here is needed", line)
+        own = Path(file).expanduser()
+        if own.exists() or (self.provider == LOCAL and own == TOKEN.expanduser()):
+            return
+        made = "; make it: `ray get-auth-token --generate`" if own == TOKEN.expanduser() else ""
+        raise self._error(f"{what}: there is no {file} on this machine{made}", line)

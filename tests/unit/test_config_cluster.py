@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.config import read
+from cluster.config import check, read
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "ray_cluster.yaml"
@@ -37,12 +37,26 @@ def test_ray_takes_the_shipped_file_too() -> None:
     validate_config(prepare_config(yaml.safe_load(SHIPPED.read_text())))
 
 
+SETUP = "setup_commands:\n    - chmod 600 ~/.ray/auth_token"
+MOUNTS = "file_mounts:\n    ~/.ray/auth_token: ~/.ray/auth_token"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("cluster_name: mien", "cluster_nam: mien", "unknown key cluster_nam; did you mean"),
         ("cluster_name: mien", "cluster_name: a b", "cluster_name is 'a b'"),
         ("type: local", "type: aws", "provider.type is 'aws'"),
+        ("min_workers: 2", "docker: {}", "docker is for clouds; provider local has no such key"),
+        ("min_workers: 2", "available_node_types: {}", "available_node_types is for clouds"),
+        ("head_ip: 10.0.0.1", "coordinator_address: a:1", "unknown key provider.coordinator_addr"),
+        ("ssh_user: mien", "ssh_port: 22", "unknown key auth.ssh_port"),
+        ("ssh_user: mien", "ssh_public_key: k.pub", "auth.ssh_public_key is for clouds"),
+        ("speed: 1.0", "speed: fast", "upscaling_speed: 'fast' is not of type 'number'"),
+        ("idle_timeout_minutes: 60", "idle_timeout_minutes: -1", "-1 is less than the minimum"),
+        (SETUP, "setup_commands: x", "setup_commands: 'x' is not of type 'array'"),
+        (MOUNTS, "file_mounts: [a]", "file_mounts: ['a'] is not of type 'object'"),
+        ("min_workers: 2", "rsync_filter: !x y", "this is not YAML: could not determine"),
         ("head_ip: 10.0.0.1", "head_ip: 10 0", "provider.head_ip is '10 0'"),
         ("head_ip: 10.0.0.1", "head_ips: 10.0.0.1", "unknown key provider.head_ips"),
         ("[10.0.0.2, 10.0.0.3]", "[10.0.0.2, 10.0.0.2]", "each address once"),
@@ -62,10 +76,52 @@ def test_an_error_names_file_line_and_key(tmp_path: Path, old: str, new: str, sa
     assert str(error.value).startswith(f"{path}:{line_of(path, where)}: ")
 
 
-def test_every_node_must_say_how_it_authenticates(tmp_path: Path) -> None:
-    path = changed(tmp_path, "RAY_AUTH_MODE=token ", "")
-    with pytest.raises(ValueError, match=r"head_start_ray_commands must .* RAY_AUTH_MODE"):
+@pytest.mark.parametrize("mode", ["", "RAY_AUTH_MODE=disabled ", "RAY_AUTH_MODE= "])
+@pytest.mark.parametrize("where", ["head", "worker"])
+def test_every_node_must_ask_for_a_token(tmp_path: Path, mode: str, where: str) -> None:
+    text, said = SHIPPED.read_text(), "RAY_AUTH_MODE=token "
+    before, _, after = text.partition(said) if where == "head" else text.rpartition(said)
+    path = tmp_path / "ray_cluster.yaml"
+    path.write_text(f"{before}{mode}{after}")
+    with pytest.raises(ValueError, match=rf"{where}_start_ray_commands must .* whoever reaches"):
         read(path)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home directory of a user who has a key and no token yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").touch()
+    return tmp_path
+
+
+def test_a_check_finds_every_local_file(own: Path) -> None:
+    assert check(SHIPPED) == "mien, 3 machines"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("id_ed25519", "id_none", "auth.ssh_private_key: there is no ~/.ssh/id_none on this"),
+        (": ~/.ray/auth_token", ": ~/none", "file_mounts: ~/.ray/auth_token: there is no ~/none"),
+        (": ~/.ray/auth_token", ": [a]", "~/.ray/auth_token is ['a']; the path of a file here"),
+        (
+            "type: local",
+            "type: aws",
+            "there is no ~/.ray/auth_token on this machine; make it: `ray",
+        ),
+    ],
+)
+def test_a_file_that_is_not_here_is_named(own: Path, old: str, new: str, says: str) -> None:
+    path = changed(own, old, new)
+    if "aws" in new:
+        path.write_text(path.read_text().replace("min_workers: 2\n", "", 1))
+    with pytest.raises(ValueError) as error:
+        check(path)
+    assert says in str(error.value)
+    line = line_of(path, "    ~/.ray/auth" if "aws" in new else new.removeprefix(": "))
+    assert str(error.value).startswith(f"{path}:{line}: ")
 
 
 def test_a_missing_key_is_named_with_what_it_should_be(tmp_path: Path) -> None:

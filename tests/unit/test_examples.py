@@ -16,13 +16,18 @@ from cluster.config import check
 EXAMPLES = Path(__file__).parents[2] / "cluster" / "examples"
 
 
-def test_a_cloud_file_passes_ray_s_own_schema(tmp_path: Path) -> None:
+def test_a_cloud_file_passes_ray_s_own_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").touch()
     assert check(EXAMPLES / "aws_gpu.yaml") == "mien-gpu, provider aws"
     text = (EXAMPLES / "aws_gpu.yaml").read_text()
     for old, new, says in (
         ("        max_workers: 4", "        max_workers: four", "23: available_node_types.gpu"),
         ("head_node_type: head", "head_node_typ: head", "did you mean head_node_type?"),
-        ("RAY_AUTH_MODE=token ", "", "RAY_AUTH_MODE said explicitly"),
+        ("RAY_AUTH_MODE=token ", "", "must `ray start` with RAY_AUTH_MODE=token"),
     ):
         path = tmp_path / "cluster.yaml"
         assert old in text
