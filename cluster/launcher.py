@@ -17,17 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.config import ClusterConfig
+from cluster.config import TOKEN, ClusterConfig
 from cluster.home import write_secret
 
 COMMAND_SECONDS = 120.0
 STARTS = 2
 MONITOR = "/tmp/ray/session_latest/logs/monitor.out"
-TOKEN = Path("~/.ray/auth_token")
-_SSH = (
-    *("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"),
-    *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
-)
+KNOWN_HOSTS = Path("~/.ssh/mien_known_hosts")
+"""The keys by which machines were known when they first answered; another one is refused."""
+_SSH = ("BatchMode=yes", "ConnectTimeout=10", "LogLevel=ERROR", "StrictHostKeyChecking=accept-new")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +48,17 @@ class HostState:
 def up(config: ClusterConfig, *, wait_seconds: float) -> tuple[HostState, ...]:
     """Start Ray on every machine and wait until `min_workers` have joined the head.
 
-    Makes the token that all of them ask for, if there is none. A start that a machine did not
-    answer is made once more, from the head on: Ray 2.60 itself does not come back to a worker whose
-    ssh broke off. RuntimeError says what did not come up; what Ray's launcher and the head's
-    monitor say goes to this process' standard output.
+    Makes the token that all of them ask for, if there is none. Ray's launcher copies it to the head
+    without a look at whose key that shows, so the head must first answer as the one known from
+    before. A start that a machine did not answer is made once more, from the head on: Ray 2.60
+    itself does not come back to a worker whose ssh broke off. RuntimeError says what did not come
+    up; what Ray's launcher and the head's monitor say goes to this process' standard output.
     """
     make_token()
     error: RuntimeError | None = None
     for _ in range(STARTS):
         try:
+            on_host(config, config.head, "true")
             _launch(config)
             return _joined(config, wait_seconds)
         except RuntimeError as caught:
@@ -174,13 +174,12 @@ def _stops(config: ClusterConfig, host: str) -> bool:
 def on_host(config: ClusterConfig, host: str, command: str) -> str:
     """What a shell command prints on a machine.
 
-    RuntimeError with its last line if it fails, and where the machine is silent for two minutes.
+    RuntimeError with its last line if it fails, where the machine shows another key than before,
+    and where it is silent for two minutes.
     """
-    key = [] if config.ssh_key is None else ["-i", str(config.ssh_key.expanduser())]
-    shell = f"RAY_AUTH_MODE=token {command}"
     try:
         done = subprocess.run(
-            ["ssh", *_SSH, *key, f"{config.ssh_user}@{host}", shell],
+            _ssh(config, host, f"RAY_AUTH_MODE=token {command}"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -190,8 +189,23 @@ def on_host(config: ClusterConfig, host: str, command: str) -> str:
         raise RuntimeError(f"{host}: no answer within {COMMAND_SECONDS:.0f} s") from None
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"{host}: {lines[-1] if lines else 'no answer'}")
+        said = lines[-1] if lines else "no answer"
+        if "Host key verification failed" in said:
+            forget = shlex.join(["ssh-keygen", "-f", str(KNOWN_HOSTS.expanduser()), "-R", host])
+            said += f" If that machine was set up anew: `{forget}`"
+        raise RuntimeError(f"{host}: {said}")
     return done.stdout
+
+
+def _ssh(config: ClusterConfig, host: str, command: str) -> list[str]:
+    known = KNOWN_HOSTS.expanduser()
+    known.parent.mkdir(mode=0o700, exist_ok=True)
+    options = [*_SSH, f"UserKnownHostsFile={known}"]
+    if config.ssh_proxy is not None:
+        options.append(f"ProxyCommand={config.ssh_proxy}")
+    key = [] if config.ssh_key is None else ["-i", str(config.ssh_key.expanduser())]
+    flags = [part for option in options for part in ("-o", option)]
+    return ["ssh", *flags, *key, f"{config.ssh_user}@{host}", command]
 
 
 def make_token() -> Path:

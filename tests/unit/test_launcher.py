@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,41 @@ def test_a_head_that_does_not_answer_says_why(monkeypatch: pytest.MonkeyPatch) -
     states = launcher.status(SHIPPED)
     assert [one.alive for one in states] == [False] * 3
     assert [one.reason for one in states] == ["Permission denied (publickey).", "", ""]
+
+
+def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, code: int, says: str) -> Path:
+    """An ssh that answers so, and the file in which it writes down what it was given."""
+    given, ssh = tmp_path / "given", tmp_path / "ssh"
+    ssh.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >> {given}\necho "{says}" >&2\necho fine\nexit {code}\n'
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return given
+
+
+def test_a_machine_is_known_by_its_key_and_reached_through_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = answering(tmp_path, monkeypatch, code=0, says="")
+    through = replace(SHIPPED, ssh_proxy="nc -x proxy %h %p")
+    assert launcher.on_host(through, "10.0.0.2", "true") == "fine\n"
+    options = given.read_text().splitlines()
+    assert "StrictHostKeyChecking=accept-new" in options
+    assert f"UserKnownHostsFile={tmp_path}/.ssh/mien_known_hosts" in options
+    assert "ProxyCommand=nc -x proxy %h %p" in options
+    launcher.on_host(SHIPPED, "10.0.0.2", "true")
+    assert given.read_text().count("ProxyCommand") == 1
+
+
+def test_nothing_is_copied_to_a_head_with_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, monkeypatch, code=255, says="Host key verification failed.")
+    monkeypatch.setattr(launcher, "_launch", lambda config: pytest.fail("it was started"))
+    with pytest.raises(RuntimeError, match=r"^10\.0\.0\.1: Host key .* `ssh-keygen -f .* -R 10"):
+        launcher.up(SHIPPED, wait_seconds=0)
 
 
 def test_up_says_what_keeps_machines_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
