@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tuning.ranking import ordered, ranked
+from trainer.scorecard.intervals import subject_intervals
+from tuning.ranking import PAIRED_BY, judged, ordered, ranked_by
 from tuning.recorded import Tested
 from tuning.rows import SIGNIFICANCE, Block, Row
 
 STRENGTH = ("predictions", "test", "validation")
 """Evidence, the strongest first."""
+SEEN_ROWS = 100
+"""Of how many rows of a block, the best, the predictions of validation subjects are read."""
 
 
 def blocks_of(
-    rows: Sequence[Row], tests: Sequence[Tested | None], lakes: Sequence[str], seed: int
+    rows: Sequence[Row],
+    tests: Sequence[Tested | None],
+    lakes: Sequence[str],
+    seen_of: Callable[[Row], Tested | None],
+    seed: int,
 ) -> list[Block]:
     """The rows in blocks, the best evidence first; a row's test and the hash of its lake beside it.
 
-    Rows without predictions are ranked with those of the same folds, by the same figure.
+    Rows without test predictions are ranked with those of the same folds, by the same figure.
+    `seen_of` reads what a row said of its validation subjects: they give the best of the rows
+    without any test intervals and verdicts.
     """
     keyed: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, (row, test) in enumerate(zip(rows, tests, strict=True)):
@@ -27,22 +36,61 @@ def blocks_of(
         keyed[lakes[index], row.leaks, row.evidence, *where].append(index)
     blocks = []
     for members in keyed.values():
-        own = _with_differing_settings([rows[i] for i in members])
-        counts = [test.counts_SKK for i in members if (test := tests[i]) is not None]
-        best_first, pairs = ranked(own, counts, seed) if counts else (ordered(own), ())
+        best_first = ordered(_with_differing_settings([rows[i] for i in members]))
         first = best_first[0]
+        if first.evidence == "validation":
+            best_first, found = _with_seen(best_first, seen_of)
+        else:
+            known = {rows[i].run_ids: tests[i] for i in members}
+            found = [known[row.run_ids] for row in best_first]
+        counts = [test.counts_SKK if test else None for test in found]
+        best_first, pairs = judged(best_first, counts, seed)
+        objectives = dict.fromkeys(name for row in best_first for name in row.objectives)
         blocks.append(
             Block(
                 lake_hash=lakes[members[0]],
-                tested=_tested_on(first) if counts else "",
+                tested=_tested_on(first) if first.evidence == "predictions" else "",
                 rows=best_first,
                 audit=first.leaks,
-                objectives=tuple(dict.fromkeys(name for row in own for name in row.objectives)),
+                objectives=tuple(objectives),
                 pairs=pairs,
             )
         )
     return sorted(
         blocks, key=lambda block: (STRENGTH.index(block.rows[0].evidence), -len(block.rows))
+    )
+
+
+def _with_seen(
+    rows: Sequence[Row], seen_of: Callable[[Row], Tested | None]
+) -> tuple[tuple[Row, ...], list[Tested | None]]:
+    """Rows in order, the best with intervals over their validation subjects, and what gave them.
+
+    Only those of the same faces as the first that has any can be paired: others have None.
+    """
+    told, found, faces = list(rows), [], ""
+    can_be_paired = ranked_by(rows) in PAIRED_BY
+    for place, row in enumerate(rows[:SEEN_ROWS] if can_be_paired else ()):
+        seen = seen_of(row) if row.rank else None
+        if seen:
+            told[place] = _with_intervals(row, seen)
+            faces = faces or seen.faces
+        found.append(seen if seen and seen.faces == faces else None)
+    return tuple(told), found + [None] * (len(rows) - len(found))
+
+
+def _with_intervals(row: Row, seen: Tested) -> Row:
+    bounds = {
+        name: (interval.low, interval.high)
+        for name, metric in PAIRED_BY.items()
+        if name.startswith("validation") and row.value_of(name) is not None
+        for interval in subject_intervals(seen.counts_SKK, {name: metric}).values()
+    }
+    return replace(
+        row,
+        num_faces=round(seen.counts_SKK.sum()),
+        num_subjects=len(seen.subjects),
+        figure_bounds={**row.figure_bounds, **bounds},
     )
 
 
@@ -104,10 +152,28 @@ def notes_of(blocks: Sequence[Block], unfinished: int, trained: int) -> tuple[st
         notes.append("rows tested on different faces (folds) stand apart: they are not ranked")
     if len(others) > len({(block.lake_hash, block.rows[0].evidence) for block in others}):
         notes.append("rows of different folds, or ordered by different figures, stand apart")
-    if any(row.verdict == "tie" for block in tested for row in block.rows):
+    return (*notes, *_notes_of_intervals(rows, others))
+
+
+def _notes_of_intervals(rows: Sequence[Row], others: Sequence[Block]) -> list[str]:
+    """What is to be known of intervals and verdicts; `others` are the blocks without a test."""
+    notes = []
+    if any(row.verdict == "tie" for row in rows):
         notes.append(
             f"tie: not told apart from the best at {SIGNIFICANCE:.0%} by the paired test over "
-            f"subjects (below the least p of its swaps, by Student's t), corrected for all pairs, "
-            f"as the best is chosen by the same faces"
+            f"subjects (below the least p of its swaps, by Student's t), corrected for all pairs "
+            f"of ranked rows (Holm), as the best is chosen by the same faces"
         )
-    return tuple(notes)
+    if any(row.num_faces and len(row.folds) > 1 for block in others for row in block.rows):
+        notes.append(
+            "a trial's figure is the mean over its folds; its interval and its paired test are of "
+            "the faces of all folds together"
+        )
+    if any(sum(row.rank is not None for row in block.rows) > SEEN_ROWS for block in others):
+        notes.append(f"only the best {SEEN_ROWS} trials have intervals and are tested in pairs")
+    if any((row.num_faces or row.figure_bounds) and len(row.seeds) < 2 for row in rows):
+        notes.append(
+            "intervals are over subjects, of the networks as trained: where a row has one seed, "
+            "they do not tell how far off another would be"
+        )
+    return notes

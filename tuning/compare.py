@@ -59,7 +59,7 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
         raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
     rows, tests, lakes = [], [], []
     for group in _groups(finished, known):
-        test = tested_of(client, group)
+        test = tested_of(client, group, "predictions")
         rows.append(_row(group, test, known))
         tests.append(test)
         lakes.append(tag(group[0], "mien.lake_hash"))
@@ -68,7 +68,11 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
             f"the finished runs of the experiment '{experiment}' have no folds: there are "
             f"{len(finished)}, and none of them is a training by mien"
         )
-    blocks = blocks_of(rows, tests, lakes, seed)
+
+    def seen_of(row: Row) -> Tested | None:
+        return tested_of(client, [known[run_id] for run_id in row.run_ids], "validation")
+
+    blocks = blocks_of(rows, tests, lakes, seen_of, seed)
     trained = [run for run in runs if tag(run, "mien.kind") not in GATHERING]
     unfinished = sum(run.info.status != "FINISHED" for run in trained)
     notes = notes_of(blocks, unfinished, len(trained))

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cluster.home import runs_dir
-from tuning.recorded import tested_of
+from tuning.recorded import tag, tested_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,22 +39,29 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Details:
-    """What is known of one row. `picture` is a JPEG as text (base64)."""
+    """What is known of one row.
+
+    `picture` is a JPEG as text (base64), of validation faces of the fold `pictured`.
+    """
 
     curves: Mapping[str, Curve] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     picture: str | None = None
+    pictured: str = ""
 
 
 def details_of(client: MlflowClient, runs: Sequence[Run]) -> Details:
     """The details of a row whose runs these are; what was not recorded is left out."""
     classes, confusion = _confusion(client, runs)
+    pictures = ((_picture(client, run), tag(run, "mien.fold")) for run in runs)
+    picture, pictured = next((found for found in pictures if found[0]), (None, ""))
     return Details(
         curves=_curves(client, runs),
         classes=classes,
         confusion=confusion,
-        picture=next(filter(None, (_picture(client, run) for run in runs)), None),
+        picture=picture,
+        pictured=pictured,
     )
 
 
@@ -106,7 +113,7 @@ def _confusion(
     client: MlflowClient, runs: Sequence[Run]
 ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
     """Classes and test faces (truth by row) over the row's folds; the mean over its seeds."""
-    tested = tested_of(client, runs)
+    tested = tested_of(client, runs, "predictions")
     if tested is None:
         return (), ()
     counts_KK = np.round(tested.counts_SKK.sum(axis=0)).astype(int)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 IN_COLUMNS = (
     *("accuracy", "macro_", "recall_", "calibration_error"),
-    *("images_per_second", "first_step_seconds"),
+    *("images_per_second", "first_step_seconds", "num_faces"),
 )
 BOUNDS = ("_low", "_high")
 SHOWN = {"test/": "", "final/": "validation "}

@@ -1,4 +1,4 @@
-"""What MLflow holds of an experiment: its runs, and the test predictions of each."""
+"""What MLflow holds of an experiment: its runs, and the predictions of each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, sqlite_path
 from trainer.scorecard.evaluate import Predictions, read_predictions
+from tuning.rows import Evidence
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 PAGE_RUNS = 1000
 PARENT = "mlflow.parentRunId"
+KEPT: Mapping[Evidence, tuple[str, str]] = {
+    "predictions": ("predictions.npz", "test/accuracy"),
+    "validation": ("validation.npz", "final/num_faces"),
+}
+"""By evidence the file of a run's predictions, and a metric of every run whose artifacts have it:
+without that, MLflow is not asked for the file."""
 
 
 def open_store(uri: str) -> MlflowClient:
@@ -70,16 +77,22 @@ def above(run: Run, known: Mapping[str, Run], kind: str) -> Run | None:
     return parent
 
 
-def predictions_of(client: MlflowClient, run: Run) -> Predictions | None:
-    """The test predictions of a run: from its directory if it is here, else from its artifacts."""
-    local = runs_dir() / run.info.run_id / "predictions.npz"
+def predictions_of(client: MlflowClient, run: Run, evidence: Evidence) -> Predictions | None:
+    """The predictions of a run for its test or its validation subjects; None where it has none.
+
+    From its directory if that is here, else from its artifacts.
+    """
+    name, told_by = KEPT[evidence]
+    run_id = run.info.run_id
+    local = runs_dir() / run_id / name
     if local.exists():
         return read_predictions(local)
-    if all(item.path != "predictions.npz" for item in client.list_artifacts(run.info.run_id)):
+    if told_by not in run.data.metrics:
+        return None
+    if all(item.path != name for item in client.list_artifacts(run_id)):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = client.download_artifacts(run.info.run_id, "predictions.npz", folder)
-        return read_predictions(Path(path))
+        return read_predictions(Path(client.download_artifacts(run_id, name, folder)))
 
 
 def mean_metric(group: Sequence[Run], *names: str) -> float | None:
@@ -94,19 +107,27 @@ def mean_metric(group: Sequence[Run], *names: str) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Tested:
-    """The test of one row: one confusion matrix per subject, the mean over seeds."""
+    """How one row's runs recognised their subjects: a confusion matrix each, the mean over seeds.
+
+    `faces` is equal for rows of the same faces, labels and number of classes.
+    """
 
     faces: str
     subjects: np.ndarray
     counts_SKK: np.ndarray
 
 
-def tested_of(client: MlflowClient, group: Sequence[Run]) -> Tested | None:
-    """All folds' test predictions as one confusion matrix per subject; None if a run has none."""
-    parts = [predictions_of(client, run) for run in group]
-    found = [part for part in parts if part is not None]
-    if len(found) < len(parts):
-        return None
+def tested_of(client: MlflowClient, group: Sequence[Run], evidence: Evidence) -> Tested | None:
+    """All folds' predictions as one confusion matrix per subject; None if a run has none.
+
+    Those of test subjects ("predictions"), or those of validation subjects ("validation").
+    """
+    found = []
+    for run in group:
+        part = predictions_of(client, run, evidence)
+        if part is None:
+            return None
+        found.append(part)
     rows = np.concatenate([part.rows for part in found])
     labels = np.concatenate([part.labels for part in found])
     subjects = np.concatenate([part.subjects for part in found])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 25
 NOTHING = "–"
+SEEN = "validation_macro_recall"
+SEEN_BOUNDS = (f"{SEEN}_low", f"{SEEN}_high")
 LATEX_SIGNS = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -50,6 +52,7 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
     )
     tested = bool(block.tested)
     validated = any(row.validation_macro_recall is not None for row in block.rows)
+    judged = any(row.verdict for row in block.rows)
     measured = any(row.figures for row in block.rows)
     shown.add_column("#", justify="right")
     shown.add_column("system", overflow="fold", min_width=16)
@@ -57,10 +60,11 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
     if tested:
         shown.add_column("macro recall %", justify="right", min_width=9)
         shown.add_column("accuracy %", justify="right", no_wrap=True)
-        shown.add_column("behind best", justify="right", no_wrap=True)
-        shown.add_column("verdict", no_wrap=True)
     elif validated:
         shown.add_column("validation %", justify="right")
+    if judged:
+        shown.add_column("behind best", justify="right", no_wrap=True)
+        shown.add_column("verdict", no_wrap=True)
     if measured:
         shown.add_column("other figures")
     shown.add_column("images/s", justify="right", no_wrap=True)
@@ -68,9 +72,10 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
         cells = [_rank(row), _name(row), str(len(row.run_ids))]
         if tested:
             cells += [_interval(row.macro_recall), _interval(row.accuracy)]
-            cells += [_difference(row.behind), _verdict(row)]
         elif validated:
-            cells.append(_percent(row.validation_macro_recall))
+            cells.append(_validation(row))
+        if judged:
+            cells += [_difference(row.behind), _verdict(row)]
         if measured:
             cells.append("\n".join(_figures(row)))
         cells.append(NOTHING if row.images_per_second is None else f"{row.images_per_second:.0f}")
@@ -106,8 +111,12 @@ def _brief(text: str) -> str:
     return f"{float(text):.4g}" if re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", text) else text
 
 
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f}"
+def _validation(row: Row) -> str:
+    if row.validation_macro_recall is None:
+        return NOTHING
+    bounds = row.figure_bounds.get(SEEN)
+    reach = f"\n{100 * bounds[0]:.1f}–{100 * bounds[1]:.1f}" if bounds else ""
+    return f"{100 * row.validation_macro_recall:.1f}{reach}"
 
 
 def _interval(interval: Interval | None) -> str:
@@ -170,6 +179,7 @@ def _csv_row(block: Block, row: Row) -> dict[str, Any]:
         **_bounds("accuracy", row.accuracy),
         **_bounds("macro_recall", row.macro_recall),
         "validation_macro_recall": row.validation_macro_recall,
+        **dict(zip(SEEN_BOUNDS, row.figure_bounds.get(SEEN, (None, None)), strict=True)),
         "images_per_second": row.images_per_second,
         "figures": "; ".join(_figures(row, digits=6)),
         **_bounds("behind", row.behind),
@@ -248,23 +258,23 @@ def _escaped(text: str) -> str:
 
 def pairs(comparison: Comparison) -> list[RenderableType]:
     """For each block, every two of its best rows: the difference, and its corrected p."""
-    made: list[RenderableType] = []
-    for block in comparison.blocks:
-        if not block.pairs:
-            continue
-        size = max(pair.second for pair in block.pairs) + 1
-        shown = Table(
-            title=f"{block.tested}: row minus column, points (p after Holm)", box=SIMPLE_HEAD
-        )
-        shown.add_column("row", overflow="fold", min_width=16)
-        for place in range(size):
-            shown.add_column(str(place + 1), justify="right", no_wrap=True)
-        known = {(pair.first, pair.second): pair for pair in block.pairs}
-        for first in range(size):
-            cells = [_pair_cell(known.get((first, second))) for second in range(size)]
-            shown.add_row(f"{first + 1}  {_name(block.rows[first])}", *cells)
-        made.append(shown)
-    return made
+    return [_pairs_table(block) for block in comparison.blocks if block.pairs]
+
+
+def _pairs_table(block: Block) -> Table:
+    shown = Table(
+        title=f"{block.title}: row minus column, points (p after Holm for all pairs)",
+        box=SIMPLE_HEAD,
+    )
+    shown.add_column("row", overflow="fold", min_width=16)
+    places = block.paired
+    for place in places:
+        shown.add_column(str(place + 1), justify="right", no_wrap=True)
+    known = {(pair.first, pair.second): pair for pair in block.pairs}
+    for first in places:
+        cells = [_pair_cell(known.get((first, second))) for second in places]
+        shown.add_row(f"{first + 1}  {_name(block.rows[first])}", *cells)
+    return shown
 
 
 def _pair_cell(pair: Pair | None) -> str:

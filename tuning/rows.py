@@ -18,9 +18,10 @@ test subjects alone; validation subjects, who have guided choices."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Two rows of a block by their places in it, `first` minus `second` in mean class recall.
+    """Two rows of a block by their places in it, `first` minus `second` in what ranks the block.
 
-    `p` is corrected by Holm for all pairs of the block; `told_apart` where it is below 5 %.
+    `p` is corrected by Holm for every two ranked rows of the block, as a row's own is;
+    `told_apart` where it is below 5 %.
     """
 
     first: int
@@ -44,10 +45,12 @@ class Row:
     any. `objectives` names what the row is ordered by, then what else its study searched for:
     figures, or `macro_recall`, `validation_macro_recall`, `images_per_second`. `rank` is the place
     in the block, None where nothing ranks it. `leaks` says what leaks between training and test.
-    `behind` is the paired difference to the best row of the block (best minus this one, in mean
-    class recall) and `p` its p value, corrected for all pairs of the block; None for the best
-    itself and where there are no predictions. `verdict` is best, tie, behind, or empty. `seconds`
-    is the time of its runs together.
+    `num_faces` and `num_subjects` are of the predictions that its intervals come from, with
+    evidence "validation" those of validation subjects. `behind` is the paired difference to the
+    best row of the block (best minus this one, in what ranks the block) and `p` its p value,
+    corrected for all pairs of the block; None for the best itself and where there are no
+    predictions. `verdict` is best, tie, behind, or empty. `seconds` is the time of its runs
+    together.
     """
 
     system: str
@@ -102,7 +105,8 @@ class Block:
     `tested` says which test faces were recognised, and is empty where no predictions tell.
     `audit` says what leaks between training and test, empty where nothing does or nobody looked.
     `objectives` names the figure that ranks the rows, then what else their studies searched for;
-    empty where nothing ranks them. `pairs` compares every two of the best rows.
+    empty where nothing ranks them. `pairs` compares every two of the best rows, and agrees with
+    their verdicts.
     """
 
     lake_hash: str
@@ -119,6 +123,11 @@ class Block:
         parts.append(f"lake {self.lake_hash[:12]}" if self.lake_hash else "unknown lake")
         parts += [f"leaks: {self.audit}"] if self.audit else []
         return ", ".join(parts)
+
+    @property
+    def paired(self) -> tuple[int, ...]:
+        """The places of the rows that `pairs` compares."""
+        return tuple(sorted({place for pair in self.pairs for place in (pair.first, pair.second)}))
 
     def _untested(self) -> str:
         row = self.rows[0]

@@ -10,13 +10,14 @@ import re
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from rich.console import Console
 
 from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, experiment_id
 from trainer.scorecard.evaluate import Predictions, write_predictions
-from tuning import report
+from tuning import blocks, report
 from tuning.compare import compare, division_of
 from tuning.details import curve_of
 from tuning.page import embedded
@@ -49,8 +50,10 @@ def predictions(skill: float, fold: int, num_folds: int, seed: int = 0) -> Predi
     )
 
 
-def record(store, experiment, system, *, tested=None, status="FINISHED", tags=None, **about):
-    """A run as `train` leaves it; `tested` becomes its predictions."""
+def record(
+    store, experiment, system, *, tested=None, seen=None, status="FINISHED", tags=None, **about
+):
+    """A run as `train` leaves it; `tested` and `seen` become its predictions."""
     client = ensure_store(store)
     tags = (tags or {}) | {
         "mien.kind": about.get("kind", "train"),
@@ -71,10 +74,11 @@ def record(store, experiment, system, *, tested=None, status="FINISHED", tags=No
         params=[Param(key, str(value)) for key, value in params.items()],
         metrics=[Metric(key, value, 0, 0) for key, value in metrics.items()],
     )
-    if tested is not None:
-        folder = runs_dir() / run_id
-        folder.mkdir(parents=True)
-        write_predictions(tested, folder / "predictions.npz")
+    for name, said in (("predictions", tested), ("validation", seen)):
+        if said is not None:
+            folder = runs_dir() / run_id
+            folder.mkdir(parents=True, exist_ok=True)
+            write_predictions(said, folder / f"{name}.npz")
     if status != "RUNNING":
         client.set_terminated(run_id, status)
     return run_id
@@ -299,11 +303,95 @@ def test_seeds_share_the_uncertainty_of_their_subjects(store):
 
 
 def test_predictions_come_from_the_artifacts_where_the_directory_is_not_here(store, tmp_path):
-    run_id = record(store, "elsewhere", "fersnet")
+    run_id = record(store, "elsewhere", "fersnet", metrics={"test/accuracy": 0.9})
     write_predictions(predictions(0.9, 1, 3), tmp_path / "predictions.npz")
     ensure_store(store).log_artifact(run_id, str(tmp_path / "predictions.npz"))
     (block,) = compare(store, "elsewhere").blocks
     assert block.rows[0].num_faces == 160
+
+
+def searched(store, experiment, *skills, objective="macro_recall"):
+    """A study of trials of two folds, each with predictions of its skill, None for without any."""
+    study = record(store, experiment, "fersnet", kind="study", params={"objectives": objective})
+    for number, skill in enumerate(skills):
+        own = {"weight": number}
+        name = f"trial {number}"
+        trial = record(
+            store, experiment, "fersnet", kind="trial", name=name, parent=study, params=own
+        )
+        for fold in (1, 2):
+            seen = None if skill is None else predictions(skill, fold, 2, seed=number)
+            value = 0.3 if seen is None else float(np.mean(seen.predicted == seen.labels))
+            metrics = {"final/macro_recall": value, "final/accuracy": value}
+            where = {"kind": "fold", "fold": f"all:{fold}/2", "parent": trial, "params": own}
+            record(store, experiment, "fersnet", seen=seen, metrics=metrics, **where)
+
+
+@pytest.mark.parametrize("objective", ["macro_recall", "accuracy"])
+def test_trials_are_ties_or_behind_and_without_predictions_stand_by_their_value(store, objective):
+    experiment = f"searched by {objective}"
+    searched(store, experiment, 0.9, 0.89, 0.5, None, objective=objective)
+    found = compare(store, experiment)
+    (block,) = found.blocks
+    assert [row.verdict for row in block.rows] == ["best", "tie", "behind", ""]
+    assert [row.rank for row in block.rows] == [1, 2, 3, 4]
+    assert [row.evidence for row in block.rows] == ["validation"] * 4 and not block.tested
+    assert block.title.startswith("validation only, by validation")
+    best, _, _, bare = block.rows
+    low, high = best.figure_bounds[block.objectives[0]]
+    assert low < best.value_of(block.objectives[0]) < high
+    assert bare.trial == "trial 3" and not bare.figure_bounds and not bare.num_faces
+    assert [(pair.first, pair.second) for pair in block.pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert any("guided choices" in note for note in found.notes)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(report.table(found))
+    text, (low, _) = console.export_text(), best.figure_bounds["validation_macro_recall"]
+    assert all(word in text for word in ("behind best", "tie", f"{100 * low:.1f}"))
+    lines = list(csv.DictReader(io.StringIO(report.csv(found))))
+    assert float(lines[0]["validation_macro_recall_low"]) < 0.9
+    assert lines[3]["validation_macro_recall_low"] == "" and lines[2]["verdict"] == "behind"
+    with pytest.raises(ValueError, match="nothing to say"):
+        report.latex(found)
+
+
+def test_no_verdict_where_the_best_trial_has_no_predictions(store):
+    searched(store, "lost", 0.2, 0.18, None)
+    (block,) = compare(store, "lost").blocks
+    assert block.rows[0].trial == "trial 2"
+    assert not any(row.verdict for row in block.rows)
+    assert [(pair.first, pair.second) for pair in block.pairs] == [(1, 2)]
+
+
+def test_more_trials_than_are_read_are_said(store, monkeypatch):
+    monkeypatch.setattr(blocks, "SEEN_ROWS", 2)
+    searched(store, "many", 0.9, 0.8, 0.5)
+    found = compare(store, "many")
+    assert [row.verdict for row in found.blocks[0].rows] == ["best", "behind", ""]
+    assert any("only the best 2 trials" in note for note in found.notes)
+
+
+def test_mlflow_is_asked_for_the_predictions_of_those_runs_alone_that_tell_of_some(
+    store, monkeypatch
+):
+    searched(store, "asked", None, None)
+    record(store, "asked", "other", fold="1/2", metrics={"test/pose": 0.5})
+    told = record(store, "asked", "fersnet", fold="1/2", metrics={"test/accuracy": 0.5})
+    asked = []
+    list_artifacts = MlflowClient.list_artifacts
+    monkeypatch.setattr(
+        MlflowClient,
+        "list_artifacts",
+        lambda client, run_id, *path: asked.append(run_id) or list_artifacts(client, run_id, *path),
+    )
+    compare(store, "asked")
+    assert asked == [told]
+
+
+def test_one_seed_is_said_to_be_one(store, ranked):
+    for seed in (0, 1):
+        crossvalidated(store, "two seeds", "fersnet", 0.8, seed=seed)
+    assert not any("one seed" in note for note in compare(store, "two seeds").notes)
+    assert sum("one seed" in note for note in ranked.notes) == 1
 
 
 def test_wrong_input_is_one_clear_line(store, tmp_path):
@@ -327,6 +415,7 @@ def test_wrong_input_is_one_clear_line(store, tmp_path):
 def test_any_two_rows_are_compared_and_corrected_for_their_number(ranked):
     (block,) = ranked.blocks
     assert [(pair.first, pair.second) for pair in block.pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert [row.p for row in block.rows[1:]] == [pair.p for pair in block.pairs[:2]]
     assert [pair.told_apart for pair in block.pairs] == [False, True, True]
     assert all(pair.p >= pair.difference.p for pair in block.pairs)
     console = Console(width=140, record=True, file=io.StringIO())

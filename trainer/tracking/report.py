@@ -9,6 +9,7 @@ import numpy as np
 
 from trainer.job import Job, read_json
 from trainer.pictures import confusion_picture
+from trainer.scorecard.evaluate import read_predictions
 from trainer.scorecard.measures import flat
 from trainer.tracking.outbox import Outbox
 from trainer.tracking.tracker import Tracker, add_to_run, deliver
@@ -21,7 +22,7 @@ _LAST = "final/first_step_seconds"
 def report(tracker: Tracker, job: Job, result: Mapping[str, Any]) -> None:
     """Everything that `result.json` says, and the files of the run."""
     images = result["images"]
-    for name in ("run.json", "result.json", "predictions.npz"):
+    for name in ("run.json", "result.json", "predictions.npz", "validation.npz"):
         if (job.directory / name).exists():
             tracker.artifact(job.directory / name)
     if (job.directory / "weights.safetensors").exists():
@@ -30,6 +31,8 @@ def report(tracker: Tracker, job: Job, result: Mapping[str, Any]) -> None:
     if result["scorecard"] is not None:
         report_scorecard(tracker, result["scorecard"], images)
     metrics = {f"final/{name}": value for name, value in result["validation"].items()}
+    if (job.directory / "validation.npz").exists():
+        metrics["final/num_faces"] = len(read_predictions(job.directory / "validation.npz"))
     metrics["final/images_per_second"] = result["images_per_second"]
     metrics[_LAST] = result["first_step_seconds"]
     tracker.metrics(metrics, images)

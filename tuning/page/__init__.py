@@ -91,6 +91,7 @@ def _row(index: int, block: int, row: Row, details: Details) -> dict[str, Any]:
         "seconds": _rounded(row.seconds),
         "figures": {name: _rounded(value) for name, value in row.figures.items()},
         "bounds": {name: list(map(_rounded, ends)) for name, ends in row.figure_bounds.items()},
+        "seen": row.evidence == "validation",
         "behind": _bounds(row.behind),
         "p": _rounded(row.p),
         "verdict": row.verdict,
@@ -102,6 +103,7 @@ def _row(index: int, block: int, row: Row, details: Details) -> dict[str, Any]:
         if details.confusion
         else None,
         "picture": details.picture and f"data:image/jpeg;base64,{details.picture}",
+        "pictured": details.pictured,
     }
 
 
@@ -120,14 +122,16 @@ def _pairs(comparison: Comparison) -> list[dict[str, Any]]:
     found, before = [], 0
     for number, block in enumerate(comparison.blocks):
         if block.pairs:
-            size = max(pair.second for pair in block.pairs) + 1
-            cells: list[list[dict[str, float] | None]] = [[None] * size for _ in range(size)]
+            size, at = len(block.paired), {place: i for i, place in enumerate(block.paired)}
+            cells: list[list[dict[str, Any] | None]] = [[None] * size for _ in range(size)]
             for pair in block.pairs:
-                gap = pair.difference
-                one = {"value": gap.value, "low": gap.low, "high": gap.high, "p": pair.p}
-                other = {"value": -gap.value, "low": -gap.high, "high": -gap.low, "p": pair.p}
-                cells[pair.first][pair.second], cells[pair.second][pair.first] = one, other
-            rows = [before + place for place in range(size)]
+                first, second, gap = at[pair.first], at[pair.second], pair.difference
+                about = {"p": pair.p, "apart": pair.told_apart}
+                ends = {"low": gap.low, "high": gap.high}
+                turned = {"low": -gap.high, "high": -gap.low}
+                cells[first][second] = {"value": gap.value, **ends, **about}
+                cells[second][first] = {"value": -gap.value, **turned, **about}
+            rows = [before + place for place in block.paired]
             found.append({"block": number, "rows": rows, "cells": cells})
         before += len(block.rows)
     return found
