@@ -1,27 +1,33 @@
 """How much of an exhaustive search does pruning spare, and does it lose the best? A replay.
 
-    python -m benchmarks.replay fill LAKE --hours 5     train what the table lacks; go on any time
-    python -m benchmarks.replay replay                  search in the table, 200 times
+    python -m benchmarks.replay fill LAKE --table NAME --hours 5     what it lacks; go on any time
+    python -m benchmarks.replay replay                               search in the tables, 200 times
 
-`fill` trains every setting of a grid in every fold of a short `fersnet.small_single_task`, with a
-process for each core, on `photos` (as benchmarks/photos.py makes it), whose subjects each validate
-in one of the ten folds, and keeps, after each training, what it said of every subject. Later fills
-go on where the last one stopped.
+`fill` trains every setting of a grid in every fold of a short training, with a process for each
+core, on `photos` (as benchmarks/photos.py makes it), whose subjects each validate in one of the ten
+folds, and keeps what each training said of every subject. Later fills go on where the last stopped.
+
+- fersnet: a short `fersnet.small_single_task`. The rule that prunes was chosen among six with sight
+  of this table. It holds no learning curves: a fold's end stands for its curve, and the fold that
+  is given up is paid in full.
+- baseline: a short `baseline.small`, another network, filled after the rule was settled: what it
+  says, the rule was not chosen by. Its curves have three points and the end, as in a search.
 
 `replay` takes the settings in a random order and trains them one after another, which costs what
-the table says: fold by fold, giving a setting up where the rule says so.
+the table says, giving a setting up where the rule says so.
 
 - paired: this project's test over subjects against the best so far, after each fold.
-- search: that, and this project's rule for learning curves, both as in `tuning.pruning`. The table
-  holds no curves: a fold's end stands for its curve, so the fold that is given up is paid in full.
+- search: that, and this project's rule for learning curves, at each of their points: both as in
+  `tuning.pruning`.
 - asha: rungs of 1, 2, 4 and all folds; a setting goes on if it is in the best half of its rung.
 - median: given up below the median of those before after as many folds.
-- random: as many settings, in all folds, as the trainings of `search` pay for.
+- random: as many settings, in all folds, as the images of `search` pay for.
 
 Of each: how far the setting that it ends with lies below the best of the table (mean of all folds),
-its trainings as a share of all, and how often the best was given up. Of the table: how far its best
-setting lies above its median one, over all subjects. The same machine did other work while the
-table was filled, so its seconds say little.
+the images that it trained on as a share of all, and how often the best was given up. Rules spend
+differently: their shares stand beside their gaps. Of the table: how far its best setting lies above
+its median one, over all subjects; the same where both are picked in five folds and compared in the
+other five, since a best one that is picked and judged on the same subjects flatters itself.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,34 +55,70 @@ from tuning.objectives import Objective
 from tuning.pruning import lags_behind, loses_on_folds, paired_subjects
 from tuning.results import FoldRecord, TrialRecord
 
-RECIPE = "fersnet.small_single_task"
-SHORT: Mapping[str, Any] = {
-    "system.network.stem_channels": 8,
-    "system.network.recognition_channels": (16, 32, 64),
-    "system.ema_halflife_images": 1000,
-    "system.images": 2560,
-    "data.image_size": 32,
-}
-"""What makes a training of some seconds of the recipe: half as wide, a tenth of the images."""
 FOLDS = 10
-GRID: Mapping[str, tuple[Any, ...]] = {
-    "system.optimizer.learning_rate": (4e-4, 1.2e-3, 4e-3, 1.2e-2, 4e-2),
-    "system.class_power": (0.0, 0.5),
-    "system.label_smoothing": (0.0, 0.3),
-    "data.augment.erase": (0.0, 0.3),
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A short training of some seconds, and the 40 settings that it is done with."""
+
+    recipe: str
+    short: Mapping[str, Any]
+    grid: Mapping[str, tuple[Any, ...]]
+
+    @property
+    def images(self) -> int:
+        """Of one training."""
+        return self.short["system.images"]
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every setting of the grid."""
+        values = itertools.product(*self.grid.values())
+        return [dict(zip(self.grid, one, strict=True)) for one in values]
+
+
+RATES = (4e-4, 1.2e-3, 4e-3, 1.2e-2, 4e-2)
+"""The outer ones are far from good."""
+TASKS: Mapping[str, Task] = {
+    "fersnet": Task(
+        recipe="fersnet.small_single_task",
+        short={
+            "system.network.stem_channels": 8,
+            "system.network.recognition_channels": (16, 32, 64),
+            "system.ema_halflife_images": 1000,
+            "system.images": 2560,
+            "data.image_size": 32,
+        },
+        grid={
+            "system.optimizer.learning_rate": RATES,
+            "system.class_power": (0.0, 0.5),
+            "system.label_smoothing": (0.0, 0.3),
+            "data.augment.erase": (0.0, 0.3),
+        },
+    ),
+    "baseline": Task(
+        recipe="baseline.small",
+        short={
+            "system.network.plain_channels": (16, 32, 64),
+            "system.images": 5120,
+            "data.image_size": 32,
+            "evaluation.every_images": 1280,
+        },
+        grid={
+            "system.optimizer.learning_rate": RATES,
+            "system.class_power": (0.0, 0.5),
+            "system.network.dropout": (0.0, 0.5),
+            "data.augment.brightness": (0.0, 0.4),
+        },
+    ),
 }
-"""40 settings; the outer learning rates are far from good."""
 RECALL = Objective(name="macro_recall", direction="maximize", capability="recognise")
 RUNGS = (1, 2, 4)
+RESULTS = Path("benchmarks/results")
 ASKED = {"median_gap": 0.005, "median_share": 0.5, "best_lost": 0.05, "best_above_median": 0.03}
 
 Rule = Callable[[TrialRecord, Sequence[TrialRecord], int], bool]
 """Whether a trial that has finished some of so many folds is given up, given those that ended."""
-
-
-def grid() -> list[dict[str, Any]]:
-    """Every setting of the grid."""
-    return [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
 
 
 def read_table(path: Path) -> list[TrialRecord]:
@@ -86,47 +128,40 @@ def read_table(path: Path) -> list[TrialRecord]:
         TrialRecord(
             number=number,
             params=row["params"],
-            folds={int(k): _with_end(FoldRecord.from_json(v)) for k, v in row["folds"].items()},
+            folds={int(key): FoldRecord.from_json(fold) for key, fold in row["folds"].items()},
         )
         for number, row in enumerate(rows)
     ]
 
 
-def _with_end(fold: FoldRecord) -> FoldRecord:
-    """The fold's end as the one point of its curve."""
-    return replace(fold, curve=((SHORT["system.images"], fold.values["macro_recall"]),))
-
-
-def write_table(path: Path, trials: Sequence[TrialRecord]) -> None:
+def write_table(path: Path, recipe: str, trials: Sequence[TrialRecord]) -> None:
     """The table as JSON, in place only when whole."""
     rows = [
         {
             "params": dict(trial.params),
-            "folds": {
-                str(index): replace(fold, curve=()).as_json() for index, fold in trial.folds.items()
-            },
+            "folds": {str(index): fold.as_json() for index, fold in trial.folds.items()},
         }
         for trial in trials
     ]
     draft = path.with_suffix(".part")
-    draft.write_text(json.dumps({"recipe": RECIPE, "num_folds": FOLDS, "settings": rows}))
+    draft.write_text(json.dumps({"recipe": recipe, "num_folds": FOLDS, "settings": rows}))
     draft.replace(path)
 
 
-def fill(path: Path, lake: Path, hours: float) -> None:
+def fill(path: Path, name: str, lake: Path, hours: float) -> None:
     """Train what the table lacks, fold by fold over all settings, until the time is over."""
-    ends = time.monotonic() + 3600 * hours
+    ends, task = time.monotonic() + 3600 * hours, TASKS[name]
     known = {repr(trial.params): trial for trial in read_table(path)}
     trials = [
         known.get(repr(params), TrialRecord(number=number, params=params))
-        for number, params in enumerate(grid())
+        for number, params in enumerate(task.settings())
     ]
     places = itertools.product(range(1, FOLDS + 1), range(len(trials)))
     lacking = [place for place in places if place[0] not in trials[place[1]].folds]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(usable_cpus(), mp_context=spawn) as pool:
         waiting = {
-            pool.submit(train_one, lake, fold, trials[number].params, ends): (fold, number)
+            pool.submit(train_one, name, lake, fold, trials[number].params, ends): (fold, number)
             for fold, number in lacking
         }
         for done in as_completed(waiting):
@@ -134,11 +169,13 @@ def fill(path: Path, lake: Path, hours: float) -> None:
             record = done.result()
             if record is not None:
                 trials[number] = trials[number].with_fold(fold, record)
-                write_table(path, trials)
+                write_table(path, task.recipe, trials)
                 print(number, fold, record.values, f"{record.seconds:.0f} s", flush=True)
 
 
-def train_one(lake: Path, fold: int, params: Mapping[str, Any], ends: float) -> FoldRecord | None:
+def train_one(
+    name: str, lake: Path, fold: int, params: Mapping[str, Any], ends: float
+) -> FoldRecord | None:
     """One setting in one fold, by one thread; None when the time is over."""
     import torch
 
@@ -152,11 +189,24 @@ def train_one(lake: Path, fold: int, params: Mapping[str, Any], ends: float) -> 
     if time.monotonic() > ends:
         return None
     torch.set_num_threads(1)
-    began = time.monotonic()
-    run = with_setting(trial_run(with_overrides(catalog.recipe(RECIPE), SHORT)), params)
-    done = train(run, lake, fold=f"{ALL}:{fold}/{FOLDS}", experiment="replay", validation_only=True)
+    began, curve = time.monotonic(), []
+
+    def note(images: int, metrics: Mapping[str, float]) -> bool:
+        curve.append((images, metrics["macro_recall"]))
+        return False
+
+    recipe = with_overrides(catalog.recipe(TASKS[name].recipe), TASKS[name].short)
+    done = train(
+        with_setting(trial_run(recipe), params),
+        lake,
+        fold=f"{ALL}:{fold}/{FOLDS}",
+        experiment="replay",
+        validation_only=True,
+        on_validation=note,
+    )
     return FoldRecord(
         values={"macro_recall": done.validation["macro_recall"]},
+        curve=tuple(curve),
         seconds=time.monotonic() - began,
         subjects=subjects_of(done.directory, "macro_recall"),
     )
@@ -165,11 +215,6 @@ def train_one(lake: Path, fold: int, params: Mapping[str, Any], ends: float) -> 
 def paired(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
     """The project's test alone."""
     return loses_on_folds(trial, ended, RECALL, num_folds)
-
-
-def both(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
-    """All that the project prunes by."""
-    return paired(trial, ended, num_folds) or lags_behind(trial, max(trial.folds), ended, RECALL)
 
 
 def asha(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
@@ -194,40 +239,59 @@ def _mean(trial: TrialRecord, folds: int) -> float:
     return float(np.mean(values))
 
 
-RULES: Mapping[str, Rule] = {"search": both, "paired": paired, "asha": asha, "median": median}
+RULES: Mapping[str, Rule] = {"search": paired, "paired": paired, "asha": asha, "median": median}
+BY_CURVES = ("search",)
+"""Rules that also ask `lags_behind` at each point of a learning curve."""
+
+
+def trained(
+    setting: TrialRecord, ended: Sequence[TrialRecord], name: str, images: int
+) -> tuple[TrialRecord, int]:
+    """A setting until the rule gives it up, or to its end; the images that this took."""
+    trial, num_folds, paid = replace(setting, folds={}), len(setting.folds), 0
+    for fold in sorted(setting.folds):
+        whole = setting.folds[fold]
+        whole = replace(whole, curve=whole.curve or ((images, whole.values["macro_recall"]),))
+        if name in BY_CURVES:
+            for count, (seen, _) in enumerate(whole.curve, start=1):
+                part = trial.with_fold(fold, FoldRecord(curve=whole.curve[:count]))
+                last = seen >= images and len(part.folds) == num_folds
+                if not last and lags_behind(part, fold, ended, RECALL):
+                    return replace(part, state="PRUNED"), paid + min(seen, images)
+        paid += images
+        trial = trial.with_fold(fold, whole)
+        if len(trial.folds) < num_folds and RULES[name](trial, ended, num_folds):
+            return replace(trial, state="PRUNED"), paid
+    return replace(trial, state="COMPLETE"), paid
 
 
 def searched(
-    table: Sequence[TrialRecord], order: Sequence[int], rule: Rule
-) -> tuple[int, list[TrialRecord]]:
-    """The number of the setting that a search in this order ends with, and its trials."""
-    num_folds = len(table[0].folds)
+    table: Sequence[TrialRecord], order: Sequence[int], name: str, images: int
+) -> tuple[int, list[TrialRecord], int]:
+    """The setting that a search in this order ends with, its trials, and the images it took."""
     ended: list[TrialRecord] = []
+    paid = 0
     for number in order:
-        trial = replace(table[number], folds={})
-        state = "COMPLETE"
-        for fold in sorted(table[number].folds):
-            trial = trial.with_fold(fold, table[number].folds[fold])
-            if len(trial.folds) < num_folds and rule(trial, ended, num_folds):
-                state = "PRUNED"
-                break
-        ended.append(replace(trial, state=state))  # pyright: ignore[reportArgumentType]
+        trial, cost = trained(table[number], ended, name, images)
+        ended.append(trial)
+        paid += cost
     complete = [trial for trial in ended if trial.state == "COMPLETE"]
-    return max(complete, key=lambda trial: trial.values["macro_recall"]).number, ended
+    return max(complete, key=lambda trial: trial.values["macro_recall"]).number, ended, paid
 
 
-def replayed(table: Sequence[TrialRecord], replays: int) -> dict[str, dict[str, float]]:
-    """Each rule over the same random orders: gap to the best, share of the trainings, best lost."""
+def replayed(
+    table: Sequence[TrialRecord], replays: int, images: int
+) -> dict[str, dict[str, float]]:
+    """Each rule over the same random orders: gap to the best, share of the images, best lost."""
     truth = np.array([trial.values["macro_recall"] for trial in table])
-    best, num_folds = int(truth.argmax()), len(table[0].folds)
+    best, whole = int(truth.argmax()), len(table) * len(table[0].folds) * images
     found: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in (*RULES, "random")}
     for seed in range(replays):
         order = np.random.default_rng(seed).permutation(len(table)).tolist()
-        for name, rule in RULES.items():
-            chosen, ended = searched(table, order, rule)
-            share = sum(len(trial.folds) for trial in ended) / (len(table) * num_folds)
+        for name in RULES:
+            chosen, ended, paid = searched(table, order, name, images)
             lost = any(trial.number == best and trial.state == "PRUNED" for trial in ended)
-            found[name].append((truth[best] - truth[chosen], share, lost))
+            found[name].append((truth[best] - truth[chosen], paid / whole, lost))
         affordable = order[: max(1, int(found["search"][-1][1] * len(table)))]
         gap = truth[best] - truth[affordable].max()
         found["random"].append((gap, len(affordable) / len(table), best not in affordable))
@@ -244,44 +308,69 @@ def replayed(table: Sequence[TrialRecord], replays: int) -> dict[str, dict[str, 
 
 def spread(table: Sequence[TrialRecord]) -> dict[str, Any]:
     """How far the best setting lies above the median one: mean of the folds, and over all subjects
-    pooled, with its 95 % interval."""
-    ordered = sorted(table, key=lambda trial: trial.values["macro_recall"])
-    best, middle = ordered[-1], ordered[len(ordered) // 2]
-    pairs = paired_subjects(best, middle)
-    assert pairs is not None
-    pooled = paired_difference(*pairs, macro_recall)
-    values = [trial.values["macro_recall"] for trial in (best, middle, ordered[0])]
+    pooled, with its 95 % interval; and so where other folds chose the two."""
+    best, middle, worst = ranked(table)
+    values = [trial.values["macro_recall"] for trial in (best, middle, worst)]
+    chosen = [one.number for one in ranked([_in_folds(one, 1) for one in table])[:2]]
     return {
         "best": dict(best.params),
         "best_median_worst": [round(value, 4) for value in values],
         "best_above_median": round(values[0] - values[1], 4),
-        "pooled": {name: round(getattr(pooled, name), 4) for name in ("value", "low", "high", "p")},
+        "pooled": pooled(best, middle),
+        "pooled_in_folds_that_did_not_choose": pooled(*(_in_folds(table[i], 0) for i in chosen)),
     }
 
 
+def ranked(table: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The best setting, the median one, and the worst."""
+    ordered = sorted(table, key=lambda trial: -trial.values["macro_recall"])
+    return [ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]]
+
+
+def _in_folds(trial: TrialRecord, odd: int) -> TrialRecord:
+    folds = {index: fold for index, fold in trial.folds.items() if index % 2 == odd}
+    return replace(trial, folds=folds)
+
+
+def pooled(better: TrialRecord, worse: TrialRecord) -> dict[str, float]:
+    """Their difference over all subjects of their folds."""
+    pairs = paired_subjects(better, worse)
+    assert pairs is not None
+    found = paired_difference(*pairs, macro_recall)
+    return {name: round(getattr(found, name), 4) for name in ("value", "low", "high", "p")}
+
+
+def table_path(name: str) -> Path:
+    """Where a task's table lies."""
+    return RESULTS / f"replay_table_{name}.json"
+
+
 def main() -> None:
-    """Fill the table, or search in it."""
+    """Fill a table, or search in those that are whole."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["fill", "replay"])
     parser.add_argument("lake", type=Path, nargs="?")
+    parser.add_argument("--table", choices=list(TASKS), default="baseline")
     parser.add_argument("--hours", type=float, default=5.0)
     parser.add_argument("--replays", type=int, default=200)
-    parser.add_argument("--table", type=Path, default=Path("benchmarks/results/replay_table.json"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/replay.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "replay.json")
     arguments = parser.parse_args()
     if arguments.what == "fill":
         if arguments.lake is None:
             parser.error("fill needs a LAKE")
-        fill(arguments.table, arguments.lake, arguments.hours)
+        fill(table_path(arguments.table), arguments.table, arguments.lake, arguments.hours)
         return
-    table = [trial for trial in read_table(arguments.table) if len(trial.folds) == FOLDS]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if not table:
-        parser.error(f"{arguments.table} has no setting with all {FOLDS} folds; fill it first")
-    results: dict[str, Any] = {"settings": len(table), "folds": FOLDS, "replays": arguments.replays}
-    results |= spread(table)
-    results["rules"] = replayed(table, arguments.replays)
-    results["asked"] = ASKED
+    results: dict[str, Any] = {"folds": FOLDS, "replays": arguments.replays, "asked": ASKED}
+    for name, task in TASKS.items():
+        table = [trial for trial in read_table(table_path(name)) if len(trial.folds) == FOLDS]
+        if len(table) < len(task.settings()):
+            parser.error(f"{table_path(name)} has {len(table)} settings with all folds; fill it")
+        results[name] = {
+            "settings": len(table),
+            **spread(table),
+            "rules": replayed(table, arguments.replays, task.images),
+        }
     results["environment"] = environment()
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results, indent=1))

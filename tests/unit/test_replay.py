@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay import paired, read_table, replayed, searched, write_table
+from benchmarks.replay import read_table, replayed, searched, spread, trained, write_table
 from tuning.results import FoldRecord, TrialRecord
 
 SUBJECTS = 60
+IMAGES = 2560
 
 
 def table(num_settings: int = 12, folds: int = 5) -> list[TrialRecord]:
@@ -34,7 +35,7 @@ def table(num_settings: int = 12, folds: int = 5) -> list[TrialRecord]:
 
 
 def test_pruning_spares_trainings_and_keeps_the_best() -> None:
-    found = replayed(table(), 20)
+    found = replayed(table(), 20, IMAGES)
     assert found["paired"]["median_gap"] == 0 and found["paired"]["best_lost"] == 0
     assert found["paired"]["median_share"] < 0.6
     assert found["search"]["median_share"] <= found["paired"]["median_share"]
@@ -42,16 +43,41 @@ def test_pruning_spares_trainings_and_keeps_the_best() -> None:
 
 
 def test_a_search_trains_the_first_to_its_end_and_prunes_what_is_worse() -> None:
-    chosen, trials = searched(table(), list(range(12)), paired)
+    chosen, trials, paid = searched(table(), list(range(12)), "paired", IMAGES)
     assert chosen == 0 and trials[0].state == "COMPLETE"
     assert trials[-1].state == "PRUNED" and len(trials[-1].folds) == 1
+    assert paid == IMAGES * sum(len(trial.folds) for trial in trials)
+
+
+def test_a_curve_that_lags_spares_the_rest_of_its_fold() -> None:
+    """The last setting is far below, and is given up at its first point."""
+    made = [replace(trial, folds=dict(trial.folds)) for trial in table()]
+    for trial in made:
+        for index, fold in trial.folds.items():
+            end = fold.values["macro_recall"]
+            curve = tuple((IMAGES * part // 4, end * part / 4) for part in (1, 2, 3, 4))
+            trial.folds[index] = replace(fold, curve=curve)  # pyright: ignore[reportIndexIssue]
+    ended = [trained(made[number], [], "paired", IMAGES)[0] for number in range(4)]
+    assert [trial.state for trial in ended] == ["COMPLETE"] * 4
+    trial, paid = trained(made[11], ended, "search", IMAGES)
+    assert (trial.state, paid) == ("PRUNED", IMAGES // 4)
+    assert trial.folds[1].curve == made[11].folds[1].curve[:1]
+    assert trained(made[11], ended, "paired", IMAGES)[1] >= IMAGES
+    assert trained(made[0], ended, "search", IMAGES)[1] == 5 * IMAGES
+
+
+def test_the_best_is_also_judged_by_folds_that_did_not_choose_it() -> None:
+    found = spread(table())
+    assert found["best"] == {"seed": 0} and found["pooled"]["low"] > 0
+    apart = found["pooled_in_folds_that_did_not_choose"]
+    assert (
+        apart["value"] > 0
+        and apart["high"] - apart["low"] > found["pooled"]["high"] - (found["pooled"]["low"])
+    )
 
 
 def test_a_table_survives_the_disk(tmp_path: Path) -> None:
-    write_table(tmp_path / "table.json", table())
+    write_table(tmp_path / "table.json", "a recipe", table())
     for read, made in zip(read_table(tmp_path / "table.json"), table(), strict=True):
-        assert read.params == made.params
-        for index, fold in read.folds.items():
-            assert fold.curve == ((2560, fold.values["macro_recall"]),), "its end"
-            assert replace(fold, curve=()) == made.folds[index]
+        assert (read.params, dict(read.folds)) == (made.params, dict(made.folds))
     assert read_table(tmp_path / "none.json") == []
