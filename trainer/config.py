@@ -19,6 +19,8 @@ MOST_SYNTHETIC = 0.9
 NAMES_RUN = "names_run"
 """Marks, in a field's metadata, a setting that names a run."""
 _COPIED = "copied"
+SEARCH, COMPLEMENT = "search", "complement"
+"""Mark a setting of the ready search space, and the weight that is 1 minus another one."""
 WEIGHS, PER_LANE = "weighs", "per_lane"
 """Mark the weight of a term, and a setting that enters the networks as a number in a tensor."""
 
@@ -32,13 +34,16 @@ def knob(
     log: bool = False,
     per_lane: bool = False,
     weighs: bool = False,
+    search: bool | tuple[float, float] = False,
+    complement: str = "",
 ) -> Any:
     """A setting that can be searched: its bounds, its symbol in the paper, what it does.
 
     Trainings that differ in what is `per_lane`, or in what `weighs` a term, may go together; see
-    `trainer.kin`.
+    `trainer.kin`. A search that names no setting takes this one too where `search` says so: from
+    one value to another, or with True a list's parts. For `complement` see `weight`.
     """
-    marks = {PER_LANE: per_lane, WEIGHS: weighs}
+    marks = {PER_LANE: per_lane, WEIGHS: weighs, SEARCH: search, COMPLEMENT: complement}
     metadata = {"bounds": bounds, "paper": paper, "doc": doc, "log": log, **marks}
     if isinstance(default, (list, dict, set)):
         return field(default_factory=lambda: default, metadata=metadata)
@@ -67,9 +72,15 @@ def weight(
     paper: str | None = None,
     bounds: tuple[float, float] = (0.0, 10.0),
     doc: str = "",
+    search: tuple[float, float] | None = None,
+    complement: str = "",
 ) -> Any:
-    """The weight of the loss term of the same name; its paper symbol serves as an alias."""
-    return knob(default, bounds=bounds, paper=paper, doc=doc, weighs=True)
+    """The weight of the loss term of the same name; its paper symbol serves as an alias.
+
+    `complement` names the weight that is 1 minus this one; a search moves both along that line.
+    """
+    marks = {"weighs": True, "search": search or False, "complement": complement}
+    return knob(default, bounds=bounds, paper=paper, doc=doc, **marks)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

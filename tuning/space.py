@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +17,18 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from trainer.config import RunConfig
+from trainer.config import COMPLEMENT, SEARCH, RunConfig
 from trainer.overrides import Knob, canonical_path, knobs, with_overrides
-from trainer.schedules import Ramp
+from trainer.schedules import Ramp, ever_positive
 
 SYSTEM = "system."
 WEIGHTS = "system.weights."
 GATES = "system.gates."
+RATE = "system.optimizer.learning_rate"
 SYNTHESIS_GATES = ("synthesis.gate", "synthesis.identity_gate", "synthesis.share")
 DECADES = 1.0
-"""A ready range of a weight reaches this many powers of ten below and above its own value."""
+"""A ready range of a weight, or of the learning rate, reaches this many powers of ten below and
+above its own value."""
 
 
 Conditions = Mapping[str, tuple[str, Any]]
@@ -36,9 +39,10 @@ Conditions = Mapping[str, tuple[str, Any]]
 class SearchSpace:
     """Distributions by canonical path, and the run's own setting of the same paths.
 
-    A ramp is searched by its peak and keeps its course; see `with_setting`. A path is absent from
-    `own` where the run's own value lies outside what is searched. `conditions` names for some paths
-    another one and the value that it must have: else the path keeps the run's own value.
+    A ramp is searched by its peak and keeps its course, a list by its text; see `with_setting`. A
+    path is absent from `own` where the run's own value lies outside what is searched. `conditions`
+    names for some paths another one and the value that it must have: else the path keeps the run's
+    own value.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -59,7 +63,7 @@ class SearchSpace:
 
 
 def search_space(run: RunConfig, search: Sequence[str] = ()) -> SearchSpace:
-    """The space that `--search` describes; without it, every λ of the paper and every gate setting.
+    """The space that `--search` describes; without it, that of `ready_space`.
 
     Each text is `PATH=LOW:HIGH[:log]`, `PATH=a,b,c`, or a bare `PATH` or pattern such as
     `system.gates.*`, which takes the ready range of every setting that it names; ` if OTHER=VALUE`
@@ -87,18 +91,43 @@ def search_space(run: RunConfig, search: Sequence[str] = ()) -> SearchSpace:
 
 
 def searched_value(value: Any) -> Any:
-    """A setting as the search has it: a ramp by its peak."""
+    """A setting as the search has it: a ramp by its peak, a list by its text."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return value.peak if isinstance(value, Ramp) and value.peak > 0 else value
 
 
 def with_setting(run: RunConfig, params: Mapping[str, Any]) -> RunConfig:
-    """The run with the searched settings; a ramp keeps its course and gets another peak."""
+    """The run with the searched settings; a ramp keeps its course and gets another peak.
+
+    A weight whose complement is not searched and makes 1 with it in the run takes that along.
+    """
     values = {}
     for path, value in params.items():
         own = _value_at(run, path)
         is_scaled = isinstance(own, Ramp) and own.peak > 0 and isinstance(value, (int, float))
         values[path] = own.scaled_to(value) if is_scaled else value
+        if (other := _complement(run, path)) and other not in params and value != own:
+            values[other] = 1 - value
     return with_overrides(run, values)
+
+
+def _complement(run: RunConfig, path: str) -> str | None:
+    """The path of the weight that is 1 minus the one at `path`; None where it is not."""
+    if not (name := _mark(run, path, COMPLEMENT)):
+        return None
+    other = WEIGHTS + name
+    both = _value_at(run, path), _value_at(run, other)
+    if any(isinstance(one, Ramp) for one in both) or not math.isclose(sum(both), 1):
+        return None
+    return other
+
+
+def _mark(run: RunConfig, path: str, name: str) -> Any:
+    """What the declaration of a setting says under a name; see `trainer.config.knob`."""
+    parent, _, leaf = path.rpartition(".")
+    section = _value_at(run, parent) if parent else run
+    return type(section).__dataclass_fields__[leaf].metadata.get(name)
 
 
 def _conditions(
@@ -123,18 +152,20 @@ def _conditions(
 
 
 def ready_space(run: RunConfig) -> dict[str, BaseDistribution]:
-    """What the paper names by a symbol, and every gate setting, each by its ready range.
+    """What the paper names by a symbol, every gate setting, and what the system marks for it.
 
-    The gates of FES-DA are among them where the run synthesises.
-
-    ValueError where the system has neither.
+    Where no weight has a symbol, all weights above zero; the learning rate where that is but one,
+    which would only scale it. The gates of FES-DA are among them where the run synthesises.
+    ValueError where nothing is left.
     """
     found = {}
+    unnamed = _unnamed(run)
     for setting in knobs(run):
         has_symbol = setting.path.startswith(SYSTEM) and setting.alias is not None
         is_gate = setting.path.startswith(GATES) or setting.path in SYNTHESIS_GATES
-        if has_symbol or is_gate:
-            distribution = ready_distribution(setting)
+        is_marked = setting.path in unnamed or _mark(run, setting.path, SEARCH)
+        if has_symbol or is_gate or is_marked:
+            distribution = ready_distribution(run, setting)
             if distribution is not None:
                 found[setting.path] = distribution
     if not found:
@@ -145,32 +176,58 @@ def ready_space(run: RunConfig) -> dict[str, BaseDistribution]:
     return found
 
 
-def ready_distribution(setting: Knob) -> BaseDistribution | None:
+def _unnamed(run: RunConfig) -> set[str]:
+    """Weights, or the learning rate, of a system whose paper names no weight by a symbol."""
+    weights = [setting for setting in knobs(run) if setting.path.startswith(WEIGHTS)]
+    if any(setting.alias for setting in weights):
+        return set()
+    positive = {setting.path for setting in weights if ever_positive(setting.default)}
+    return positive if len(positive) > 1 else {RATE}
+
+
+def ready_distribution(run: RunConfig, setting: Knob) -> BaseDistribution | None:
     """What to search a setting over when only its name is given; None where it has no range.
 
-    Choices are taken whole and bounds as they are, except for weights: a weight is a scale, so it
-    is searched on a log axis one decade below and above its own value, within its bounds.
+    Choices are taken whole and bounds as they are, except for weights and the learning rate: a
+    scale is searched on a log axis one decade below and above its own value, within its bounds. The
+    declaration may name another range, which is widened to the own value; of a list that it marks,
+    each choice is some of the items.
     """
+    search, value = _mark(run, setting.path, SEARCH), searched_value(setting.default)
+    if isinstance(setting.default, tuple):
+        return _parts(setting.default) if search else None
     if setting.choices:
         return CategoricalDistribution(setting.choices)
-    if setting.bounds is None:
-        return None
-    low, high = setting.bounds
-    value = searched_value(setting.default)
-    if setting.path.startswith(WEIGHTS) and isinstance(value, (int, float)) and value > 0:
+    low, high = setting.bounds or (0.0, math.inf)
+    is_scale = setting.path == RATE or setting.path.startswith(WEIGHTS)
+    is_positive = isinstance(value, (int, float)) and value > 0
+    if is_scale and is_positive and not search:
         low, high = max(low, value / 10**DECADES), min(high, value * 10**DECADES)
         return FloatDistribution(low, high, log=True)
+    if setting.bounds is None:
+        return None
+    if isinstance(search, tuple):
+        low, high = min(search[0], value), max(search[1], value)
     log = setting.log and low > 0
     if setting.number == "int":
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(float(low), float(high), log=log)
 
 
+def _parts(items: tuple[Any, ...]) -> BaseDistribution | None:
+    """Each choice is one of the items, or several; None where that leaves no choice."""
+    if len(items) < 2:
+        return None
+    counts = range(1, len(items) + 1)
+    parts = itertools.chain(*(itertools.combinations(items, count) for count in counts))
+    return CategoricalDistribution([searched_value(part) for part in parts])
+
+
 def _read(run: RunConfig, text: str) -> dict[str, BaseDistribution]:
     name, equals, values = text.partition("=")
     known = {setting.path: setting for setting in knobs(run)}
     if not equals:
-        return {path: _ready(known[path]) for path in _matching(run, name)}
+        return {path: _ready(run, known[path]) for path in _matching(run, name)}
     path = canonical_path(run, name)
     if ":" in values:
         return {path: _range(run, known[path], values)}
@@ -185,15 +242,15 @@ def _matching(run: RunConfig, name: str) -> list[str]:
         names = [setting.path]
         if setting.alias:
             names += [setting.alias, setting.alias.rpartition(".")[2]]
-        if any(fnmatch.fnmatchcase(one, name) for one in names) and ready_distribution(setting):
-            found.append(setting.path)
+        if any(fnmatch.fnmatchcase(one, name) for one in names):
+            found += [setting.path] if ready_distribution(run, setting) else []
     if not found:
         raise ValueError(f"--search {name} names no setting with a range of its own")
     return found
 
 
-def _ready(setting: Knob) -> BaseDistribution:
-    distribution = ready_distribution(setting)
+def _ready(run: RunConfig, setting: Knob) -> BaseDistribution:
+    distribution = ready_distribution(run, setting)
     if distribution is None:
         raise ValueError(
             f"{setting.path} has no range of its own; give one: --search {setting.path}=LOW:HIGH"

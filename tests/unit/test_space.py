@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,6 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from trainer import catalog
 from trainer.config import RunConfig, knob, weight
+from trainer.overrides import with_overrides
 from trainer.schedules import Ramp, Schedule
 from tuning.space import ready_space, search_space, with_setting
 
@@ -116,21 +116,91 @@ def test_a_ramp_is_searched_by_its_peak_and_keeps_its_course(run: RunConfig) -> 
     assert changed == Ramp(start=0.0, end=0.6, begin=0.2, finish=0.5)
 
 
-def test_every_recipes_own_setting_is_the_point_of_trial_0() -> None:
-    for name in catalog.names():
-        for recipe in catalog.load(name).recipes.values():
-            own = recipe()
-            if not has_ready_space(own):
-                continue
-            space = search_space(own)
-            assert with_setting(own, space.own) == own
-            assert space.own.keys() == space.distributions.keys(), (name, own.recipe)
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_recipes_own_setting_is_the_point_of_trial_0(name: str) -> None:
+    for recipe in catalog.load(name).recipes.values():
+        own = recipe()
+        space = search_space(own)
+        assert with_setting(own, space.own) == own
+        assert space.own.keys() == space.distributions.keys() != set(), (name, own.recipe)
 
 
-def has_ready_space(run: RunConfig) -> bool:
-    with suppress(ValueError):
-        return bool(ready_space(run))
-    return False
+READY = {
+    "attentive_hybrid": "gates.places, gates.regions, global_class, local_class, "
+    "integrated_class, fused_class",
+    "baseline": "optimizer.learning_rate",
+    "cascade_gabor": "gates.first, gates.second, gates.third, gates.fourth, "
+    "optimizer.learning_rate",
+    "exprgan": "identity, expression_code, adversarial_image, adversarial_latent, tv",
+    "fersnet": "gates.direction, gates.scale_1.to_recognition, gates.scale_1.to_synthesis, "
+    "gates.scale_2.to_recognition, gates.scale_2.to_synthesis, gates.scale_3.to_recognition, "
+    "gates.scale_3.to_synthesis, gates.leak_bias, gates.memory_bias, gates.learned_bias, "
+    "gates.kernel_size, gates.granularity, gates.temperature, classification, pixel, smooth, "
+    "identity, adversarial, cycle, expression, keep, critic, mismatch",
+    "fn2en": "regularisation, classification",
+    "identity": "optimizer.learning_rate",
+    "multilevel_critic": "levels, adversarial, photo, variation, critic, critic_photo, "
+    "critic_variation",
+    "oadn": "network.blocks_per_side, gates.visibility, gates.threshold, gates.sigma, "
+    "gates.pooling, attention",
+    "occlusion_distillation": "distillation, temperature, margin",
+    "paw": "gates.learned, gates.hard, gates.start, gates.relation, localisation, teacher, part, "
+    "whole, hint, attribute",
+    "pixel_fes": "ridge",
+    "residual_masking": "gates.stage_1, gates.stage_2, gates.stage_3, gates.stage_4, "
+    "gates.activation, optimizer.learning_rate",
+    "ter_gan": "adversarial, reconstruction, expression_consistency, identity_consistency, "
+    "expression_class, synthetic_class, identity_class, prototype, critic",
+}
+"""What a search without `--search` takes of each system's recipe tiny; weights by name alone."""
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_the_ready_space_of_every_system(name: str) -> None:
+    found = ready_space(catalog.recipe(f"{name}.tiny"))
+    names = [path.removeprefix("system.").removeprefix("weights.") for path in found]
+    assert ", ".join(names) == READY[name]
+
+
+def test_one_weight_alone_gives_way_to_the_learning_rate() -> None:
+    own = catalog.recipe("baseline.tiny")
+    path = "system.optimizer.learning_rate"
+    peak = own.system.optimizer.learning_rate.peak
+    found = ready_space(own)[path]
+    assert isinstance(found, FloatDistribution) and found.log
+    assert (found.low, found.high) == pytest.approx((peak / 10, peak * 10))
+    changed = with_setting(own, {path: peak / 2}).system.optimizer.learning_rate
+    assert changed == own.system.optimizer.learning_rate.scaled_to(peak / 2)
+
+
+def test_a_weight_takes_its_complement_along_the_papers_line() -> None:
+    own = catalog.recipe("oadn.tiny")
+    assert ready_space(own)["system.weights.attention"] == FloatDistribution(0.05, 0.95)
+    moved = with_setting(own, {"system.weights.attention": 0.75}).system.weights
+    assert (moved.attention, moved.region) == (0.75, 0.25)
+    both = with_setting(own, {"system.weights.attention": 0.75, "system.weights.region": 2.0})
+    assert both.system.weights.region == 2.0, "searched itself"
+    backbone = catalog.recipe("oadn.tiny_backbone")
+    apart = with_setting(backbone, {"system.weights.attention": 0.75})
+    assert apart.system.weights.region == 0.0, "not on the line"
+    taught = catalog.recipe("occlusion_distillation.tiny")
+    mixed = with_setting(taught, {"system.weights.distillation": 0.25}).system.weights
+    assert (mixed.distillation, mixed.label) == (0.25, 0.75)
+
+
+def test_levels_are_searched_by_their_parts_and_k_by_blocks_of_a_side() -> None:
+    own = catalog.recipe("multilevel_critic.tiny")
+    space = search_space(own)
+    levels = ["12", "24", "12,24"]
+    assert space.distributions["system.levels"] == CategoricalDistribution(levels)
+    assert space.own["system.levels"] == "12,24"
+    sets = [with_setting(own, {"system.levels": text}).system.levels for text in levels]
+    assert sets == [(12,), (24,), (12, 24)]
+    blocks = "system.network.blocks_per_side"
+    assert ready_space(catalog.recipe("oadn.tiny"))[blocks] == IntDistribution(1, 4)
+    more = with_overrides(catalog.recipe("oadn.tiny"), {blocks: 6})
+    assert search_space(more).distributions[blocks] == IntDistribution(1, 6), "its own is in it"
+    assert search_space(more).own[blocks] == 6
 
 
 def test_a_condition_names_another_setting_and_its_value(run: RunConfig) -> None:

@@ -52,7 +52,9 @@ class MultilevelCriticConfig:
     With `pose` the head's target yaw is a second condition, and the lake must know `yaw`.
     """
 
-    levels: tuple[int, ...] = knob((32, 64), doc="sides of the critics' images, in pixels")
+    levels: tuple[int, ...] = knob(
+        (32, 64), search=True, doc="sides of the critics' images, in pixels"
+    )
     network: NetworkConfig = field(default_factory=NetworkConfig)
     weights: Weights = field(default_factory=Weights)
     conditional: bool = knob(True, doc="all critics see the target, not the generator alone")

@@ -18,7 +18,9 @@ class NetworkConfig:
     width: float = knob(1.0, bounds=(0.05, 4.0), doc="factor on a ResNet's channels")
     widths: tuple[int, ...] = knob((16, 32, 48, 64), doc="channels of a plain trunk")
     head_features: int = knob(256, bounds=(4, 4096), doc="of the hidden layer of every head")
-    blocks_per_side: int = knob(2, bounds=(1, 8), doc="the region branch has K = this squared")
+    blocks_per_side: int = knob(
+        2, bounds=(1, 8), search=(1, 4), doc="the region branch has K = this squared"
+    )
     shared_heads: bool = knob(False, doc="one head for all blocks, as in the third-party code")
 
 
@@ -48,10 +50,18 @@ class OcclusionConfig:
 class Weights:
     """The two branches, and a plain head for comparison. A head of weight 0 is not built.
 
-    The paper ties the weights, as lambda and 1 - lambda: to move along its line, set both.
+    The paper ties the weights, as lambda and 1 - lambda: to move along its line, set both. A
+    search that begins on the line stays there.
     """
 
-    attention: Schedule = weight(0.2, paper="lambda", doc="L_LAB: cross-entropy of the attention")
+    attention: Schedule = weight(
+        0.2,
+        paper="lambda",
+        bounds=(0.0, 1.0),
+        search=(0.05, 0.95),
+        complement="region",
+        doc="L_LAB: cross-entropy of the attention",
+    )
     region: Schedule = weight(0.8, doc="L_FRB: cross-entropy summed over the K blocks; 1 - lambda")
     whole: Schedule = weight(0.0, doc="cross-entropy of a head on the averaged map (ours)")
 

@@ -38,12 +38,20 @@ class OcclusionConfig:
 class Weights:
     """A term of weight 0 is left out; without a student's terms that student is not built.
 
-    The paper's mixture of labels and teacher, 1 - lambda and lambda, is the first two of `soft`.
+    The paper's mixture of labels and teacher, 1 - lambda and lambda, is `label` and `distillation`;
+    a search that begins with such a mixture stays with one.
     """
 
     teacher: Schedule = weight(1.0, doc="cross-entropy of the teacher on whole faces")
     label: Schedule = weight(0.3, doc="student A: cross-entropy with the label; 1 - lambda")
-    distillation: Schedule = weight(0.7, paper="lambda", doc="student A: the teacher's soft output")
+    distillation: Schedule = weight(
+        0.7,
+        paper="lambda",
+        bounds=(0.0, 1.0),
+        search=(0.05, 0.95),
+        complement="label",
+        doc="student A: the teacher's soft output",
+    )
     triplet: Schedule = weight(1.0, doc="student B: triplets with the teacher's embeddings")
     triplet_label: Schedule = weight(0.0, doc="student B: cross-entropy with the label (ours)")
     joined: Schedule = weight(1.0, doc="cross-entropy of the classifier on both embeddings")
