@@ -2,9 +2,9 @@
 
 A Ray actor of a finished run makes faces of the fold's training subjects, has them judged by the
 gate of `trainer.synthetic.admission`, and puts batch after batch into the new run's live pool; what
-a step may show of it stands in the pool's ledger. The actor takes no CPU that the training counts
-on and gives way to it; until its judges are trained and its first faces admitted, and wherever it
-is too slow, real faces take their place.
+a step may show of it stands in the pool's ledger. The actor takes no CPU or GPU that the training
+counts on and gives way to it; until its judges are trained and its first faces admitted, and
+wherever it is too slow, real faces take their place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from data_service.synthesis.attempts import Admission
 from data_service.synthesis.live_pool import PARTS, LiveManifest, LivePool
 from data_service.synthesis.pool import EXAMPLE_SCHEMA
 from trainer import job as jobs
-from trainer.config import PoolConfig, RunConfig
+from trainer.config import EngineConfig, PoolConfig, RunConfig
 from trainer.feed import TrainingData
 from trainer.job import Job
 from trainer.synthetic.pool_pictures import pool_pictures
@@ -94,9 +94,10 @@ def synthesising(job: Job) -> Iterator[None]:
 
     from cluster.session import connect
 
-    with connect(log_file=job.directory / "log.txt"):
+    with connect(log_file=job.directory / "log.txt") as session:
         remote = ray.remote(
             num_cpus=0,
+            num_gpus=_gpus(job.run.engine, session.capacity.gpus),
             max_restarts=3,
             max_task_retries=3,
             runtime_env={"env_vars": {"MIEN_HOME": str(home())}},
@@ -108,6 +109,17 @@ def synthesising(job: Job) -> Iterator[None]:
         finally:
             _tell_of_failure(filled, job)
             ray.kill(actor)  # pyright: ignore[reportArgumentType] - the proxy of a handle
+
+
+def _gpus(engine: EngineConfig, gpus: float) -> float:
+    """What the generator asks of so many GPUs, lest Ray hide them all from it: at most one, and
+    nothing that Ray Train's workers need, each of which has one of its own.
+
+    A run that is trained in this process takes none from Ray; one GPU is then shared by halves.
+    """
+    if engine.workers == 1 and engine.zero is None and not os.environ.get("RAY_ADDRESS"):
+        return min(1.0, gpus / 2)
+    return float(gpus > engine.workers)
 
 
 def _tell_of_failure(filled: Any, job: Job) -> None:
