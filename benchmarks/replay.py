@@ -100,9 +100,9 @@ TASKS: Mapping[str, Task] = {
         recipe="baseline.small",
         short={
             "system.network.plain_channels": (16, 32, 64),
-            "system.images": 5120,
+            "system.images": 3072,
             "data.image_size": 32,
-            "evaluation.every_images": 1280,
+            "evaluation.every_images": 768,
         },
         grid={
             "system.optimizer.learning_rate": RATES,
