@@ -20,6 +20,9 @@ from data_service.options import LakeOption
 
 app = typer.Typer()
 
+ASYNCHRONOUS = "asynchronous: begun anew, this search may try other settings"
+"""Said of a search that hangs on the clock."""
+
 
 @app.command(
     epilog="Example: mien tune fersnet.small --lake faces --trials 6 --search lambda_cls=0.1:9:log",
@@ -30,7 +33,13 @@ def tune(
     lake: LakeOption,
     trials: Annotated[int, typer.Option(min=1, help="Settings to try, all together.")],
     search: Annotated[
-        list[str] | None, typer.Option(metavar="PATH=LOW:HIGH[:log]", help="What is searched.")
+        list[str] | None,
+        typer.Option(
+            metavar="PATH=LOW:HIGH[:log]",
+            help="What is searched, each with its own --search: a range, a list PATH=a,b,c, or a "
+            "PATH or pattern (system.gates.*, lambda_*) over ready ranges; '... if OTHER=VALUE' "
+            "only where OTHER, searched too, is VALUE. Without it: λ, gates, all that is ready.",
+        ),
     ] = None,
     objective: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="What is best, on validation.")
@@ -85,7 +94,8 @@ def tune(
             allow_leaks=allow_leaks,
             on_trial=lambda trial, ended: progress(ended, trials),
         ).as_json()
-    show(values, tables.study(values), as_json)
+    order = [ASYNCHRONOUS] if values["asynchronous"] else []
+    show(values, [*tables.study(values), *order], as_json)
     if values["status"] == "stopped":
         terminal.say(going_on(values["study"]))
         raise typer.Exit(terminal.FAILED)
