@@ -17,7 +17,8 @@ Gaussian process proposes.
 The peers train each trial by the same function (`trainer.launch.train`), with the same record kept:
 Optuna's `optimize` with a process for each trial, and Ray Tune with `OptunaSearch`, whose trials
 are each a Ray Train job of one worker, on a Ray that runs already. Their trials count per hour from
-the first one's start to the last one's end, too.
+the first one's start to the last one's end, too; `with_start` compares by the whole time, in which
+a search of few trials waits for its Ray and its imports once. Give each way as many trials.
 
     python -m benchmarks.search_cost LAKE --way mien --seconds 5 --trials 12
     python -m benchmarks.search_cost LAKE --way mien --seconds 10 --trials 12
@@ -301,10 +302,12 @@ def measured(way: str, lake: Path, images: int, rates: Sequence[float], trials: 
         "busy_share": round(clock.busy(first, last) / (cores * seconds), 3),
         "training_share": round(training / (cores * seconds), 3),
         "trials_per_hour": round(3600 * len(done) / seconds, 1),
+        "whole_seconds_per_trial": round(whole / len(done), 2),
         "before_first_trial": round(first - began, 2),
         "after_last_trial": round(whole - (last - began), 2),
         "between_starts": [round(gap, 2) for gap in starts],
         "values": [{"rate": one.rate, "macro_recall": one.validation} for one in done],
+        "environment": environment(),
     }
 
 
@@ -328,6 +331,8 @@ def with_ratios(results: dict[str, Any]) -> dict[str, Any]:
                 assert own[row["rate"]] == row["macro_recall"], f"{peer} has another value: {row}"
             times = found["mien"]["trials_per_hour"] / found[peer]["trials_per_hour"]
             found[f"times_{peer}"] = round(times, 2)
+            wholes = [found[way]["whole_seconds_per_trial"] for way in (peer, "mien")]
+            found[f"times_{peer}_with_start"] = round(wholes[0] / wholes[1], 2)
     return results
 
 
@@ -352,7 +357,7 @@ def main() -> None:
     images = given.images or own.get("images") or images_for(lake, given.seconds)
     rates = [row["rate"] for row in own.get("values", ())]
     here[given.way] = measured(given.way, lake, images, rates, given.trials)
-    results = {**with_ratios(results), "asked": ASKED, "environment": environment()}
+    results = {**with_ratios(results), "asked": ASKED}
     given.out.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps({**here[given.way], "values": len(here[given.way]["values"])}, indent=1))
 
