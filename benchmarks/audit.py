@@ -44,6 +44,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from benchmarks.peak import peak_mib
 from benchmarks.photos import environment
 from data_service.audit import audited, leaks_of
 from data_service.audit.findings import Audit
@@ -231,11 +232,11 @@ def drawn_lake(folder: Path, faces: int) -> Path:
 
 def audit_alone(folder: Path) -> dict:
     """What a process of its own is called for: seconds and memory of one audit."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    memory_before, before = peak_mib(), resource.getrusage(resource.RUSAGE_SELF)
     started = time.perf_counter()
     lake = Lake.open(folder)
     audit = audited(lake)
-    after = resource.getrusage(resource.RUSAGE_SELF)
+    memory, after = peak_mib(), resource.getrusage(resource.RUSAGE_SELF)
     seconds = time.perf_counter() - started
     fold = make_folds(lake.table, 5)[0]
     asked = time.process_time()
@@ -247,8 +248,8 @@ def audit_alone(folder: Path) -> dict:
         "processor_seconds": round(spent, 2),
         "seconds": round(seconds, 2),
         "check_seconds": round(check_seconds, 4),
-        "peak_memory_mib": round(after.ru_maxrss / 1024),
-        "memory_before_mib": round(before.ru_maxrss / 1024),
+        "peak_memory_mib": round(memory),
+        "memory_before_mib": round(memory_before),
         "pairs": len(audit.pairs),
     }
 

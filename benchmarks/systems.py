@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.peak import peak_mib
 from benchmarks.photos import environment
 from cluster.memory import keep_freed_blocks
 from data_service.lakes.lake import Lake
@@ -252,8 +252,8 @@ def measured(name: str, size: str, lake_path: Path, batch: int | None, profiled:
         stages = stage_costs(training, stream, warm, clock)
     found |= {"training": whole(run, training, stages), "stages": stages}
     found["inference_images_per_second"] = inference(training, data, lake, count)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return found | {"peak_gib": round(peak, 2), "threads": torch.get_num_threads()}
+    peak_gib = round(peak_mib() / 1024, 2)
+    return found | {"peak_gib": peak_gib, "threads": torch.get_num_threads()}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Every file of a hostile source is a face or a line of quarantine.csv, and costs little memory."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 
 from data_service import corpora
 from data_service.alignment.align import Aligner
+from data_service.corpora._tables import MAX_TABLE_BYTES
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
 from data_service.rows import Recipe, RowMaker
-from tests.corpora import hostile
+from tests.corpora import hostile, mmi, photos
 from tests.corpora.pictures import face, write
 
 MAX_EXTRA_MEGABYTES = 256
@@ -108,33 +110,66 @@ def test_a_corpus_that_cannot_be_listed_is_one_clear_line(monkeypatch, tmp_path)
 
 
 WORKER = """
-import resource, sys
+import json, sys
 from pathlib import Path
+import numpy as np
+from benchmarks.peak import peak_mib
+from data_service import corpora
 from data_service.rows import Recipe, RowMaker
 from data_service.schema import SourceFace
 
-def peak_megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-def faces(*paths):
+def faces(paths):
     return [
         SourceFace(name=path, subject=None, expression=None, path=Path(path)) for path in paths
     ]
 
-maker = RowMaker(Recipe(corpus="folders", image_size=128, channels=3, aligned=False))
-maker.rows(faces(sys.argv[1]))
-before = peak_megabytes()
-rows, rejected = maker.rows(faces(*sys.argv[2:]))
-print(rows.num_rows, len(rejected), peak_megabytes() - before)
+def made(corpus, listed):
+    maker = RowMaker(Recipe(corpus=corpus, image_size=128, channels=3, aligned=False))
+    rows, rejected = maker.rows(listed)
+    return rows.num_rows, len(rejected)
+
+def scanned(corpus, source):
+    scan = corpora.scan(corpus, Path(source), {})
+    rows, rejected = made(corpus, scan.faces)
+    return rows, rejected + len(scan.rejected)
+
+what, ordinary, *given = sys.argv[1:]
+made("folders", faces([ordinary]))
+before = peak_mib()
+planted = np.ones(300 << 20, np.uint8) if what == "planted" else None
+if what in ("planted", "folders"):
+    counts = made("folders", faces(given))
+else:
+    counts = scanned(what, *given)
+print(json.dumps([*counts, peak_mib() - before]))
 """
 
 
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory) -> Path:
+    picture = np.tile(face(0, hostile.Expression.FEAR), (5, 6, 1))
+    return write(tmp_path_factory.mktemp("ordinary") / "ordinary.jpg", picture)
+
+
+def cost(what: str, ordinary: Path, *given: Path) -> tuple[int, int, float]:
+    """Faces and refusals of files or of a source, and the megabytes that they cost a process of
+    its own above what an ordinary picture costs it."""
+    command = [sys.executable, "-c", WORKER, what, str(ordinary), *map(str, given)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows, rejected, extra = json.loads(said)
+    return rows, rejected, extra
+
+
 @pytest.mark.slow
-def test_no_file_costs_a_worker_more_than_256_megabytes(tmp_path):
-    """Above what the worker holds after an ordinary picture, in a process of its own."""
+def test_what_a_process_holds_is_seen(ordinary):
+    held = np.ones(500 << 20, np.uint8)  # by this process: not to be taken for the other's
+    assert held.any() and 295 < cost("planted", ordinary, ordinary)[2] < 320
+    assert cost("folders", ordinary, ordinary)[2] < 50
+
+
+@pytest.mark.slow
+def test_no_picture_costs_a_worker_more_than_256_megabytes(tmp_path, ordinary):
     fates = hostile.build(tmp_path)
-    ordinary = tmp_path / "ordinary.jpg"
-    write(ordinary, np.tile(face(0, hostile.Expression.FEAR), (5, 6, 1)))
     largest = []
     for name, mode, size in (
         ("wide.bmp", "RGB", (4000, 4000)),
@@ -143,14 +178,34 @@ def test_no_file_costs_a_worker_more_than_256_megabytes(tmp_path):
     ):
         image = hostile.Image.linear_gradient("L").resize(size).convert(mode)
         image.save(tmp_path / name, **({"progressive": True} if name == "long.jpg" else {}))
-        largest.append(str(tmp_path / name))
-    files = [str(tmp_path / "source" / name) for name in fates if "\\" not in name]
-    said = subprocess.run(
-        [sys.executable, "-c", WORKER, str(ordinary), *files, *largest],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    rows, rejected, extra = int(said[0]), int(said[1]), float(said[2])
+        largest.append(tmp_path / name)
+    files = [tmp_path / "source" / name for name in fates if "\\" not in name]
+    rows, rejected, extra = cost("folders", ordinary, *files, *largest)
     assert rows + rejected == len(files) + len(largest) and rows >= len(largest)
     assert extra < MAX_EXTRA_MEGABYTES
+
+
+@pytest.mark.slow
+def test_no_video_costs_more_than_256_megabytes(tmp_path, ordinary):
+    """The largest frames that are taken, and larger ones."""
+    for number, height in ((1, 1600), (2, 3200)):
+        folder = tmp_path / "Sessions" / str(number)
+        path = mmi.session(folder, f"S001-{number:03d}", 1)
+        mmi.film(path, [np.full((height, 2560, 3), shade, np.uint8) for shade in range(9)])
+    rows, rejected, extra = cost("mmi", ordinary, tmp_path)
+    assert (rows, rejected) == (3, 1) and extra < MAX_EXTRA_MEGABYTES
+
+
+@pytest.mark.slow
+def test_no_table_costs_more_than_256_megabytes(tmp_path, ordinary):
+    table = photos.build(tmp_path) / "labels.csv"
+    with table.open("ab") as file:
+        file.write(b"\n")
+        for _ in range(126):
+            file.write((b"," * 1023 + b"\n") * 1024)
+    rows, rejected, extra = cost("photos", ordinary, tmp_path)
+    assert (rows, rejected) == (15, 0) and extra < MAX_EXTRA_MEGABYTES
+    with table.open("ab") as file:
+        file.truncate(MAX_TABLE_BYTES + 1)
+    with pytest.raises(ValueError, match=r"labels.csv: file too large"):
+        corpora.scan("photos", tmp_path, {})
