@@ -3,6 +3,10 @@
 Systems call their modules directly; an engine only takes the loss backward and steps. ZeRO 0, 1
 and 2 keep whole parameters on every rank, so that the module is always the truth; ZeRO 3 does not,
 and is not offered, because averaging and full-state checkpoints are built on whole parameters.
+
+A parameter without a gradient is skipped by torch, whose Adam then counts fewer steps for it;
+DeepSpeed gives it a gradient of zero and counts the step. What goes on from a checkpoint keeps the
+steps that were counted for each parameter, under either.
 """
 
 from __future__ import annotations
@@ -66,24 +70,25 @@ def trained_parameters(player: Player, pattern: str) -> dict[str, nn.Parameter]:
 
 
 def _groups(
-    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, steps: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Parameter groups, one per learning-rate scale."""
-    by_scale: dict[float, list[nn.Parameter]] = {}
+    """Parameter groups, one per learning-rate scale and number of `steps` counted."""
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         scales = (s for p, s in config.lr_scale.items() if fnmatch.fnmatch(name, p))
-        by_scale.setdefault(next(scales, 1.0), []).append(parameter)
+        key = next(scales, 1.0), steps.get(name, 0.0)
+        members.setdefault(key, []).append(parameter)
     rate = config.rate(0.0)
     return [
-        {"params": members, "lr": rate * scale, "lr_scale": scale}
-        for scale, members in by_scale.items()
+        {"params": group, "lr": rate * scale, "lr_scale": scale}
+        for (scale, _), group in members.items()
     ]
 
 
 def _optimizer(
-    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig
+    parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, steps: Mapping[str, float]
 ) -> torch.optim.Optimizer:
-    groups = _groups(parameters, config)
+    groups = _groups(parameters, config, steps)
     if config.name == "sgd":
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
@@ -115,7 +120,7 @@ class TorchEngine:
     def __init__(self, player: Player, pattern: str) -> None:
         self.config = player.optimizer
         self.parameters = trained_parameters(player, pattern)
-        self.optimizer = _optimizer(self.parameters, self.config)
+        self.optimizer = _optimizer(self.parameters, self.config, {})
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -163,21 +168,26 @@ class DeepSpeedEngine:
     """Several workers, or an explicit ZeRO stage on one."""
 
     def __init__(self, player: Player, pattern: str, world: World, zero: int, batch: int) -> None:
-        self.config, self.zero = player.optimizer, zero
+        self.config, self.zero, self.module = player.optimizer, zero, player.module
+        self.settings = self._settings(world, batch)
+        self.device = world.device.type
         self.parameters = trained_parameters(player, pattern)
         for parameter in player.module.parameters():
             parameter.requires_grad_(False)
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        client = _optimizer(self.parameters, self.config)
-        self.engine, self.optimizer, *_ = _deepspeed(world.device.type).initialize(
-            model=player.module,
-            optimizer=client,
+        self._build({})
+
+    def _build(self, steps: Mapping[str, float]) -> None:
+        """The optimiser; ZeRO counts one number of steps for each group of parameters."""
+        self.inner = _optimizer(self.parameters, self.config, steps)
+        self.engine, self.optimizer, *_ = _deepspeed(self.device).initialize(
+            model=self.module,
+            optimizer=self.inner,
             model_parameters=list(self.parameters.values()),
-            config=self._settings(world, batch),
+            config=self.settings,
             dist_init_required=False,
         )
-        self.inner = client
 
     def _settings(self, world: World, batch: int) -> dict[str, Any]:
         return {
@@ -205,8 +215,7 @@ class DeepSpeedEngine:
             return _read_moments(self.inner, self.parameters, self.config.name)
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        steps = self._inner_steps()
-        if steps is None:
+        if not any(self.inner.state.values()):
             return {}
         self._link_moments()
         found: dict[str, Tensor] = {}
@@ -215,34 +224,46 @@ class DeepSpeedEngine:
                 value = safe_get_full_optimizer_state(parameter, key)
                 if value is not None:
                     found[f"{name}/{key}"] = value.detach().cpu().clone().view(parameter.shape)
-            if self.config.name != "sgd":
-                found[f"{name}/step"] = torch.tensor(float(steps))
+        for name, state in self._states().items():
+            if "step" in state:
+                found[f"{name}/step"] = state["step"].detach().cpu().clone()
         return found
 
-    def _inner_steps(self) -> float | None:
-        """How many steps the inner optimiser counts; None before the first."""
-        states = [state for state in self.inner.state.values() if state]
-        if not states:
-            return None
-        return float(states[0].get("step", 0.0))
+    def _states(self) -> dict[str, dict[str, Any]]:
+        """The inner optimiser's state by the parameter it belongs to; of ZeRO 1 and 2 that of the
+        parameter's whole group."""
+        if self.zero == 0:
+            return {name: self.inner.state[one] for name, one in self.parameters.items()}
+        groups = zip(
+            self.optimizer.bit16_groups, self.optimizer.single_partition_of_fp32_groups, strict=True
+        )
+        of_id = {id(one): self.inner.state[flat] for group, flat in groups for one in group}
+        return {name: of_id[id(one)] for name, one in self.parameters.items()}
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         if not moments:
             return
-        self._idle_step()
+        steps = {name: float(moments.get(f"{name}/step", 0.0)) for name in self.parameters}
+        if self.zero > 0 and len(set(steps.values())) > 1:
+            self.close()
+            self._build(steps)
+        self._make_state()
+        for name, state in self._states().items():
+            if "step" in state:
+                state["step"].fill_(steps[name])
+        for name in self.parameters:
+            for key in MOMENTS[self.config.name]:
+                if f"{name}/{key}" in moments:
+                    self._put(name, key, moments[f"{name}/{key}"])
+
+    def _put(self, name: str, key: str, value: Tensor) -> None:
+        parameter = self.parameters[name]
         if self.zero == 0:
-            for name, parameter in self.parameters.items():
-                self._fill(self.inner.state[parameter], name, moments)
+            self.inner.state[parameter][key].copy_(value)
             return
         from deepspeed.utils import safe_set_full_optimizer_state
 
-        self._link_moments()
-        for name, parameter in self.parameters.items():
-            for key in MOMENTS[self.config.name]:
-                if f"{name}/{key}" in moments:
-                    value = moments[f"{name}/{key}"].to(parameter.device)
-                    safe_set_full_optimizer_state(parameter, value, key)
-        self._set_inner_steps(moments)
+        safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
 
     def _link_moments(self) -> None:
         """Let every group's parameters find their moments.
@@ -253,20 +274,8 @@ class DeepSpeedEngine:
         self.optimizer._hp_optimizer_states_linked = False
         self.optimizer._lazy_init_hp_params_optimizer_state()
 
-    def _fill(self, state: dict[str, Any], name: str, moments: Mapping[str, Tensor]) -> None:
-        for key in (*MOMENTS[self.config.name], "step"):
-            if f"{name}/{key}" in moments:
-                state[key].copy_(moments[f"{name}/{key}"])
-
-    def _set_inner_steps(self, moments: Mapping[str, Tensor]) -> None:
-        steps = {float(value) for name, value in moments.items() if name.endswith("/step")}
-        assert len(steps) <= 1, f"one optimiser counted different steps: {sorted(steps)}"
-        for state in self.inner.state.values():
-            if steps and "step" in state:
-                state["step"].fill_(*steps)
-
-    def _idle_step(self) -> None:
-        """A step of zero gradients at rate zero: ZeRO makes its state at the first step."""
+    def _make_state(self) -> None:
+        """The state of no step at all, by one at rate zero: ZeRO makes it at the first step."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0
@@ -275,6 +284,11 @@ class DeepSpeedEngine:
         self.engine.step()
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
+        for state in self.inner.state.values():
+            for value in state.values():
+                value.zero_()
+        if self.zero > 0:
+            self._link_moments()
 
     def close(self) -> None:
         self.engine.destroy()

@@ -291,17 +291,18 @@ def with_sgd(world: World, name: str, zero: int | None) -> dict[str, dict[str, t
     before = weights_of(made)
     after = _trained(made)
     return {
-        "gradients": _gradients(world, name, zero),
+        "gradients": gradients(world, name, zero),
         "weights": after,
         "movement": {key: after[key].float() - before[key] for key in after},
     }
 
 
 def _sgd_training(
-    world: World, name: str, zero: int | None, *, rate: float, steps: int
+    world: World, name: str, zero: int | None, *, rate: float, steps: int, precision: str = "fp32"
 ) -> Training:
     """A training of at least `steps` steps over all stages."""
-    made = training(tiny(name, **{"engine.zero": zero}), world, steps_per_stage=1)
+    run = tiny(name, **{"engine.zero": zero, "engine.precision": precision})
+    made = training(run, world, steps_per_stage=1)
     made.stages = tuple(
         replace(stage, images=-(-steps // len(made.stages)) * made.batch_images(stage))
         for stage in made.stages
@@ -314,11 +315,13 @@ def _sgd_training(
     return made
 
 
-def _gradients(world: World, name: str, zero: int | None) -> dict[str, torch.Tensor]:
+def gradients(
+    world: World, name: str, zero: int | None, precision: str = "fp32"
+) -> dict[str, torch.Tensor]:
     """What the first step at rate 1 takes off each player's parameters while the others stand."""
     found: dict[str, torch.Tensor] = {}
     for moving in training(tiny(name), World.alone(), steps_per_stage=1).players:
-        made = _sgd_training(world, name, zero, rate=1.0, steps=1)
+        made = _sgd_training(world, name, zero, rate=1.0, steps=1, precision=precision)
         made.players = {
             key: player
             if key == moving

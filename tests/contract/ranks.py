@@ -1,4 +1,4 @@
-"""One group of two gloo ranks that all multi-rank tests share; its processes start once."""
+"""Groups of gloo ranks; the one of two is shared by all tests, and its processes start once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-RANKS = 2
 
-
-def _serve(rank: int, port: int, pipe: Any) -> None:
+def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
     import logging
     import os
 
     os.environ.update(
         RANK=str(rank),
-        WORLD_SIZE=str(RANKS),
+        WORLD_SIZE=str(size),
         LOCAL_RANK=str(rank),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
@@ -44,17 +42,17 @@ def _serve(rank: int, port: int, pipe: Any) -> None:
 
 
 class Ranks:
-    """Two processes that run the same function side by side."""
+    """Processes that run the same function side by side."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = 2) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         context = mp.get_context("spawn")
         self.pipes, self.processes = [], []
-        for rank in range(RANKS):
+        for rank in range(size):
             own, other = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, port, other), daemon=True)
+            process = context.Process(target=_serve, args=(rank, size, port, other), daemon=True)
             process.start()
             self.pipes.append(own)
             self.processes.append(process)
