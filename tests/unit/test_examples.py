@@ -13,7 +13,13 @@ import yaml
 
 from cluster.config import check
 
-EXAMPLES = Path(__file__).parents[2] / "cluster" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "cluster" / "examples"
+SILENT = {
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
+}
 
 
 def test_a_cloud_file_passes_ray_s_own_schema(
@@ -56,6 +62,7 @@ def test_kuberay_files_have_what_the_operator_and_mien_need(name: str) -> None:
         (container,) = pod["containers"]
         environment = {item["name"]: item["value"] for item in container["env"]}
         assert {"MIEN_HOME", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"} <= environment.keys()
+        assert environment.items() >= SILENT.items()
         mounts = {mount["name"] for mount in container["volumeMounts"]}
         assert "shared" in mounts and mounts <= {volume["name"] for volume in pod["volumes"]}
         assert container["resources"]["limits"] == container["resources"]["requests"]
@@ -66,7 +73,7 @@ def test_kuberay_files_have_what_the_operator_and_mien_need(name: str) -> None:
 STUBS = {
     "scontrol": "printf 'n1\\nn2\\nn3\\n'",
     "srun": 'echo "$@" >> "$SAID"\n'
-    'case "$*" in *hostname*) echo 10.0.0.1 ;; *--block*) exec sleep 60 ;; '
+    'case "$*" in *"address show dev eth7") echo "$SHOWN" ;; *--block*) exec sleep 60 ;; '
     '*health-check*) grep -q -e --head "$SAID" ;; '
     '*"cluster wait"*) until [ "$(grep -c -e --block "$SAID")" = 3 ]; do sleep 0.01; done ;; esac',
 }
@@ -90,6 +97,8 @@ def test_the_slurm_script_starts_the_head_first_and_leaves_nothing(tmp_path: Pat
             "SLURM_JOB_ID": "77",
             "SLURM_JOB_NODELIST": "n[1-3]",
             "SLURM_CPUS_PER_TASK": "8",
+            "INTERFACE": "eth7",
+            "SHOWN": "3: eth7    inet 10.0.0.1/24 brd 10.0.0.255 scope global eth7",
             "SLURM_SUBMIT_DIR": str(tmp_path),
         },
         capture_output=True,
@@ -98,6 +107,8 @@ def test_the_slurm_script_starts_the_head_first_and_leaves_nothing(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     lines = said.read_text().splitlines()
+    exported = (EXAMPLES / "slurm.sbatch").read_text()
+    assert f"export {' '.join(f'{name}={value}' for name, value in SILENT.items())}\n" in exported
     head, *workers = (line for line in lines if "ray start" in line)
     assert "--head" in head and "--nodelist n1 " in head
     for host, line in zip(("n2", "n3"), sorted(workers), strict=True):
@@ -105,3 +116,12 @@ def test_the_slurm_script_starts_the_head_first_and_leaves_nothing(tmp_path: Pat
     assert lines[-1].endswith("mien --address 10.0.0.1:20077 train identity.tiny")
     assert any(line.endswith("cluster wait --nodes 3") for line in lines)
     assert list(home.iterdir()) == [], "the token is gone with the job"
+
+
+@pytest.mark.parametrize("path", [EXAMPLES / "aws_gpu.yaml", ROOT / "ray_cluster.yaml"])
+def test_ray_is_started_without_servers_of_metrics(path: Path) -> None:
+    """For which it asks no token."""
+    values = yaml.safe_load(path.read_text())
+    head, worker = (values[f"{who}_start_ray_commands"][-1].split() for who in ("head", "worker"))
+    assert {f"{name}={value}" for name, value in SILENT.items()} <= set(head)
+    assert "RAY_enable_metrics_collection=0" in worker
