@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MEMORY_BYTES = 4_000_000_000
+MEMORY_BYTES = 4096 * 1_000_000
 CPU_SHARE = 1.0
 CPU_WEIGHT = 4
 """Beside other processes: as so many, since a control group counts as one."""
-TOOLS = ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "unshare", "nsenter")
+TOOLS = ("ip", "ss", "sshd", "ssh", "ssh-keygen", "rsync", "unshare", "nsenter")
 
 _BOOT = """
 set -e
@@ -78,6 +78,10 @@ class Host:
     process: subprocess.Popen[bytes] | None = None
     cgroups: dict[Path, Path] = field(default_factory=dict)
     """Its control groups, by where the host is to see each."""
+    caps: dict[Path, str] = field(default_factory=dict)
+    """What the files of these groups are to hold."""
+    uncapped: str = ""
+    """Why this machine let nobody cap it, if it did not."""
 
     def start(self) -> None:
         """Boot: returns when sshd answers."""
@@ -122,6 +126,23 @@ class Host:
         if check and done.returncode:
             raise RuntimeError(f"{self.name}: {command}\n{done.stdout}\n{done.stderr}")
         return done
+
+    def listening(self) -> list[int]:
+        """The TCP ports on which something listens for others than this host."""
+        rows = self.run("ss -ltnH").stdout.splitlines()
+        local = (row.split()[3].rpartition(":") for row in rows)
+        return sorted(
+            {
+                int(port)
+                for at, _, port in local
+                if not at.startswith(("127.", "[::1]", "[::ffff:127"))
+            }
+        )
+
+    def processes(self, *names: str) -> list[int]:
+        """The processes of these names."""
+        told = self.run(f"ps -C {','.join(names)} -o pid=", check=False).stdout
+        return [int(pid) for pid in told.split()]
 
     def kill(self) -> None:
         """SIGKILL for everything that runs on the host."""
@@ -178,7 +199,10 @@ def make_hosts(folder: Path, count: int = 3) -> Iterator[Hosts]:
         _run("ip", "addr", "add", f"{subnet}.254/24", "dev", bridge)
         _run("ip", "link", "set", bridge, "up")
         for number in range(1, count + 1):
-            made.append(_prepare(folder, token, f"{subnet}.{number}", number, key, bridge))
+            name, own = f"mien-{token}-{number}", folder / f"host{number}"
+            address, link = f"{subnet}.{number}", f"mv{token}{number}"
+            made.append(Host(name=name, address=address, folder=own, key=key, link=link))
+            _prepare(made[-1], bridge)
         names = "127.0.0.1 localhost\n" + "".join(f"{h.address} {h.name}\n" for h in made)
         for host in made:
             (host.folder / "hosts").write_text(names)
@@ -192,29 +216,30 @@ def make_hosts(folder: Path, count: int = 3) -> Iterator[Hosts]:
             left.unlink()
 
 
-def _prepare(folder: Path, token: str, address: str, number: int, key: Path, bridge: str) -> Host:
-    """Folder, namespace and cable of one host."""
-    name, link = f"mien-{token}-{number}", f"mv{token}{number}"
-    own = folder / f"host{number}"
+def _prepare(host: Host, bridge: str) -> None:
+    """Folder, namespace, cable and caps of one host."""
+    own, name, link = host.folder, host.name, host.link
     for part in ("ray", "home"):
         (own / part).mkdir(parents=True)
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own / "host_key"))
     known = Path("/etc/passwd").read_text()
     (own / "passwd").write_text(re.sub(r"(?m)^(root:.*):[^:\n]*:", rf"\1:{own}/home:", known))
-    (own / "sshd_config").write_text(_SSHD.format(address=address, folder=own, key=key))
-    host = Host(name=name, address=address, folder=own, key=key, link=link)
+    config = _SSHD.format(address=host.address, folder=own, key=host.key)
+    (own / "sshd_config").write_text(config)
     _run("ip", "netns", "add", name)
     _run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
     _run("ip", "link", "set", link, "master", bridge, "up")
-    _run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+    _run("ip", "-n", name, "addr", "add", f"{host.address}/24", "dev", "eth0")
     for device in ("lo", "eth0"):
         _run("ip", "-n", name, "link", "set", device, "up")
-    host.cgroups = _limit(name)
-    return host
+    try:
+        _limit(host)
+    except OSError as error:
+        host.uncapped = str(error)
 
 
-def _limit(name: str) -> dict[Path, Path]:
-    """Control groups that cap memory and CPU, where this machine lets one make them.
+def _limit(host: Host) -> None:
+    """Control groups that cap memory and CPU; OSError where this machine lets nobody make them.
 
     Where each controller has a tree of its own (version 1), they lie below this process' groups.
     """
@@ -238,16 +263,14 @@ def _limit(name: str) -> dict[Path, Path]:
         }
     lines = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
     own = {controller: path for _, controller, path in lines if controller}
-    made = {}
     for controller, values in limits.items():
         at = root / controller
-        group = at / own.get(controller, "/").lstrip("/") / name
-        with suppress(OSError):
-            group.mkdir()
-            made[at] = group
-            for file, value in values.items():
-                (group / file).write_text(str(value))
-    return made
+        group = at / own.get(controller, "/").lstrip("/") / host.name
+        group.mkdir()
+        host.cgroups[at] = group
+        for file, value in values.items():
+            (group / file).write_text(str(value))
+            host.caps[at / file] = str(value)
 
 
 def _remove(host: Host) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
 import re
@@ -11,32 +10,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
 from cluster import mlflow_server
 from cluster.session import Session
+from tests.doors import METHODS, RAY_OPEN, ray_paths, status_of
 from tests.ports import free_port
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 WRONG = {"Authorization": "Basic bWllbjp3cm9uZw=="}
-RAY_OPEN = {"/", "/favicon.ico", "/api/authentication_mode", "/api/authenticate"}
-RAY_OPEN |= {"/api/healthz", "/api/gcs_healthz", "/api/local_raylet_healthz", "/-/healthz"}
-"""Ray's own list: its page without data, whether a token is wanted, and whether it lives."""
-
-
-def status_of(address: str, method: str, path: str, headers: dict[str, str] | None = None) -> int:
-    """The status of one request, which must not follow redirects."""
-    where = urlsplit(address)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
-    try:
-        connection.request(method, path, body=b"{}", headers=headers or {})
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -146,22 +130,3 @@ def test_ray_answers_nobody_without_the_token(ray_session: Session) -> None:
     for path in logs.rglob("*"):
         if path.is_file():
             assert token.encode() not in path.read_bytes(), path
-
-
-def ray_paths() -> set[str]:
-    """Every path that the dashboard's modules declare, with something for each variable."""
-    import ray.dashboard
-
-    found = set()
-    for source in Path(ray.dashboard.__file__).parent.rglob("*.py"):
-        for path in re.findall(
-            r"@routes\.\w+\(\s*f?\"(/[^\"]*)\"", source.read_text(errors="replace")
-        ):
-            found.add(re.sub(r"\{[^}]*\}", "x", path))
-    return found | {
-        "/logs",
-        "/api/jobs/",
-        "/api/v0/nodes",
-        "/nodes?view=summary",
-        "/api/actors/kill",
-    }
