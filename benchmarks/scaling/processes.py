@@ -1,4 +1,4 @@
-"""Ranks on this machine: processes that train a recipe together over gloo, one thread each."""
+"""Ranks on this machine: processes that train a recipe together over gloo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import queue
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -16,21 +16,21 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from cluster.memory import keep_freed_blocks
+
 IMAGES_PER_WORKER = 16
 WARM_UP_STEPS = 10
 
 
-def on_ranks(
-    workers: int, measured: Callable[[int, Path, str, int], Any], lake: Path, recipe: str, size: int
-) -> Any:
-    """What `measured(workers, lake, recipe, size)` gives on rank 0 of so many processes."""
+def on_ranks(workers: int, threads: int, measured: Callable[..., Any], *given: Any) -> Any:
+    """What `measured(workers, *given)` gives on rank 0 of so many processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = mp.get_context("spawn")
     answers = context.Queue()
-    given = (workers, port, answers, measured, lake, recipe, size)
-    ranks = [context.Process(target=_rank, args=(rank, *given)) for rank in range(workers)]
+    whole = (workers, threads, port, answers, measured, *given)
+    ranks = [context.Process(target=_rank, args=(rank, *whole)) for rank in range(workers)]
     for process in ranks:
         process.start()
     while True:
@@ -47,10 +47,13 @@ def on_ranks(
     return found
 
 
-def _rank(rank: int, workers: int, port: int, answers: Any, measured: Any, *given: Any) -> None:
+def _rank(
+    rank: int, workers: int, threads: int, port: int, answers: Any, measured: Any, *given: Any
+) -> None:
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu"}
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(workers), LOCAL_RANK=str(rank), **where)
-    torch.set_num_threads(1)
+    keep_freed_blocks()
+    torch.set_num_threads(threads)
     dist.init_process_group("gloo")
     found = measured(workers, *given)
     if rank == 0:
@@ -60,8 +63,10 @@ def _rank(rank: int, workers: int, port: int, answers: Any, measured: Any, *give
 
 
 @contextmanager
-def training(lake: Path, recipe: str) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """A training of this process group that is warm, and its steps."""
+def training(
+    lake: Path, recipe: str, changes: Mapping[str, Any], warm_up: int = WARM_UP_STEPS
+) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """A training of this process group after so many steps, and those that follow."""
     from data_service.lakes.lake import Lake
     from trainer import catalog, feed
     from trainer.loop import begin, fit
@@ -74,6 +79,7 @@ def training(lake: Path, recipe: str) -> Iterator[tuple[Any, Iterator[Any]]]:
         "data.global_batch_images": IMAGES_PER_WORKER * world.size,
         "data.stream": "local",
         "system.images": 10**6,
+        **changes,
     }
     run, opened = with_overrides(catalog.recipe(recipe), settings), Lake.open(lake)
     spec = feed.spec_of(run)
@@ -82,7 +88,7 @@ def training(lake: Path, recipe: str) -> Iterator[tuple[Any, Iterator[Any]]]:
     begun = begin(run, spec.build(run.system, data.info), world)
     with feed.open_batches(data, opened, None, begun, None) as batches:
         moving = fit(begun, batches)
-        go(moving, WARM_UP_STEPS)
+        go(moving, warm_up)
         yield begun, moving
 
 

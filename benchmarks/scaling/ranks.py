@@ -62,13 +62,13 @@ class Meter:
 
 def measure(lake: Path, recipe: str, workers: int, steps: int) -> dict[str, Any]:
     """Steps per second of `workers` processes, and per step of rank 0: communication."""
-    return on_ranks(workers, _measured, lake, recipe, steps)
+    return on_ranks(workers, 1, _measured, lake, recipe, steps)
 
 
 def _measured(workers: int, lake: Path, recipe: str, steps: int) -> dict[str, Any]:
     """Train, and train again with waiting told apart."""
     meter = Meter(split=False)
-    with training(lake, recipe) as (_, moving):
+    with training(lake, recipe, {}) as (_, moving):
         meter.clear()
         seconds = go(moving, steps)
         told = {

@@ -1,7 +1,7 @@
 """What a checkpoint costs the training that it is taken of, its writing in the background included.
 
-Blocks of steps in turn begin with a checkpoint or without, within one training; a block is long
-enough for the writing to end in it. The difference between neighbours is the cost of one
+Blocks of steps in turn begin with a checkpoint or without, within one training; a block is to be
+long enough for the writing to end in it. The difference between neighbours is the cost of one
 checkpoint, and over the 20 s between two of them by default that is a share of the throughput.
 """
 
@@ -10,27 +10,39 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.scaling.processes import go, on_ranks, training
 
-STEPS_OF_A_BLOCK = 20
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """How many pairs of blocks, of how many steps; settings and torch's threads of each worker."""
+
+    pairs: int = 16
+    steps: int = 20
+    threads: int = 1
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measure(lake: Path, recipe: str, workers: int, pairs: int) -> dict[str, Any]:
-    """Of so many pairs of blocks: the seconds of one, and what a checkpoint adds to it."""
+def measure(lake: Path, recipe: str, workers: int, blocks: Blocks) -> dict[str, Any]:
+    """The seconds of a block, and what a checkpoint adds to it."""
     from trainer.config import CheckpointConfig
 
-    seconds, megabytes, late = on_ranks(workers, _measured, lake, recipe, pairs)
+    given = (lake, recipe, blocks)
+    seconds, megabytes, late = on_ranks(workers, blocks.threads, _measured, *given)
     costs = [saving - plain for saving, plain in seconds]
     low, middle, high = statistics.quantiles(costs, n=4)
     between = CheckpointConfig().every_seconds
     return {
         "workers": workers,
         "recipe": recipe,
-        "pairs": pairs,
-        "steps_of_a_block": STEPS_OF_A_BLOCK,
+        "threads": blocks.threads,
+        "pairs": blocks.pairs,
+        "steps_of_a_block": blocks.steps,
         "seconds_of_a_block": statistics.median(plain for _, plain in seconds),
         "writing_outlasted_its_block": late,
         "megabytes": megabytes,
@@ -40,7 +52,7 @@ def measure(lake: Path, recipe: str, workers: int, pairs: int) -> dict[str, Any]
 
 
 def _measured(
-    workers: int, lake: Path, recipe: str, pairs: int
+    workers: int, lake: Path, recipe: str, blocks: Blocks
 ) -> tuple[list[tuple[float, float]], float, int]:
     """Seconds of neighbours (with a checkpoint, without), its size, how often it was still written.
 
@@ -50,16 +62,17 @@ def _measured(
     from trainer.config import CheckpointConfig
 
     late, seconds = 0, []
-    with tempfile.TemporaryDirectory() as name, training(lake, recipe) as (begun, moving):
+    warm = training(lake, recipe, blocks.changes, blocks.steps)
+    with tempfile.TemporaryDirectory() as name, warm as (begun, moving):
         writer = checkpoint.Writer(Path(name), CheckpointConfig()) if begun.world.leads else None
-        for number in range(pairs):
+        for number in range(blocks.pairs):
             spent = {}
             for saves in (True, False) if number % 2 else (False, True):
                 began = time.perf_counter()
                 picture = checkpoint.capture(begun, {}) if saves else None
                 if writer is not None and picture is not None:
                     writer.submit(picture)
-                go(moving, STEPS_OF_A_BLOCK)
+                go(moving, blocks.steps)
                 spent[saves] = time.perf_counter() - began
                 late += writer is not None and writer.busy
             seconds.append((spent[True], spent[False]))
