@@ -71,6 +71,8 @@ class LakeWriter:
         for other in (self._path / PARTS).iterdir():
             if other.is_dir() and other.name != work:
                 shutil.rmtree(other)
+        for draft in self._path.glob(".*.draft"):  # of the dead, as the lock is here
+            draft.unlink(missing_ok=True)
         self.parts = KeptTables(self._path / PARTS / (work or "rows"))
 
     def append(

@@ -142,7 +142,6 @@ def test_so_does_who_goes_on_with_videos(tmp_path: Path, monkeypatch: pytest.Mon
         assert contents(lake) == contents(alone), f"after a death before change {lake.name}"
 
 
-@pytest.mark.xfail(strict=True, reason="who goes on leaves the drafts of the dead in the lake")
 def test_no_draft_of_the_dead_is_left(photographs: Path, tmp_path: Path) -> None:
     make = partial(ingest, "photos", photographs, image_size=SIDE)
     for lake, _ in after_every_death(tmp_path, lambda lake: make(lake=lake)):
