@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.interrupt import on_interrupt
@@ -76,13 +77,19 @@ class StudyOwner:
 
 
 class RemoteStudy:
-    """The ledger as a slot sees it: every call goes to the actor that owns the study."""
+    """The ledger as a slot sees it: every call goes to the actor that owns the study.
+
+    Where that has died, the search is stopping, and `failure` says so: nothing comes of asking.
+    """
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
     def _ask(self, method: str, *given: Any) -> Any:
-        return ray.get(self._actor.ask.remote(method, *given))
+        try:
+            return ray.get(self._actor.ask.remote(method, *given))
+        except RayActorError:
+            return None
 
     def pull(self, slot: int) -> TrialRecord | Literal["wait"] | None:
         """See `tuning.study.Study`."""
@@ -114,7 +121,10 @@ class RemoteStudy:
 
     def is_stopping(self) -> bool:
         """See `tuning.study.Study`."""
-        return ray.get(self._actor.is_stopping.remote())
+        try:
+            return ray.get(self._actor.is_stopping.remote())
+        except RayActorError:
+            return True
 
     def stop(self) -> None:
         """See `tuning.study.Study`."""
@@ -126,7 +136,10 @@ class RemoteStudy:
 
     def failure(self) -> str | None:
         """See `StudyOwner`."""
-        return ray.get(self._actor.failure.remote())
+        try:
+            return ray.get(self._actor.failure.remote())
+        except RayActorError:
+            return f"the process that keeps the study has died{GOES_ON}"
 
 
 def run_slots(

@@ -1,9 +1,10 @@
 """A search whose trainings are a formula, on a Ray of its own; prints its result as JSON.
 
-    python search_with_fake_training.py TRIALS [die|stop ENDED] [lose]
+    python search_with_fake_training.py TRIALS [die|stop|orphan|behead ENDED] [lose]
 
-`die` ends this process without a word once so many trials have an end, `stop` asks the search to
-stop then; `lose` ends a slot's process in the midst of trial 1.
+Once so many trials have an end, `die` ends this process without a word, `stop` asks the search to
+stop, `orphan` kills the process that keeps the study, and `behead` Ray's head and its node. `lose`
+ends a slot's process in the midst of trial 1.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import psutil
 
 from cluster.home import home
 from cluster.interrupt import interrupt
@@ -29,6 +33,16 @@ from tuning.space import search_space
 from tuning.studies import studies_dir
 
 LOSE = home() / "lose-a-slot"
+DEADLY = {"orphan": ("ray::StudyOwner",), "behead": ("/gcs_server ", "/raylet ")}
+
+
+def kill(names: Sequence[str]) -> None:
+    """SIGKILL for the processes below this one that have one of the names in their command."""
+    found = psutil.Process().children(recursive=True)
+    chosen = [one for one in found if any(name in " ".join(one.cmdline()) for name in names)]
+    assert chosen, [one.cmdline() for one in found]
+    for process in chosen:
+        process.kill()
 
 
 def train(run: RunConfig, lake: Path, *, on_validation: Any, name: str, **_: Any) -> Steps[Any]:
@@ -81,6 +95,8 @@ def main(trials: int, how: str = "", after: str = "0", *rest: str) -> None:
             os._exit(9)
         if how == "stop" and len(ended) == int(after):
             interrupt()
+        if how in DEADLY and len(ended) == int(after):
+            kill(DEADLY[how])
 
     studies_dir().mkdir(parents=True, exist_ok=True)
     result = run_study(plan, setup, trials=trials, parallel=2, train=train, on_trial=on_trial)

@@ -85,3 +85,13 @@ def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
         assert run.info.status == ("FINISHED" if state == "COMPLETE" else "KILLED")
         assert set(run.data.params) == set(params)
         assert run.data.metrics.get("validation/macro_recall") == value
+
+
+def test_without_the_studys_process_or_its_ray_it_ends_and_goes_on(tmp_path: Path) -> None:
+    home = tmp_path / "hurt"
+    orphan = drive(home, "8", "orphan", "1")
+    last = orphan.stderr.strip().splitlines()[-1]
+    says = "ValueError: the process that keeps the study has died; nothing is lost: --resume goes"
+    assert orphan.returncode == 1 and last.startswith(says), orphan.stderr
+    assert drive(home, "8", "behead", "2").returncode != 0
+    assert trials(drive(home, "8")) == trials(drive(tmp_path / "alone", "8"))

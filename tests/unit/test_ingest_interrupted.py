@@ -109,6 +109,7 @@ def test_who_goes_on_makes_the_lake_that_nobody_disturbed(
     for lake, alone in after_every_death(tmp_path, lambda lake: make(lake=lake)):
         make(lake=lake)
         assert contents(lake) == contents(alone), f"after a death before change {lake.name}"
+        assert not list(lake.rglob(f"*{DRAFT}"))
 
 
 def test_a_lake_is_whole_until_its_successor_is(photographs: Path, tmp_path: Path) -> None:
@@ -130,6 +131,7 @@ def test_a_lake_is_whole_until_its_successor_is(photographs: Path, tmp_path: Pat
     assert states == sorted(states, reverse=True) and set(states) == {40, 38}
 
 
+@pytest.mark.slow
 def test_so_does_who_goes_on_with_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames of one film stay in one block; there are several."""
     monkeypatch.setattr("data_service.ingest.CHUNK_FACES", 8)
@@ -140,10 +142,3 @@ def test_so_does_who_goes_on_with_videos(tmp_path: Path, monkeypatch: pytest.Mon
     for lake, alone in after_every_death(tmp_path, lambda lake: make(lake=lake)):
         make(lake=lake)
         assert contents(lake) == contents(alone), f"after a death before change {lake.name}"
-
-
-def test_no_draft_of_the_dead_is_left(photographs: Path, tmp_path: Path) -> None:
-    make = partial(ingest, "photos", photographs, image_size=SIDE)
-    for lake, _ in after_every_death(tmp_path, lambda lake: make(lake=lake)):
-        make(lake=lake)
-        assert not list(lake.rglob(f"*{DRAFT}"))
