@@ -11,8 +11,11 @@ the subjects given, and with subjects drawn anew from them; besides, high skill,
 - coverage: how often `trainer.scorecard.intervals.subject_intervals` holds the truth (1,000,000
   subjects), and `paired_difference` the difference 0 of two systems that are equally good.
 - alarms: how often `swap_test` says p < 0.05 of two such systems.
-- pruned: how often sequential pruning over five folds (`tuning.pruning`) gives up a setting that
-  is as good as the best; alarms_after: false alarms of the whole, pruned or told apart at the end.
+- pruned: how often sequential pruning by subjects over five folds (`tuning.pruning`) gives up a
+  setting that is as good as the best; pruned_in_ten: over ten; alarms_after: false alarms of the
+  whole, pruned in five or told apart at the end.
+
+Rules that see no subjects are measured by `benchmarks.pruning_errors`, under its own names.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import pruning_errors
 from benchmarks.photos import environment
 from trainer.scorecard.intervals import ESTIMATOR, paired_difference, subject_intervals
 from trainer.scorecard.statistics import macro_recall, swap_test
@@ -32,6 +36,7 @@ from tuning.pruning import worse_by_subjects
 
 CLASSES = 5
 FOLDS = 5
+TEN = 10
 RECALL = np.array([0.54, 0.80, 0.61, 0.44, 0.56])
 """Of the classes neutral, happiness, surprise, sadness, anger, about as on the photographs."""
 PHOTOS = """
@@ -124,13 +129,13 @@ def _confusions(faces_SK: np.ndarray, right_SK: np.ndarray) -> np.ndarray:
     return counts_SKK[faces_SK.sum(axis=1) > 0]
 
 
-def pruned(first_SKK: np.ndarray, second_SKK: np.ndarray, seed: int) -> bool:
+def pruned(first_SKK: np.ndarray, second_SKK: np.ndarray, seed: int, folds: int) -> bool:
     """Whether the second is given up against the first after any fold but the last."""
-    fold_S = np.random.default_rng(seed).permutation(len(first_SKK)) % FOLDS
-    for done in range(1, FOLDS):
+    fold_S = np.random.default_rng(seed).permutation(len(first_SKK)) % folds
+    for done in range(1, folds):
         here = fold_S < done
         pair = second_SKK[here], first_SKK[here]
-        if worse_by_subjects(*pair, macro_recall, look=done, num_folds=FOLDS):
+        if worse_by_subjects(*pair, macro_recall, look=done, num_folds=folds):
             return True
     return False
 
@@ -144,13 +149,14 @@ def measure(situation: Situation, studies: int) -> dict[str, float]:
         own = subject_intervals(first)["macro_recall"]
         gap = paired_difference(first, second, macro_recall, num_swaps=1)
         alarm = swap_test(first, second, macro_recall, num_swaps=400, seed=number) < 0.05
-        dropped = pruned(first, second, number)
+        dropped = pruned(first, second, number, FOLDS)
         said = {
             "coverage": own.low <= true <= own.high,
             "width": own.high - own.low,
             "coverage_of_difference": gap.low <= 0 <= gap.high,
             "alarms": alarm,
             "pruned": dropped,
+            "pruned_in_ten": pruned(first, second, number, TEN),
             "alarms_after": dropped or alarm,
         }
         for name, value in said.items():
@@ -158,18 +164,29 @@ def measure(situation: Situation, studies: int) -> dict[str, float]:
     return {"truth": round(true, 4)} | {k: round(float(np.mean(v)), 4) for k, v in rates.items()}
 
 
+RULES = {
+    "folds": pruning_errors.fold_tests,
+    "front": pruning_errors.fronts,
+    "curves": pruning_errors.searches_by_curves,
+}
+"""Simulations of so many trials or searches, for rules that see no subjects."""
+
+
 def main() -> None:
     """Simulate the situations, print and write the rates; those of others in the file are kept."""
+    names = [*SITUATIONS, *RULES]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--only", nargs="*", default=list(SITUATIONS), choices=list(SITUATIONS))
+    parser.add_argument("--only", nargs="*", default=names, choices=names)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coverage.json"))
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
     if arguments.out.exists():
         results = json.loads(arguments.out.read_text())
     for name in arguments.only:
-        results[name] = measure(SITUATIONS[name], arguments.studies)
+        rule = RULES.get(name)
+        many = arguments.studies
+        results[name] = rule(many) if rule else measure(SITUATIONS[name], many)
         print(name, results[name], flush=True)
         results |= {"studies": arguments.studies, "estimator": ESTIMATOR}
         results["environment"] = environment()
