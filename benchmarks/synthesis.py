@@ -5,11 +5,14 @@ has so many, behind the gate as it is by default. Told are admitted and tried fa
 between the first batch kept and the last: loading, starting actors and training the judges are left
 out. `here` is one process without Ray. `one_pool` says whether all numbers of actors made the same.
 
-`beside`: `baseline.tiny` is trained for 16,000 images with one thread on the same fold in three
+`beside`: `baseline.tiny` is trained for 64,000 images with one thread on the same fold in three
 ways, which alternate, one round of all after the other: `alone` on real faces; `pool` with a share
 of 0.3 from that pool; `live`, the same share from a generator that works meanwhile as an actor on
-the other core, with the training of its judges. Told are each way's images per second, as the run
-reports them, the median over the rounds, and the medians of the rounds' ratios to `alone`.
+the other core. Each training has a home of its own, where the generator's runs are linked and no
+judge is kept: the actor trains its judges anew while the run goes on. Told are each way's images
+per second, as the run reports them, the median over the rounds, the medians of the rounds' ratios
+to `alone`, and in `shown` for each round the share of all faces that were synthetic and the number
+of the first step that showed one (from 0; null where none did).
 
     python -m benchmarks.synthesis RUN LAKE [--actors 1 2] [--until 60] [--rounds 3] [--out FILE]
 """
@@ -18,23 +21,32 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
+
+import numpy as np
 
 from benchmarks.photos import environment
+from cluster.home import runs_dir
 from cluster.session import connect
-from trainer import catalog, launch
+from data_service.lakes.lake import Lake
+from data_service.synthesis.live_pool import open_pool
+from trainer import catalog, feed, launch
 from trainer import job as jobs
 from trainer.config import RunConfig
 from trainer.overrides import with_overrides
 from trainer.synthetic.synthesise import synthesise
 
 SHARE = 0.3
-LEARNER, IMAGES = "baseline.tiny", 16_000
+LEARNER, IMAGES = "baseline.tiny", 64_000
 
 
 def made(run: str, lake: Path, out: Path, until: int, actors: int) -> dict[str, Any]:
@@ -73,6 +85,34 @@ def measure_makers(
     return found | {"one_pool": len({one["hash"] for one in found.values()}) == 1}
 
 
+@contextmanager
+def fresh_home() -> Iterator[None]:
+    """A home with the runs of this one and nothing else, for the length of the block."""
+    runs = list(runs_dir().iterdir())
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch.dict(os.environ, {"MIEN_HOME": name}),
+    ):
+        runs_dir().mkdir()
+        for run in runs:
+            (runs_dir() / run.name).symlink_to(run)
+        yield
+
+
+def shown(directory: Path, synthetic: Path) -> dict[str, Any]:
+    """What the run in the directory saw of its sealed or live pool."""
+    job = jobs.load(directory)
+    lake, spec = Lake.open(job.lake), feed.spec_of(job.run)
+    data = feed.prepare(job.run, spec, lake, job.fold)
+    stages = spec.build(job.run.system, data.info).stages()
+    plan = feed.plan_of(job.run, data, lake, stages, open_pool(synthetic))
+    steps = [plan.step(index).synthetic for index in range(plan.num_steps)]
+    return {
+        "share": round(float(np.concatenate(steps).mean()), 4),
+        "first_step": next((index for index, step_B in enumerate(steps) if step_B.any()), None),
+    }
+
+
 def measure_beside(generator: str, lake: Path, pool: Path, rounds: int) -> dict[str, Any]:
     """Images per second of a training alone, with a sealed pool, and with one in the making."""
     fold = jobs.load(jobs.find(generator)).fold
@@ -85,12 +125,16 @@ def measure_beside(generator: str, lake: Path, pool: Path, rounds: int) -> dict[
         "live": (mixed, f"live:{generator}"),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    seen: dict[str, list[dict[str, Any]]] = {"pool": [], "live": []}
     for index in range(rounds):
         for name, (run, synthetic) in ways.items():
-            with connect(num_cpus=2):
+            with fresh_home(), connect(num_cpus=2):
                 result = launch.train(
                     run, lake, fold=fold, synthetic=synthetic, validation_only=True
                 )
+                if name in seen:
+                    faces = result.directory / "live" if name == "live" else pool
+                    seen[name].append(shown(result.directory, faces))
             rates[name].append(result.images_per_second)
             print(f"round {index}: {name} {rates[name][-1]:.0f} images/s", file=sys.stderr)
     ratios = {
@@ -101,6 +145,7 @@ def measure_beside(generator: str, lake: Path, pool: Path, rounds: int) -> dict[
         "images_per_second": {name: round(median(values), 1) for name, values in rates.items()},
         "ratio_to_alone": ratios,
         "by_round": {name: [round(one, 1) for one in values] for name, values in rates.items()},
+        "shown": seen,
     }
 
 
