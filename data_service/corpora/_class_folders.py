@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import pictures, subfolders
-from data_service.schema import Expression
+from data_service.corpora._files import pictures, strays, visible
+from data_service.schema import Expression, Rejection, SourceFace
 
 
 def class_folders(
+    source: Path,
     folder: Path,
     expressions: Mapping[str, Expression],
+    split: str,
     ignored: Collection[str] = (),
-) -> Iterator[tuple[Path, Expression]]:
-    """The pictures below a folder whose sub-folders name the expression, in any case.
+) -> tuple[list[SourceFace], list[Rejection]]:
+    """The pictures below a folder whose sub-folders name the expression, in any case; all else
+    that lies there is rejected.
 
     ValueError for a sub-folder that is no expression, but for those whose names are `ignored`.
     """
-    for path in subfolders(folder):
-        if path.name in ignored:
-            continue
-        expression = expressions.get(path.name.lower())
-        if expression is None:
-            raise ValueError(f"{path}: unknown expression; valid: {', '.join(expressions)}")
-        yield from ((picture, expression) for picture in pictures(path))
+    faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
+    for path in visible(folder):
+        if not path.is_dir():
+            name = path.relative_to(source).as_posix()
+            rejected.append(Rejection(name=name, reason="in no folder of an expression"))
+        elif path.name not in ignored:
+            expression = expressions.get(path.name.lower())
+            if expression is None:
+                raise ValueError(f"{path}: unknown expression; valid: {', '.join(expressions)}")
+            rejected += strays(source, path)
+            faces += (
+                SourceFace(
+                    name=picture.relative_to(source).as_posix(),
+                    subject=None,
+                    expression=expression,
+                    path=picture,
+                    split=split,
+                )
+                for picture in pictures(path)
+            )
+    return faces, rejected

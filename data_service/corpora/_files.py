@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from data_service.alignment.ordinary import open_ordinary
-from data_service.schema import Expression, Rejection, Scan, SourceFace
+from data_service.corpora._walk import files_below
+from data_service.schema import Rejection, Scan, SourceFace
 
 SEARCH_DEPTH = 4
 MAX_TEXT_BYTES = 1 << 16
 FILE_MISSING = "file missing"
+NO_PICTURE = "no picture"
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
@@ -146,6 +148,24 @@ def pictures(folder: Path) -> list[Path]:
     return list(filter(is_picture, visible(folder) if folder.is_dir() else []))
 
 
+def strays(source: Path, folder: Path) -> Iterator[Rejection]:
+    """What lies in a folder of pictures and is none by its name; nothing where there is none."""
+    for path in visible(folder) if folder.is_dir() else ():
+        if not is_picture(path):
+            reason = "folder among pictures" if path.is_dir() else "not a picture"
+            yield Rejection(name=path.relative_to(source).as_posix(), reason=reason)
+
+
+def unlisted(folder: Path, told: Container[str], table: Path) -> Iterator[Rejection]:
+    """The files below a folder whose names there are not `told`, but for the table that lists."""
+    for found in files_below(folder):
+        if isinstance(found, Rejection):
+            if found.name not in told:
+                yield found
+        elif found[0] not in told and found[1] != table:
+            yield Rejection(name=found[0], reason="not listed", detail=table.name)
+
+
 def is_picture(path: Path) -> bool:
     """Whether the file's name is that of a picture."""
     return path.suffix.lower() in PICTURE_SUFFIXES
@@ -196,12 +216,16 @@ def unwrapped(folder: Path) -> Path:
 
 
 def listed_faces(
-    folder: Path, rows: Iterable[tuple[int, SourceFace]], expected: Mapping[str, int]
+    folder: Path,
+    table: Path,
+    rows: Iterable[tuple[int, SourceFace]],
+    expected: Mapping[str, int],
 ) -> Scan:
     """The faces of a table whose files lie below `folder`, in its order.
 
     `rows` are line numbers and faces without a path, each named by the file as it is listed. Files
-    that are missing, listed before or outside of the folder are rejected, the rest goes on.
+    that are missing, listed before, outside of the folder, or in it and not listed are rejected,
+    the rest goes on.
     """
     faces: dict[str, SourceFace] = {}
     rejected: list[Rejection] = []
@@ -215,19 +239,7 @@ def listed_faces(
             faces[name] = replace(face, name=name, path=path)
             continue
         rejected.append(Rejection(name=name, reason=reason, detail=f"line {line}"))
+    told = {*faces, *(one.name for one in rejected)}
+    if folder.is_dir():
+        rejected += unlisted(folder, told, table)
     return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
-
-
-def labelled_frames(
-    files: Sequence[Path], expression: Expression, *, frames: int, neutral: bool, clips: bool
-) -> list[tuple[Path, Expression | None]]:
-    """The last `frames` files of a sequence with its expression; if wanted, the first as neutral,
-    and with `clips` all others without a label.
-
-    `files` run from the neutral onset to the peak; a neutral first one is never also a peak.
-    """
-    chosen: dict[Path, Expression | None] = dict.fromkeys(files if clips else ())
-    chosen |= dict.fromkeys(files[-frames:], expression)
-    if neutral:
-        chosen |= dict.fromkeys(files[:1], Expression.NEUTRAL)
-    return sorted(chosen.items())

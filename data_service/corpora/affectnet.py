@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,17 @@ from typing import Any, Literal
 from data_service.corpora._arrays import small_numbers
 from data_service.corpora._files import (
     FILE_MISSING,
+    NO_PICTURE,
     RefusedFileError,
     existing_folder,
     file_named,
     folders_named,
     path_below,
     pictures,
+    strays,
+    unlisted,
     unwrapped,
+    visible,
     why_no_file,
 )
 from data_service.corpora._points import landmarks
@@ -67,6 +71,7 @@ COLUMNS = (
     "arousal",
 )
 NUM_LANDMARKS = 68
+LEFT_ALONE = ("*.csv", "*_exp.npy", "*_val.npy", "*_aro.npy", "*_lnd.npy")
 MISSING = -2.0
 """Valence and arousal where nobody gave any."""
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -103,29 +108,37 @@ def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "ma
     expected = EXPECTED if annotated == "manual" else {}
     faces: dict[str, SourceFace] = {}
     rejected: list[Rejection] = []
-    told = _first(source, annotated)
-    if told is None:
+    tables = _tables(source, annotated)
+    images = _images(source, annotated) if tables else None
+    if images is None:
         told, expected = _second(source, rejected), EXPECTED_SECOND
+    else:
+        told = (
+            one for table, split in tables.items() for one in _rows(source, table, images, split)
+        )
     for one in told:
         reason = _why_not(one) or ("listed twice" if one.name in faces else None)
         if reason is None:
             faces[one.name] = _face(one)
         else:
             rejected.append(Rejection(name=one.name, reason=reason, detail=one.where))
+    if images is not None:
+        listed = {*faces, *(one.name for one in rejected)}
+        rejected += unlisted(images, listed, min(tables))
     return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
 
 
-def _first(source: Path, annotated: str) -> Iterator[Annotated] | None:
-    """The rows of the first delivery's tables; None where the source has none of them."""
+def _tables(source: Path, annotated: str) -> dict[Path, str]:
+    """The tables of the first delivery that the source has, with the part that each tells."""
     tables = {file_named(source, name): split for name, split in TABLES[annotated].items()}
-    found = {table: split for table, split in tables.items() if table is not None}
-    if not found:
-        return None
+    return {table: split for table, split in tables.items() if table is not None}
+
+
+def _images(source: Path, annotated: str) -> Path:
     images = next(iter(folders_named(source, IMAGES[annotated])), None)
     if images is None:
         raise ValueError(f"no folder {IMAGES[annotated]} in {source}; {NAME} needs its pictures")
-    images = unwrapped(images)
-    return (one for table, split in found.items() for one in _rows(source, table, images, split))
+    return unwrapped(images)
 
 
 def _rows(source: Path, table: Path, images: Path, split: str) -> Iterator[Annotated]:
@@ -172,8 +185,22 @@ def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
         )
     for name, folder in folders.items():
         if folder is not None:
-            for path in pictures(folder / "images"):
-                yield _with_arrays(source, path, folder / "annotations", SETS[name], refused)
+            images, annotations = folder / "images", folder / "annotations"
+            refused += strays(source, images)
+            found = pictures(images)
+            for path in found:
+                yield _with_arrays(source, path, annotations, SETS[name], refused)
+            refused += _without_picture(source, annotations, {path.stem for path in found})
+
+
+def _without_picture(
+    source: Path, annotations: Path, stems: Collection[str]
+) -> Iterator[Rejection]:
+    """The labels whose pictures this copy lacks."""
+    for path in visible(annotations) if annotations.is_dir() else ():
+        if path.name.endswith("_exp.npy") and path.name.removesuffix("_exp.npy") not in stems:
+            name = path.relative_to(source).as_posix()
+            yield Rejection(name=name, reason=NO_PICTURE)
 
 
 def _with_arrays(

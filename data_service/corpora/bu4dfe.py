@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from data_service.corpora._files import (
@@ -12,6 +12,7 @@ from data_service.corpora._files import (
     pictures,
     visible,
 )
+from data_service.corpora._sequences import SEQUENCE_MISSING, apex_frames
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "bu4dfe"
@@ -23,8 +24,9 @@ SOURCE/                          at most a few folders deep
   F001/Angry/000.jpg 000.mtl 000.obj 001.jpg ...
   F001..F058 M001..M043 / {Angry|Disgust|Fear|Happy|Sad|Surprise}
 BU_WrlViewer_V2 and landmarks (.bnd) are left alone
-options: frames=3 (around the middle of each sequence, where the expression peaks), neutral=False
-(the first frame as neutral)"""
+options: frames=3 (around the middle of each sequence, where the expression peaks, at most its
+middle third), neutral=False (the first frame as neutral), clips=False (all other frames too,
+without a label)"""
 FOLDERS: Mapping[str, Expression] = {
     "angry": Expression.ANGER,
     "disgust": Expression.DISGUST,
@@ -40,17 +42,22 @@ EXPECTED: Mapping[str, int] = {
 }
 SUBJECT = re.compile(r"F0(?:0[1-9]|[1-4]\d|5[0-8])|M0(?:0[1-9]|[1-3]\d|4[0-3])", re.IGNORECASE)
 VIEWER = "bu_wrlviewer_v2"
+MESHES = (".mtl", ".obj", ".wrl", ".bnd")
+LEFT_ALONE = (*(f"*{suffix}" for suffix in MESHES), "*BU_WrlViewer_V2/*")
 SEARCH_DEPTH = 3
 
 
-def scan(source: Path | None, *, frames: int = 3, neutral: bool = False) -> Scan:
-    """The `frames` textures in the middle of each sequence; its first as neutral, if wanted.
+def scan(
+    source: Path | None, *, frames: int = 3, neutral: bool = False, clips: bool = False
+) -> Scan:
+    """The `frames` textures in the middle of each sequence; its first as neutral, if wanted, and
+    with `clips` the others without a label.
 
     A sequence runs from neutral over the peak back to neutral, so that its peak is about in the
     middle; the middle is told by the frames' numbers, which holds where some are missing. Folders
-    that hold neither textures nor landmarks, and a subject's expression found twice, are rejected.
-    ValueError for a folder
-    without subjects, and for one that is no expression.
+    that hold neither textures nor landmarks, sequences without their middle, missing or found
+    twice, and files of other kinds are rejected. ValueError for a folder without subjects, and for
+    one that is no expression.
     """
     source = existing_folder(source, NAME, "folders such as F001/Angry/000.jpg")
     if frames < 1:
@@ -58,34 +65,58 @@ def scan(source: Path | None, *, frames: int = 3, neutral: bool = False) -> Scan
     faces: list[SourceFace] = []
     rejected: list[Rejection] = []
     seen: set[tuple[str, Expression]] = set()
+    told: set[tuple[str, Expression]] = set()
     for folder, expression in _sequences(source):
         name, subject = folder.relative_to(source).as_posix(), folder.parent.name.upper()
-        files = [path for path in pictures(folder) if frame_number(path) is not None]
+        files = _textures(folder)
+        rejected += _others(source, folder, files)
         if not files:
             if not any(folder.glob("*.bnd")):
                 rejected.append(Rejection(name=name, reason="no texture"))
+                told.add((subject, expression))
         elif (subject, expression) in seen:
             rejected.append(Rejection(name=name, reason="sequence twice"))
         else:
             seen.add((subject, expression))
-            chosen = dict.fromkeys(middle(files, frames), expression)
-            if neutral:
-                chosen |= {min(files, key=_number): Expression.NEUTRAL}
-            faces += (_face(source, *frame) for frame in sorted(chosen.items()))
+            chosen = apex_frames(
+                sorted(files), expression, frames=frames, neutral=neutral, clips=clips
+            )
+            if expression not in chosen.values():
+                rejected.append(Rejection(name=name, reason="no frame in the middle"))
+            else:
+                faces += (_face(source, files[one], label) for one, label in chosen.items())
     if not seen and not rejected:
         raise ValueError(f"no folder such as F001/Angry in {source}; {NAME} has 101 subjects")
+    rejected += _missing(seen, told)
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 
-def middle(files: list[Path], frames: int) -> list[Path]:
-    """The `frames` files whose numbers are next to the middle of the first and the last number."""
-    numbers = [_number(path) for path in files]
-    centre = (min(numbers) + max(numbers)) / 2
-    return sorted(sorted(files, key=lambda path: abs(_number(path) - centre))[:frames])
+def _textures(folder: Path) -> dict[int, Path]:
+    """The first texture of each frame's number."""
+    found: dict[int, Path] = {}
+    for path in pictures(folder):
+        if (number := frame_number(path)) is not None:
+            found.setdefault(number, path)
+    return found
 
 
-def _number(path: Path) -> int:
-    return frame_number(path) or 0
+def _others(source: Path, folder: Path, textures: Mapping[int, Path]) -> Iterator[Rejection]:
+    """The files of a sequence that are neither textures nor of its meshes and landmarks."""
+    taken = set(textures.values())
+    for path in visible(folder):
+        if path not in taken and path.suffix.lower() not in MESHES:
+            name = path.relative_to(source).as_posix()
+            yield Rejection(name=name, reason="name not of the corpus")
+
+
+def _missing(
+    seen: Collection[tuple[str, Expression]], told: Collection[tuple[str, Expression]]
+) -> Iterator[Rejection]:
+    """The sequences of which a subject that has others has no folder, and nothing is told."""
+    for subject in sorted({subject for subject, _ in seen}):
+        for name, expression in FOLDERS.items():
+            if (subject, expression) not in seen and (subject, expression) not in told:
+                yield Rejection(name=f"{subject}/{name.capitalize()}", reason=SEQUENCE_MISSING)
 
 
 def _sequences(source: Path) -> Iterator[tuple[Path, Expression]]:
@@ -107,7 +138,7 @@ def _subjects(folder: Path, depth: int) -> Iterator[Path]:
             yield from _subjects(path, depth - 1)
 
 
-def _face(source: Path, path: Path, expression: Expression) -> SourceFace:
+def _face(source: Path, path: Path, expression: Expression | None) -> SourceFace:
     subject, folder = path.parts[-3:-1]
     return SourceFace(
         name=path.relative_to(source).as_posix(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from data_service.corpora._files import existing_folder
@@ -19,7 +20,7 @@ options: aligned=False (True: a copy whose pictures are aligned faces already)
 no picture has an expression; InsightFace's train.rec must be unpacked to such folders first"""
 EXPECTED: Mapping[str, int] = {"faces": 494_414, "subjects": 10_575}
 PATTERNS = (name_pattern("{subject}/*"), name_pattern("*/{subject}/*"))
-LISTS = ("names.txt", "readme.txt", "license.txt")
+LEFT_ALONE = ("*names.txt", "*readme.txt", "*license.txt")
 
 
 def scan(source: Path | None, *, aligned: bool = False) -> Scan:
@@ -39,7 +40,11 @@ def scan(source: Path | None, *, aligned: bool = False) -> Scan:
         raise ValueError(
             f"no folder of digits with pictures in {source}; {NAME} has 0000045/001.jpg"
         )
-    rejected = [one for one in rejected if Path(one.name).name.lower() not in LISTS]
+    rejected = [
+        one
+        for one in rejected
+        if not any(fnmatch(one.name.lower(), pattern) for pattern in LEFT_ALONE)
+    ]
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED, aligned=aligned)
 
 

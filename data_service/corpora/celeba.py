@@ -36,6 +36,7 @@ FOLDERS: Mapping[str, tuple[str, ...]] = {
     "aligned": ("img_align_celeba", "img_align_celeba_png"),
     "wild": ("img_celeba",),
 }
+LEFT_ALONE = ("*/list_*", "*/identity_CelebA*", "*/img_celeba/*")
 LANDMARKS = {"aligned": "list_landmarks_align_celeba", "wild": "list_landmarks_celeba"}
 SPLITS = {0: "train", 1: "validation", 2: "test"}
 

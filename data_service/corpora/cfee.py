@@ -52,6 +52,7 @@ COMPOUND = (
     "awed",
 )
 CATEGORIES = (*BASIC, *COMPOUND)
+LEFT_ALONE = ("index.csv",)
 COLUMNS = ("file", "subject", "category")
 EXPECTED: Mapping[str, int] = {
     "faces": 5060,
@@ -69,7 +70,7 @@ def scan(source: Path | None, *, index: str = "index.csv") -> Scan:
     table = source / index
     if not table.exists():
         raise ValueError(f"no {index} in {source}; its header must be {','.join(COLUMNS)}")
-    return listed_faces(source, _rows(source, table), EXPECTED)
+    return listed_faces(source, table, _rows(source, table), EXPECTED)
 
 
 def _rows(source: Path, table: Path) -> Iterator[tuple[int, SourceFace]]:

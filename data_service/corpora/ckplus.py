@@ -11,12 +11,14 @@ from data_service.corpora._files import (
     existing_folder,
     folders_named,
     frame_number,
-    labelled_frames,
     pictures,
     small_text,
+    strays,
+    subfolders,
     visible,
 )
 from data_service.corpora._points import landmarks
+from data_service.corpora._sequences import few_frames, labelled_frames
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "ckplus"
@@ -29,7 +31,9 @@ SOURCE/             the archives unpacked, at most a few folders deep
   .../Emotion/S005/001/S005_001_00000011_emotion.txt        3.0000000e+00
   .../Landmarks/S005/001/S005_001_00000011_landmarks.txt    68 lines of x y (optional)
 options: frames=3 (the last of each sequence), neutral=True (the first frame as neutral),
-clips=False (all other frames too, without a label)"""
+clips=False (all other frames too, without a label)
+sequences without a label, those with fewer frames, and frames behind the one that the label names,
+which is the peak by the corpus' protocol, are refused"""
 CODES: Mapping[int, Expression] = {
     1: Expression.ANGER,
     2: Expression.CONTEMPT,
@@ -48,6 +52,7 @@ EXPECTED: Mapping[str, int] = {
     "sequences/sadness": 28,
     "sequences/surprise": 83,
 }
+LEFT_ALONE = ("*/Emotion/*", "*/Landmarks/*", "*/FACS/*")
 FOLDS = "interval"
 """Every tenth subject in order of name is tested together (Liu et al., ACCV 2014)."""
 NUM_LANDMARKS = 68
@@ -59,7 +64,8 @@ def scan(
     """The last `frames` frames of each labelled sequence and, as neutral, its first; with `clips`
     the frames between them too, without a label.
 
-    Sequences without a label are left out, as the corpus intends. ValueError for a folder that
+    Sequences without a label and frames behind the labelled peak are rejected, as the corpus
+    intends. ValueError for a folder that
     lacks images or labels, and for a code that the corpus does not have.
     """
     source = existing_folder(source, NAME, "a folder with cohn-kanade-images/ and Emotion/")
@@ -69,9 +75,12 @@ def scan(
     landmarks = next(iter(folders_named(source, "Landmarks")), None)
     faces: list[SourceFace] = []
     rejected: list[Rejection] = []
+    labelled: set[str] = set()
     for label in _labels(_one_folder(source, "Emotion")):
         sequence = "/".join(label.parts[-3:-1])
         peak = label.name.removesuffix("_emotion.txt")
+        labelled.add(sequence)
+        rejected += strays(source, images / sequence)
         files = pictures(images / sequence)
         stems = [path.stem for path in files]
         name = label.relative_to(source).as_posix()
@@ -83,12 +92,24 @@ def scan(
             rejected.append(Rejection(name=name, reason="empty label file"))
         elif peak not in stems:
             rejected.append(Rejection(name=name, reason="peak frame missing", detail=sequence))
+        elif (found := stems.index(peak) + 1) < frames:
+            rejected.append(few_frames(f"{images.name}/{sequence}", found, frames))
         else:
-            files = files[: stems.index(peak) + 1]
+            rejected += (
+                Rejection(name=path.relative_to(source).as_posix(), reason="behind the peak")
+                for path in files[found:]
+            )
+            files = files[:found]
             chosen = labelled_frames(
                 files, _expression(label, code), frames=frames, neutral=neutral, clips=clips
             )
             faces += (_face(source, *frame, landmarks, rejected) for frame in chosen)
+    rejected += (
+        Rejection(name=folder.relative_to(source).as_posix(), reason="no emotion label")
+        for subject in subfolders(images)
+        for folder in subfolders(subject)
+        if f"{subject.name}/{folder.name}" not in labelled
+    )
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 

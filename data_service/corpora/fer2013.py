@@ -11,7 +11,7 @@ import numpy as np
 from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._class_folders import class_folders
 from data_service.corpora._files import existing_folder, file_named, opened
-from data_service.schema import Expression, Scan, SourceFace
+from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "fer2013"
 DESCRIPTION = "FER2013: 35,887 grey pictures of 48 x 48 from the web, 7 expressions"
@@ -165,15 +165,16 @@ def _picture(numbers: Sequence[bytes]) -> np.ndarray | UnreadableImageError:
 
 def _folders(source: Path) -> Scan:
     faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
     for split in ("train", "test"):
-        listed = class_folders(source / split, FOLDERS) if (source / split).is_dir() else ()
-        for path, expression in listed:
-            name = path.relative_to(source).as_posix()
-            faces.append(
-                SourceFace(name=name, subject=None, expression=expression, path=path, split=split)
-            )
+        if (source / split).is_dir():
+            found, refused = class_folders(source, source / split, FOLDERS, split)
+            faces += found
+            rejected += refused
     if not faces:
         raise ValueError(
             f"neither {' nor '.join(TABLES)} nor train/angry/*.png in {source}; {NAME} needs one"
         )
-    return Scan(faces=tuple(faces), expected=EXPECTED_FOLDERS, aligned=True)
+    return Scan(
+        faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED_FOLDERS, aligned=True
+    )

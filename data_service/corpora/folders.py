@@ -104,7 +104,7 @@ def scan(
         raise ValueError(f"option landmarks: {len(columns.landmarks)} columns; valid: 10 or 136")
     left_out: list[Rejection] = []
     rows = _rows(source, source / table, columns, meaning, delimiter, left_out)
-    found = listed_faces(source / images if images else source, rows, EXPECTED)
+    found = listed_faces(source / images, source / table, rows, EXPECTED)
     return replace(found, rejected=(*found.rejected, *left_out), aligned=aligned)
 
 

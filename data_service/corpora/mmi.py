@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.parsers import expat
 
@@ -16,11 +16,13 @@ from data_service.corpora._files import (
     RefusedFileError,
     existing_folder,
     folders_named,
+    is_picture,
     opened,
     pictures,
     read_small,
     visible,
 )
+from data_service.corpora._sequences import apex_frames
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "mmi"
@@ -63,6 +65,7 @@ VIEWS: Mapping[str, tuple[str, ...] | None] = {
 """Where to look for the frontal face, by the session's view."""
 STEM = re.compile(r"(?P<subject>S\d+)-\d+", re.IGNORECASE)
 MOST_BYTES = 1 << 20
+LEFT_ALONE = ("*.xml",)
 
 
 class _RefusedError(Exception):
@@ -100,8 +103,10 @@ def scan(
         try:
             if folder.name in seen:
                 raise _RefusedError("session twice")
+            before = len(faces)
             faces += _session(source, folder, frames, neutral, clips, stills)
             seen.add(folder.name)
+            rejected += _others(source, folder, {face.path for face in faces[before:]})
         except _RefusedError as refused:
             rejected.append(Rejection(name=name, reason=refused.reason, detail=refused.detail))
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
@@ -136,7 +141,9 @@ def _session(
             )
             for file in files
         ]
-    labels = _labels(_length(source, path), expression, frames, neutral, clips)
+    labels = apex_frames(
+        range(_length(source, path)), expression, frames=frames, neutral=neutral, clips=clips
+    )
     return [
         SourceFace(
             name=f"{name}#{frame:05d}",
@@ -164,17 +171,12 @@ def _files(folder: Path, stills: bool) -> tuple[Path, list[Path]]:
     raise _RefusedError("still images" if images else "no video")
 
 
-def _labels(
-    count: int, expression: Expression, frames: int, neutral: bool, clips: bool
-) -> dict[int, Expression | None]:
-    """The label of each frame that is taken, in their order."""
-    taken = min(frames, max(count // 3, 1))
-    first = (count - taken) // 2
-    labels: dict[int, Expression | None] = dict.fromkeys(range(count)) if clips else {}
-    if neutral and first > 0:
-        labels[0] = Expression.NEUTRAL
-    labels |= dict.fromkeys(range(first, first + taken), expression)
-    return dict(sorted(labels.items()))
+def _others(source: Path, folder: Path, taken: Collection[Path | None]) -> Iterator[Rejection]:
+    """The files of a session that are neither taken nor tell of it."""
+    for path in visible(folder):
+        if path not in taken and path.suffix.lower() != ".xml":
+            reason = "beside a video" if is_picture(path) else "name not of the corpus"
+            yield Rejection(name=path.relative_to(source).as_posix(), reason=reason)
 
 
 def _length(source: Path, path: Path) -> int:

@@ -20,6 +20,7 @@ SOURCE/             a clone of github.com/muxspace/facial_expressions
   images/Aaron_Guiel_0001.jpg
 subject: Aaron_Guiel; unknown for pictures without such a name (user.id is who added the picture)"""
 EXPECTED: Mapping[str, int] = {}
+LEFT_ALONE = ("data/legend.csv",)
 HEADER = ["user.id", "image", "emotion"]
 LFW_NAME = re.compile(r"(?P<subject>.+)_\d{4}\.[^.]+")
 
@@ -33,7 +34,7 @@ def scan(source: Path | None) -> Scan:
     legend = source / "data" / "legend.csv"
     if not legend.exists():
         raise ValueError(f"no data/legend.csv in {source}; {NAME} has data/legend.csv and images/")
-    return listed_faces(source / "images", _rows(source, legend), EXPECTED)
+    return listed_faces(source / "images", legend, _rows(source, legend), EXPECTED)
 
 
 def _rows(source: Path, legend: Path) -> Iterator[tuple[int, SourceFace]]:

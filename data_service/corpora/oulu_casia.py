@@ -10,11 +10,12 @@ from data_service.corpora._files import (
     existing_folder,
     folders_named,
     frame_number,
-    labelled_frames,
     pictures,
+    strays,
     visible,
 )
-from data_service.schema import Expression, Scan, SourceFace
+from data_service.corpora._sequences import SEQUENCE_MISSING, few_frames, labelled_frames
+from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "oulu_casia"
 DESCRIPTION = "Oulu-CASIA NIR & VIS: 480 sequences of 80 subjects for each camera and light"
@@ -23,7 +24,8 @@ SOURCE/             at most a few folders deep
   .../VL/Strong/P001/Anger/000.jpeg 001.jpeg ...
   {NI|VL}/{Strong|Weak|Dark}/P001..P080/{Anger|Disgust|Fear|Happiness|Sadness|Surprise}
 options: camera=VL, light=Strong, frames=3 (the last of each sequence), neutral=False (the first
-frame as neutral), clips=False (all other frames too, without a label)"""
+frame as neutral), clips=False (all other frames too, without a label)
+a sequence with fewer frames than that is refused: its neutral start would pass for its peak"""
 FOLDERS: Mapping[str, Expression] = {
     "anger": Expression.ANGER,
     "disgust": Expression.DISGUST,
@@ -32,6 +34,7 @@ FOLDERS: Mapping[str, Expression] = {
     "sadness": Expression.SADNESS,
     "surprise": Expression.SURPRISE,
 }
+LEFT_ALONE = ("*/NI/*", "*/Weak/*", "*/Dark/*", "*/Strong/Thumbs.db")
 FOLDS = "blocks"
 """Eight subjects that follow each other in order of name are tested together."""
 EXPECTED: Mapping[str, int] = {
@@ -52,22 +55,35 @@ def scan(
     """The last `frames` frames of each sequence of one camera and light; its first as neutral, if
     wanted.
 
+    Sequences that are missing or have fewer frames, and files that are no pictures, are rejected.
     ValueError for a folder without that camera and light, and for a folder that is no expression.
     """
     source = existing_folder(source, NAME, f"a folder with {camera}/{light}/P001/Anger/000.jpeg")
     if frames < 1:
         raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
     faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
     for subject in filter(Path.is_dir, visible(_light_folder(source, camera, light))):
+        found: set[str] = set()
         for folder in filter(Path.is_dir, visible(subject)):
             expression = FOLDERS.get(folder.name.lower())
             if expression is None:
                 raise ValueError(f"{folder}: unknown expression; valid: {', '.join(FOLDERS)}")
-            chosen = labelled_frames(
-                pictures(folder), expression, frames=frames, neutral=neutral, clips=clips
-            )
+            found.add(folder.name.lower())
+            rejected += strays(source, folder)
+            files, name = pictures(folder), folder.relative_to(source).as_posix()
+            if len(files) < frames:
+                rejected.append(few_frames(name, len(files), frames))
+                continue
+            chosen = labelled_frames(files, expression, frames=frames, neutral=neutral, clips=clips)
             faces += (_face(source, path, label) for path, label in chosen)
-    return Scan(faces=tuple(faces), expected=EXPECTED)
+        name = subject.relative_to(source).as_posix()
+        rejected += (
+            Rejection(name=f"{name}/{one.capitalize()}", reason=SEQUENCE_MISSING)
+            for one in FOLDERS
+            if one not in found
+        )
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 
 def _light_folder(source: Path, camera: str, light: str) -> Path:

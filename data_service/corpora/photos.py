@@ -19,6 +19,7 @@ SOURCE/
 expression: anger, contempt, disgust, fear, happiness, neutral, sadness or surprise
 subject: any name; leave it empty where it is not known"""
 EXPECTED: Mapping[str, int] = {}
+LEFT_ALONE = ("labels.csv",)
 COLUMNS = ("file", "subject", "expression")
 
 
@@ -31,7 +32,7 @@ def scan(source: Path | None) -> Scan:
     table = source / "labels.csv"
     if not table.exists():
         raise ValueError(f"no labels.csv in {source}; its header must be {','.join(COLUMNS)}")
-    return listed_faces(source, _rows(source, table), EXPECTED)
+    return listed_faces(source, table, _rows(source, table), EXPECTED)
 
 
 def _rows(source: Path, table: Path) -> Iterator[tuple[int, SourceFace]]:

@@ -53,6 +53,7 @@ EXPECTED: Mapping[str, int] = {
     "faces/anger": 867,
     "faces/neutral": 3_204,
 }
+LEFT_ALONE = ("*/EmoLabel/*", "*/Annotation/*", "*/Image/original/*")
 LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 """The owners' spelling, and the one that people mend it to."""
 SPLITS = ("train", "test")
@@ -76,7 +77,7 @@ def scan(source: Path | None, *, images: Literal["aligned", "original"] = "align
     ending = "_aligned" if images == "aligned" else ""
     closed: list[Rejection] = []
     rows = _rows(source, table, ending, points and points.parent, closed)
-    found = listed_faces(unwrapped(pictures), rows, EXPECTED)
+    found = listed_faces(unwrapped(pictures), table, rows, EXPECTED)
     return replace(found, rejected=(*found.rejected, *closed))
 
 
@@ -116,18 +117,12 @@ def _points(source: Path, folder: Path, stem: str, closed: list[Rejection]) -> n
 def _folders(source: Path) -> Scan:
     names = {str(code): expression for code, expression in CODES.items()}
     faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
     for split in SPLITS:
         for folder in folders_named(source, split)[:1]:
-            faces += (
-                SourceFace(
-                    name=path.relative_to(source).as_posix(),
-                    subject=None,
-                    expression=expression,
-                    path=path,
-                    split=split,
-                )
-                for path, expression in class_folders(folder, names)
-            )
+            found, refused = class_folders(source, folder, names, split)
+            faces += found
+            rejected += refused
     if not faces:
         raise ValueError(f"neither {LISTS[0]} nor train/1/*.jpg in {source}; {NAME} needs one")
-    return Scan(faces=tuple(faces), expected=EXPECTED)
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)

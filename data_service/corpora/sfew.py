@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from data_service.corpora._class_folders import class_folders
 from data_service.corpora._files import (
+    NO_PICTURE,
     existing_folder,
     folders_named,
-    pictures,
     subfolders,
     unwrapped,
 )
-from data_service.schema import Expression, Scan, SourceFace
+from data_service.corpora._walk import files_below
+from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "sfew"
 DESCRIPTION = "SFEW 2.0: faces from films, 7 expressions, persons apart between the parts"
@@ -23,7 +24,7 @@ SOURCE/               at most a few folders deep
   .../Train/Train_Aligned_Faces/Angry/Airheads_000519240_00000005.png
   .../Val/Val_Aligned_Faces_new/Angry/*.png     Angry Disgust Fear Happy Neutral Sad Surprise
   .../Train/Angry/*.png  Val/Angry/*.png        the frames of the films
-split: Train is train; Val is test, because the labels of Test are not published.
+split: Train is train; Val is test, because the labels of Test are not published: it is refused.
 options: images=aligned (by the owners, placed anew) or frames"""
 FOLDERS: Mapping[str, Expression] = {
     "angry": Expression.ANGER,
@@ -36,47 +37,64 @@ FOLDERS: Mapping[str, Expression] = {
 }
 EXPECTED: Mapping[str, int] = {"faces": 1_394, "split/train": 958, "split/test": 436}
 SPLITS: Mapping[str, str] = {"Train": "train", "Val": "test"}
+LEFT_ALONE = tuple(f"*{part}/{name.capitalize()}/*" for part in SPLITS for name in FOLDERS)
+"""The frames, where the aligned faces are taken."""
 ALIGNED = {
     "Train": ("Train_Aligned_Faces", "Train_Aligned_Faces_new"),
     "Val": ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
+    "Test": ("Test_Aligned_Faces", "Test_Aligned_Faces_new"),
 }
 
 
 def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned") -> Scan:
-    """The faces of both labelled parts.
+    """The faces of both labelled parts; pictures without a label, those of Test too, are rejected.
 
-    ValueError for a folder that lacks a part, or has one without a folder for each expression.
+    ValueError for a folder that lacks a part, or has no folder of an expression in either.
     """
     source = existing_folder(source, NAME, "a folder with Train/Train_Aligned_Faces/Angry/*.png")
     faces: list[SourceFace] = []
+    rejected: list[Rejection] = []
     for part, split in SPLITS.items():
         folder = _part(source, part, images)
-        ignored = [path.name for path in subfolders(folder) if "_Aligned_Faces" in path.name]
-        found = list(class_folders(folder, FOLDERS, ignored))
-        if not found:
-            raise ValueError(_no_classes(folder))
-        faces += (
-            SourceFace(
-                name=path.relative_to(source).as_posix(),
-                subject=None,
-                expression=expression,
-                path=path,
-                split=split,
-            )
-            for path, expression in found
+        if folder is None:
+            names = " or ".join(_names(part, images))
+            raise ValueError(f"no folder {names} in {source}; {NAME} needs Train and Val")
+        found, refused = class_folders(source, folder, FOLDERS, split, _aligned_in(folder))
+        if not found and not refused:
+            name = folder.relative_to(source).as_posix()
+            rejected.append(Rejection(name=name, reason=NO_PICTURE))
+        faces += found
+        rejected += refused
+    if not faces:
+        raise ValueError(
+            f"no part in {source} has a folder such as Angry with pictures; {NAME} needs one for "
+            "each expression"
         )
-    return Scan(faces=tuple(faces), expected=EXPECTED)
+    rejected += _withheld(source, _part(source, "Test", images))
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 
-def _part(source: Path, part: str, images: str) -> Path:
-    names = ALIGNED[part] if images == "aligned" else (part,)
-    for name in names:
+def _names(part: str, images: str) -> tuple[str, ...]:
+    return ALIGNED[part] if images == "aligned" else (part,)
+
+
+def _part(source: Path, part: str, images: str) -> Path | None:
+    for name in _names(part, images):
         for folder in folders_named(source, name):
             return unwrapped(folder)
-    raise ValueError(f"no folder {' or '.join(names)} in {source}; {NAME} needs Train and Val")
+    return None
 
 
-def _no_classes(folder: Path) -> str:
-    flat = len(pictures(folder))
-    told = f"{flat} pictures but no folder Angry" if flat else "no folder Angry"
-    return f"{folder} has {told}; {NAME} needs one folder for each expression"
+def _aligned_in(folder: Path) -> list[str]:
+    """The folders of aligned faces, which lie among those of the frames' expressions."""
+    return [path.name for path in subfolders(folder) if "_Aligned_Faces" in path.name]
+
+
+def _withheld(source: Path, folder: Path | None) -> Iterator[Rejection]:
+    """The pictures of the part whose labels are not published."""
+    aligned = _aligned_in(folder) if folder else ()
+    for found in files_below(folder) if folder else ():
+        if isinstance(found, Rejection) or Path(found[0]).parts[0] in aligned:
+            continue
+        name = found[1].relative_to(source).as_posix()
+        yield Rejection(name=name, reason="labels withheld", detail="part Test")

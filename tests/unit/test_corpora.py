@@ -96,7 +96,7 @@ def test_photos_reads_what_the_table_lists(tmp_path):
         ("images/b.png", None, Expression.NEUTRAL),
     ]
     assert scan.faces[0].path == tmp_path / "images/a.jpg"
-    assert scan.rejected == ()
+    assert reasons(scan) == {"stray.jpg": "not listed"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
@@ -238,7 +238,8 @@ def test_ckplus_takes_the_last_frames_and_the_first_as_neutral(ck):
         ("S010", "S010/002", 5, "surprise"),
         ("S010", "S010/002", 8, "surprise"),
     ]
-    assert scan.rejected == ()
+    name = "extended-cohn-kanade-images/cohn-kanade-images/S010/003"
+    assert reasons(scan) == {name: "no emotion label"}
     landmarks_L3 = scan.faces[0].landmarks_L3
     assert landmarks_L3.shape == (68, 3)
     np.testing.assert_array_equal(landmarks_L3[5], [5, 10, 1])
@@ -256,8 +257,12 @@ def test_ckplus_expects_its_327_sequences(ck):
 def test_ckplus_options(ck):
     assert len(ckplus.scan(ck, neutral=False).faces) == 6
     assert len(ckplus.scan(ck, frames=1).faces) == 4
-    first = [face for face in ckplus.scan(ck, frames=99).faces if face.frame == 1]
+    first = [face for face in ckplus.scan(ck, frames=5).faces if face.frame == 1]
     assert {str(face.expression) for face in first} == {"neutral"}
+    scan = ckplus.scan(ck, frames=6)
+    assert {face.subject for face in scan.faces} == {"S005"}
+    few = {one.reason: (one.name, one.detail) for one in scan.rejected}["few frames"]
+    assert few == ("cohn-kanade-images/S010/002", "5 of 6")
     clips = [(face.frame, face.expression is None) for face in ckplus.scan(ck, clips=True).faces]
     assert clips[:11] == [(frame, 1 < frame < 9) for frame in range(1, 12)]
     with pytest.raises(ValueError, match="0 frames"):
@@ -269,10 +274,11 @@ def test_ckplus_peak_is_the_frame_that_the_label_names(ck):
     write(images / "S010_002_00000009.png")
     frames = [face.frame for face in ckplus.scan(ck).faces if face.subject == "S010"]
     assert frames == [1, 4, 5, 8]
+    assert "behind the peak" in reasons(ckplus.scan(ck)).values()
     (images / "S010_002_00000008.png").unlink()
     scan = ckplus.scan(ck)
     assert {face.subject for face in scan.faces} == {"S005"}
-    assert list(reasons(scan).values()) == ["peak frame missing"]
+    assert list(reasons(scan).values()) == ["peak frame missing", "no emotion label"]
 
 
 def test_ckplus_without_whole_landmarks_leaves_the_face_to_the_detector(ck):
@@ -293,7 +299,7 @@ def test_ckplus_refuses_codes_it_does_not_have(ck, code):
 
 def test_ckplus_empty_label_file_is_a_rejection(ck):
     ck_sequence(ck, "S099", "001", [1, 2, 3, 4], "")
-    assert list(reasons(ckplus.scan(ck)).values()) == ["empty label file"]
+    assert list(reasons(ckplus.scan(ck)).values()) == ["empty label file", "no emotion label"]
 
 
 def test_ckplus_images_alone_are_not_the_corpus(ck):
@@ -345,6 +351,28 @@ def test_oulu_options(oulu):
     assert [face.expression is None for face in clips] == [True] * 3 + [False] * 3
     with pytest.raises(ValueError, match="no folder NI/Dark in"):
         oulu_casia.scan(oulu, camera="NI", light="Dark")
+
+
+def test_oulu_says_what_is_not_whole(oulu):
+    light = oulu / "B_OriginalImg" / "VL" / "Strong"
+    for path in (light / "P001" / "Anger").glob("*.jpeg"):
+        path.unlink()
+    for number in range(4):
+        (light / "P002" / "Anger" / f"{number:03d}.jpeg").unlink()
+    write(light / "P002" / "Happiness" / "004.webp")
+    scan = oulu_casia.scan(oulu)
+    assert len(scan.faces) == 6
+    told = {name.partition("Strong/")[2]: reason for name, reason in reasons(scan).items()}
+    for subject in ("P001", "P002"):
+        for expression in ("Anger", "Happiness"):
+            assert told.pop(f"{subject}/{expression}/Thumbs.db") == "not a picture"
+        for expression in ("Disgust", "Fear", "Sadness", "Surprise"):
+            assert told.pop(f"{subject}/{expression}") == "sequence missing"
+    assert told == {
+        "P001/Anger": "no picture",
+        "P002/Anger": "few frames",
+        "P002/Happiness/004.webp": "not a picture",
+    }
 
 
 def test_oulu_refuses_folders_that_are_no_expression(oulu):

@@ -40,6 +40,9 @@ def test_rafdb_reads_its_list(raf):
     scan = corpora.scan("rafdb", raf, {})
     assert parts(scan) == {"train": 21, "test": 14}
     assert reasons(scan) == {"file missing": 1}
+    extra = write(raf / "basic" / "Image" / "aligned" / "train_00022_aligned.jpg", b"picture")
+    assert reasons(rafdb.scan(raf)) == {"file missing": 1, "not listed": 1}
+    extra.unlink()
     told = [(one.name, str(one.expression), one.landmarks_L3) for one in scan.faces[:2]]
     assert told == [
         ("train_00001_aligned.jpg", "surprise", None),
@@ -88,13 +91,19 @@ def test_sfew_val_is_tested_on(films):
         assert parts(scan) == {"train": 21, "test": 14}
         assert {("Aligned" in one.name) for one in scan.faces} == {images == "aligned"}
         assert Counter(one.expression for one in scan.faces)[Expression.ANGER] == 5
+        names = {Path(one.name).name: one.reason for one in scan.rejected}
+        aligned = {"1.png": "labels withheld"}
+        assert names == (aligned if images == "aligned" else {"Thumbs.db": "not a picture"})
     assert sfew.EXPECTED["split/train"] + sfew.EXPECTED["split/test"] == sfew.EXPECTED["faces"]
 
 
-def test_sfew_part_without_folders_of_expressions_is_no_lake(films, tmp_path):
+def test_sfew_pictures_without_folders_of_expressions_are_told(films, tmp_path):
     write(tmp_path / "Train" / "Train_Aligned_Faces" / "Angry" / "a.png", "")
     write(tmp_path / "Val" / "Val_Aligned_Faces" / "1.png", "")
-    with pytest.raises(ValueError, match=r"Val_Aligned_Faces has 1 pictures but no folder Angry"):
+    scan = sfew.scan(tmp_path)
+    assert parts(scan) == {"train": 1} and reasons(scan) == {"in no folder of an expression": 1}
+    (tmp_path / "Train" / "Train_Aligned_Faces" / "Angry" / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"no part in .* has a folder such as Angry with pictures"):
         sfew.scan(tmp_path)
     write(tmp_path / "Val" / "Val_Aligned_Faces" / "Bored" / "1.png", "")
     with pytest.raises(ValueError, match=r"Bored: unknown expression; valid: angry, disgust"):
