@@ -271,12 +271,18 @@ def _short(value: Any) -> str:
 
 
 def lake(values: Mapping[str, Any]) -> list[Any]:
-    """A lake's summary: single figures first, then each group of counts."""
+    """A lake's summary: single figures first, then each group of counts; what was found of the
+    corpus stands beside what a complete copy has, as far as that is known."""
     rows = [[name, value] for name, value in values.items() if isinstance(value, (int, str))]
     for group, counts in values.items():
-        if isinstance(counts, Mapping) and group != "expected":
+        if isinstance(counts, Mapping) and group not in ("found", "expected"):
             rows += [[f"{group}: {name}", count] for name, count in counts.items()]
-    return [table(("lake", ""), rows)]
+    found, expected = values["found"], values["expected"]
+    compared = [[name, found.get(name, 0), expected.get(name)] for name in {**found, **expected}]
+    return [
+        table(("lake", ""), rows),
+        table(("of the corpus", "found", "a complete copy"), compared),
+    ]
 
 
 def hosts(states: Sequence[HostState]) -> Table:

@@ -1,4 +1,4 @@
-"""A lake, shown: faces of each class, balance, subjects, alignment, sizes, refusals, the audit.
+"""A lake, shown: completeness, faces by class, balance, subjects, alignment, sizes, audit.
 
 Shapes: N faces, H height, W width, C channels.
 """
@@ -46,6 +46,7 @@ def report(lake: Lake) -> str:
     audit = told(lake)
     parts = [
         *_summary(lake, audit),
+        *_completeness(lake),
         *_classes(lake),
         *_subjects(lake, audit),
         *_alignment(lake),
@@ -71,6 +72,23 @@ def _summary(lake: Lake, audit: dict) -> list[str]:
         html.text(f"{manifest.corpus}, {manifest.image_size} px, {colour}; {manifest.hash}", "dim"),
         html.tiles(figures),
     ]
+
+
+def _completeness(lake: Lake) -> list[str]:
+    """What was found beside what a complete copy of the corpus has, where that is known."""
+    found, expected = lake.manifest.found, lake.manifest.expected
+    if not expected:
+        return []
+    rows = [
+        (name, f"{found.get(name, 0):,}", f"{count:,}", f"{found.get(name, 0) / count:.1%}")
+        for name, count in expected.items()
+    ]
+    short = sum(found.get(name, 0) < count for name, count in expected.items())
+    parts = [html.heading("Completeness")]
+    if short:
+        told = f"{short} of {len(expected)} counts are below those of a complete copy."
+        parts.append(html.text(told, "warn"))
+    return [*parts, html.table(("count", "found", "a complete copy", "share"), rows)]
 
 
 def _classes(lake: Lake) -> list[str]:

@@ -1,11 +1,15 @@
 """The lake's page: whole in one file, and it says what the lake and its audit say."""
 
+import io
 import re
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from cluster import tables
 from data_service.ingest import ingest
 from data_service.lake_report import _ranges, write_report
 from data_service.lakes.lake import Lake
@@ -56,6 +60,20 @@ def test_the_page_is_whole_and_needs_nothing_else(lake, tmp_path):
         assert f"{name}: 5 faces" in reader.words
     assert "Nothing was refused." in reader.words
     assert "prefers-color-scheme: dark" in content and "width=device-width" in content
+
+
+def test_a_short_copy_is_told(lake, tmp_path):
+    manifest = replace(lake.manifest, found={"faces": 40}, expected={"faces": 327, "subjects": 5})
+    short = replace(lake, manifest=manifest)
+    write_report(short, tmp_path / "page.html")
+    reader = Reader()
+    reader.feed((tmp_path / "page.html").read_text())
+    assert "2 of 2 counts are below those of a complete copy." in reader.words
+    assert "faces4032712.2%" in reader.words and "subjects050.0%" in reader.words
+    shown = Console(width=100, file=io.StringIO())
+    shown.print(*tables.lake(asdict(manifest)))
+    lines = [line.split() for line in shown.file.getvalue().splitlines()]
+    assert ["faces", "40", "327"] in lines and ["subjects", "0", "5"] in lines
 
 
 def test_refusals_and_strange_names_are_shown_as_text(lake, tmp_path):
