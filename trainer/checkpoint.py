@@ -25,25 +25,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cluster.resources import usable_cpus
 from trainer.config import CheckpointConfig
 from trainer.system import Progress
 from trainer.training import Training
 
 LOG = logging.getLogger(__name__)
 FORMAT_VERSION = 1
+MOST_SHARE = 0.03
+"""Of the time of a training; checkpoints that would take more come later than the clock asks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Checkpoint:
-    """State by `kind/player/name` (player, moment, average, system, sum) and plain values."""
+    """State by `kind/player/name` (player, moment, average, system, sum) and plain values.
+
+    `seconds` is how long the training waited for it.
+    """
 
     tensors: Mapping[str, Tensor]
     progress: Progress
     extra: Mapping[str, Any]
+    seconds: float = 0.0
 
 
 def capture(training: Training, extra: Mapping[str, Any]) -> Checkpoint | None:
     """A picture of the training on CPU; only rank 0 gets it, but all ranks must call."""
+    began = time.monotonic()
     moments = {
         f"moment/{name}/{key}": value
         for name, engine in training.engines.items()
@@ -55,7 +63,7 @@ def capture(training: Training, extra: Mapping[str, Any]) -> Checkpoint | None:
     ledger = training.world.all_reduce_sum(training.ledger.clone())
     if not training.world.leads:
         return None
-    tensors = {**moments, "ledger": ledger}
+    tensors = {"ledger": ledger}
     for name, player in training.players.items():
         for key, value in player.module.state_dict().items():
             tensors[f"player/{name}/{key}"] = value
@@ -65,10 +73,13 @@ def capture(training: Training, extra: Mapping[str, Any]) -> Checkpoint | None:
         tensors[f"system/{key}"] = value
     for key, value in sums.items():
         tensors[f"sum/{key}"] = value
-    snapshot = {
-        key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()
-    }
-    return Checkpoint(tensors=snapshot, progress=training.progress, extra=dict(extra))
+    snapshot = {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}
+    return Checkpoint(
+        tensors={key: value.contiguous() for key, value in (snapshot | moments).items()},
+        progress=training.progress,
+        extra=dict(extra),
+        seconds=time.monotonic() - began,
+    )
 
 
 def restore(training: Training, checkpoint: Checkpoint) -> None:
@@ -204,17 +215,20 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def expired(folder: Path, rules: CheckpointConfig, now: float) -> list[Path]:
+def expired(
+    folder: Path, rules: CheckpointConfig, now: float, whole: Path | None = None
+) -> list[Path]:
     """The checkpoints below `folder` that the rules give up at the time `now` (seconds since 1970).
 
-    The newest one whose content fits its hash stays whatever the rules say; it is read for that.
+    The newest one whose content fits its hash stays whatever the rules say; it is read for that,
+    unless it is `whole`, which has just been written.
     """
     found = saved(folder)
     stay = set(found[-max(rules.keep, 1) :])
     if rules.keep_hours is not None:
         oldest = now - rules.keep_hours * 3600
         stay = {path for path in stay if path.stat().st_mtime >= oldest}
-    stay.add(next((path for path in reversed(found) if is_whole(path)), folder))
+    stay.add(next((path for path in reversed(found) if path == whole or is_whole(path)), folder))
     return [path for path in found if path not in stay]
 
 
@@ -241,14 +255,22 @@ class Writer:
         self.folder, self.rules, self.copy = folder, rules, copy
         self.error: OSError | None = None
         self._thread: threading.Thread | None = None
+        self._rested = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         for draft in folder.glob(".[0-9]*"):  # of a process that was killed while it wrote
             shutil.rmtree(draft, ignore_errors=True)
 
     @property
-    def busy(self) -> bool:
+    def writing(self) -> bool:
         """Whether a write is under way."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def busy(self) -> bool:
+        """Whether another has to wait: for the one that is being written and, where the clock asks
+        for it, until the last one has taken no more than `MOST_SHARE` of the time since then."""
+        by_clock = self.rules.every_steps is None
+        return self.writing or (by_clock and time.monotonic() < self._rested)
 
     def submit(self, checkpoint: Checkpoint, on_written: Any = None) -> None:
         """Write in the background, after what is being written."""
@@ -262,6 +284,12 @@ class Writer:
             self._thread.join()
 
     def _write(self, checkpoint: Checkpoint, on_written: Any) -> None:
+        taken = time.monotonic() - checkpoint.seconds
+        self._keep(checkpoint, on_written)
+        cost = checkpoint.seconds + time.thread_time() / usable_cpus()
+        self._rested = taken + cost / MOST_SHARE
+
+    def _keep(self, checkpoint: Checkpoint, on_written: Any) -> None:
         try:
             written = write(self.folder, checkpoint)
         except OSError as error:
@@ -275,7 +303,7 @@ class Writer:
                 self.copy(written)
             except (OSError, ValueError) as error:
                 LOG.error("checkpoint %s is not copied: %s", written, error)
-        for old in expired(self.folder, self.rules, time.time()):
+        for old in expired(self.folder, self.rules, time.time(), written):
             shutil.rmtree(old, ignore_errors=True)
 
 

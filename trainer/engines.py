@@ -45,7 +45,7 @@ class PlayerEngine(Protocol):
         ...
 
     def moments(self) -> dict[str, Tensor]:
-        """The optimiser's state by `parameter/moment`, whole, on CPU. A collective."""
+        """A copy of the optimiser's state by `parameter/moment`, whole, on CPU. A collective."""
         ...
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
@@ -110,7 +110,7 @@ def _read_moments(
         for key in (*MOMENTS[kind], "step"):
             if state.get(key) is not None:
                 value = torch.as_tensor(state[key], dtype=torch.float32)
-                found[f"{name}/{key}"] = value.detach().cpu().clone()
+                found[f"{name}/{key}"] = value.detach().to("cpu", copy=True)
     return found
 
 
@@ -223,7 +223,7 @@ class DeepSpeedEngine:
             for key in MOMENTS[self.config.name]:
                 value = safe_get_full_optimizer_state(parameter, key)
                 if value is not None:
-                    found[f"{name}/{key}"] = value.detach().cpu().clone().view(parameter.shape)
+                    found[f"{name}/{key}"] = value.detach().cpu().view(parameter.shape)
         for name, state in self._states().items():
             if "step" in state:
                 found[f"{name}/step"] = state["step"].detach().cpu().clone()

@@ -74,7 +74,7 @@ def _measured(
                     writer.submit(picture)
                 go(moving, blocks.steps)
                 spent[saves] = time.perf_counter() - began
-                late += writer is not None and writer.busy
+                late += writer is not None and writer.writing
             seconds.append((spent[True], spent[False]))
         if writer is None:
             return seconds, 0.0, late

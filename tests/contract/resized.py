@@ -49,6 +49,21 @@ def _trained(world: World, run: RunConfig, folder: Path, steps: int) -> Training
     return training
 
 
+def picture_stands(world: World, run: RunConfig) -> bool:
+    """Whether a picture of the third step is the same after the fourth."""
+    training = made_of.training(run, world, STEPS_PER_STAGE)
+    moving = fit(training, made_of.batches(training))
+    for _ in islice(moving, 3):
+        pass
+    picture = checkpoint.capture(training, {})
+    if picture is None:
+        next(moving)
+        return True
+    before = {key: value.clone() for key, value in picture.tensors.items()}
+    next(moving)
+    return picture.seconds > 0 and made_of.equal(before, dict(picture.tensors))
+
+
 def counted(folder: Path) -> dict[str, set[float]]:
     """By player, how many steps its optimiser counted for its parameters, in the newest one."""
     found = checkpoint.latest(folder)

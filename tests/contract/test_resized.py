@@ -68,3 +68,10 @@ def test_fersnet_counts_fewer_steps_for_what_begins_later(tmp_path: Path) -> Non
     """Without which the tests above would show little."""
     resized.saved(World.alone(), resized.recipe("fersnet", None), tmp_path, CUT["fersnet"])
     assert any(len(steps) > 1 for steps in resized.counted(tmp_path).values())
+
+
+def test_a_picture_stands_while_the_training_goes_on(ranks: Ranks) -> None:
+    """It shares no memory with what moves."""
+    assert resized.picture_stands(World.alone(), resized.recipe("baseline", None))
+    for zero in (0, 1, 2):
+        assert all(ranks.run(resized.picture_stands, resized.recipe("baseline", zero)))
