@@ -1,13 +1,16 @@
 """A search with a known answer: does `mien tune` find it, and sooner than random search?
 
-    python -m benchmarks.planted [--seeds 10] [--trials 30]
+    python -m benchmarks.planted [--seeds 10] [--trials 30] [--only formula trained]
 
 The planted problem has the settings of a real system: a weight with an optimum, a weight that is
-harmful (the less the better), one without effect, and a gate that must be open. Its recall follows
-from them by a formula; a fold adds what is hard about it, which all settings share, and noise of
-its own, as small test sets have. The searched ranges are the ready ones of two decades (the harmful
-term's reaches to 0). The search is the project's own: proposals, generations of two, pruning by
-curve and by fold; nothing is replaced but the training.
+harmful (the less the better), one without effect, and a gate that must be open. The searched ranges
+are the ready ones of two decades (the harmful term's reaches to 0). The search is the project's
+own: proposals, generations of two, pruning by curve and by fold; nothing is replaced but the
+training.
+
+- formula: nothing is trained. Recall follows from the settings by a formula; a fold adds what is
+  hard about it, which all settings share, and noise of its own, as small test sets have.
+- trained: `benchmarks.planted_training`, a small net with losses of its own.
 
 Found: the best setting's true recall (without noise) is within half a point of the best there is.
 Random search is Optuna's, with the same number of trials, each trained on all folds. Reported
@@ -20,15 +23,17 @@ import argparse
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from optuna.samplers import RandomSampler
 
+from benchmarks import planted_training
 from benchmarks.photos import environment
 from trainer.config import RunConfig, knob, weight
 from trainer.overrides import with_overrides
@@ -115,7 +120,26 @@ def _result(status: str, validation: Mapping[str, float]) -> SimpleNamespace:
     )
 
 
-def searched(seed: int, trials: int) -> dict[str, float]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Trainings by seed, the true recall of a setting, and the best there is."""
+
+    train: Callable[[int], Train]
+    truth: Callable[[RunConfig], float]
+    best: Callable[[], float]
+
+
+PROBLEMS: Mapping[str, Problem] = {
+    "formula": Problem(train=fake_training, truth=recall, best=lambda: BEST),
+    "trained": Problem(
+        train=lambda seed: planted_training.training(seed, _result, FOLDS),
+        truth=planted_training.true_recall,
+        best=lambda: planted_training.best_recall(OWN),
+    ),
+}
+
+
+def searched(problem: Problem, seed: int, trials: int) -> dict[str, float]:
     """What the project's search ends with: true recall, and the fold trainings it spent."""
     space = search_space(OWN, SEARCH)
     plan = Plan(
@@ -138,7 +162,7 @@ def searched(seed: int, trials: int) -> dict[str, float]:
     )
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder) / "planted.db", plan, trials=trials)
-        work(study, 0, setup, fake_training(seed), lambda trial: None)
+        work(study, 0, setup, problem.train(seed), lambda trial: None)
         records = study.records()
         study.close()
     result = SearchResult(
@@ -151,15 +175,15 @@ def searched(seed: int, trials: int) -> dict[str, float]:
     )
     assert result.best is not None
     spent = sum(len(record.folds) for record in records)
-    return {"recall": recall(with_overrides(OWN, result.best.params)), "trainings": spent}
+    return {"recall": problem.truth(with_overrides(OWN, result.best.params)), "trainings": spent}
 
 
-def drawn_at_random(seed: int, trials: int) -> dict[str, float]:
+def drawn_at_random(problem: Problem, seed: int, trials: int) -> dict[str, float]:
     """The same with random search; the own setting is its first trial, too."""
     import optuna
 
     space = search_space(OWN, SEARCH)
-    train = fake_training(seed)
+    train = problem.train(seed)
     study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=seed))
     study.enqueue_trial(dict(space.own))
     for _ in range(trials):
@@ -173,7 +197,40 @@ def drawn_at_random(seed: int, trials: int) -> dict[str, float]:
         ]
         study.tell(trial, float(np.mean([value["macro_recall"] for value in values])))
     chosen = with_overrides(OWN, study.best_params)
-    return {"recall": recall(chosen), "trainings": trials * FOLDS}
+    return {"recall": problem.truth(chosen), "trainings": trials * FOLDS}
+
+
+def compared(problem: Problem, seeds: int, trials: int) -> dict[str, Any]:
+    """What the search and random search end with, by seed and over all."""
+    best = problem.best()
+    rows: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        row = {
+            "seed": seed,
+            "search": searched(problem, seed, trials),
+            "random": drawn_at_random(problem, seed, trials),
+        }
+        rows.append(row)
+        print(row, flush=True)
+    ways = ("search", "random")
+    return {
+        "trials": trials,
+        "folds": FOLDS,
+        "best": round(best, 4),
+        "own": round(problem.truth(OWN), 4),
+        "within_half_a_point": {
+            way: sum(row[way]["recall"] >= best - NEAR for row in rows) for way in ways
+        },
+        "search_better": sum(row["search"]["recall"] > row["random"]["recall"] for row in rows),
+        "median_recall": {
+            way: round(float(np.median([row[way]["recall"] for row in rows])), 4) for way in ways
+        },
+        "median_trainings": {
+            way: float(np.median([row[way]["trainings"] for row in rows])) for way in ways
+        },
+        "seeds": rows,
+        "environment": environment(),
+    }
 
 
 def main() -> None:
@@ -181,40 +238,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--only", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/planted.json"))
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for seed in range(arguments.seeds):
-        row = {
-            "seed": seed,
-            "search": searched(seed, arguments.trials),
-            "random": drawn_at_random(seed, arguments.trials),
-        }
-        rows.append(row)
-        print(row, flush=True)
-    found = {
-        name: sum(row[name]["recall"] >= BEST - NEAR for row in rows)
-        for name in ("search", "random")
-    }
-    summary = {
-        "trials": arguments.trials,
-        "folds": FOLDS,
-        "best": BEST,
-        "own": round(recall(OWN), 4),
-        "within_half_a_point": found,
-        "search_better": sum(row["search"]["recall"] > row["random"]["recall"] for row in rows),
-        "median_recall": {
-            name: round(float(np.median([row[name]["recall"] for row in rows])), 4)
-            for name in found
-        },
-        "median_trainings": {
-            name: float(np.median([row[name]["trainings"] for row in rows])) for name in found
-        },
-        "seeds": rows,
-        "environment": environment(),
-    }
-    print({key: value for key, value in summary.items() if key != "seeds"})
-    arguments.out.write_text(json.dumps(summary, indent=1) + "\n")
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {}
+    if arguments.out.exists():
+        known = json.loads(arguments.out.read_text())
+        results = {name: known[name] for name in PROBLEMS if name in known}
+    for name in arguments.only:
+        results[name] = compared(PROBLEMS[name], arguments.seeds, arguments.trials)
+        print(name, {key: one for key, one in results[name].items() if key != "seeds"}, flush=True)
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
