@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 from PIL import Image
 
 from trainer.scorecard.statistics import Difference, Interval
+from tuning.blocks import SEEN_ROWS
 from tuning.details import Curve, Details, jpeg
 from tuning.ranking import PAIRED_ROWS
 from tuning.rows import Block, Comparison, Pair, Row
@@ -36,7 +38,7 @@ def comparison(num_rows: int, *, tested: int = 8, seed: int = 0) -> Comparison:
     trials = [_trial(generator, number) for number in range(num_rows - tested)]
     blocks = [
         Block(lake_hash="4be1" * 8, tested="1538 faces of 693 subjects, folds 1/5 to 5/5",
-              rows=tuple(known), objectives=("macro_recall",), pairs=_pairs(known)),
+              rows=tuple(_judged(known)), objectives=("macro_recall",), pairs=_pairs(len(known))),
         Block(lake_hash="4be1" * 8, tested="", rows=_in_order(trials),
               objectives=("validation_macro_recall", "validation edit_accuracy")),
     ]  # fmt: skip
@@ -88,9 +90,18 @@ def _in_order(trials: list[Row]) -> tuple[Row, ...]:
     name = name if trials and trials[0].value_of(name) else "validation edit_accuracy"
     trials = [replace(row, ending="ended early" if row.trial in early else "") for row in trials]
     trials.sort(key=lambda row: (row.ending, -(row.value_of(name) or 0)))
-    return tuple(
+    ranked = [
         replace(row, rank=None if row.ending else place) for place, row in enumerate(trials, 1)
-    )
+    ]
+    if name != "validation_macro_recall":
+        return tuple(ranked)
+    seen = [replace(row, figure_bounds=_seen(row)) for row in ranked[:SEEN_ROWS]]
+    return (*_judged(seen), *ranked[SEEN_ROWS:])
+
+
+def _seen(row: Row) -> dict[str, tuple[float, float]]:
+    value = row.validation_macro_recall or 0.0
+    return {"validation_macro_recall": (value - 0.04, value + 0.035)}
 
 
 def renamed(known: Comparison, system: str) -> Comparison:
@@ -104,9 +115,6 @@ def renamed(known: Comparison, system: str) -> Comparison:
 
 def _tested(generator: np.random.Generator, number: int) -> Row:
     value = 0.64 - 0.012 * number
-    gap = Difference(
-        value=0.012 * number, low=0.012 * number - 0.03, high=0.012 * number + 0.03, p=0.2
-    )
     names = ("fersnet.small", "fersnet.small_single_task", "oadn.small", "baseline.small")
     return Row(
         system=names[number % 4],
@@ -125,9 +133,6 @@ def _tested(generator: np.random.Generator, number: int) -> Row:
         images_per_second=float(generator.uniform(100, 400)),
         seconds=float(generator.uniform(60, 600)),
         figures={"edit_accuracy": float(generator.uniform(0.5, 0.9)), "kid": 0.02 + 0.003 * number},
-        behind=gap if number else None,
-        p=min(1.0, 0.4 / (number + 1)) if number else None,
-        verdict="best" if number == 0 else "tie" if number < 6 else "behind",
     )
 
 
@@ -150,18 +155,29 @@ def _trial(generator: np.random.Generator, number: int) -> Row:
     )
 
 
-def _pairs(rows: list[Row]) -> tuple[Pair, ...]:
-    found = []
-    for second in range(min(len(rows), PAIRED_ROWS)):
-        for first in range(second):
-            gap = 0.012 * (second - first)
-            difference = Difference(value=gap, low=gap - 0.03, high=gap + 0.03, p=0.1)
-            found.append(
-                Pair(
-                    first=first, second=second, difference=difference, p=0.6 / (second - first) ** 2
-                )
-            )
-    return tuple(found)
+def _pair(first: int, second: int) -> Pair:
+    """Rows four places apart and more are told apart."""
+    gap, p = 0.012 * (second - first), 0.6 / (second - first) ** 2
+    difference = Difference(value=gap, low=gap - 0.035, high=gap + 0.035, p=p / 10)
+    return Pair(first=first, second=second, difference=difference, p=p)
+
+
+def _pairs(num_rows: int) -> tuple[Pair, ...]:
+    return tuple(_pair(*two) for two in combinations(range(min(num_rows, PAIRED_ROWS)), 2))
+
+
+def _judged(rows: list[Row]) -> list[Row]:
+    pairs = [_pair(0, place) for place in range(1, len(rows))]
+    judged = [
+        replace(
+            row,
+            behind=pair.difference,
+            p=pair.p,
+            verdict="behind" if pair.told_apart else "tie",
+        )
+        for row, pair in zip(rows[1:], pairs, strict=True)
+    ]
+    return [replace(rows[0], verdict="best"), *judged]
 
 
 def details(rows: tuple[Row, ...], *, seed: int = 0) -> dict[tuple[str, ...], Details]:
@@ -192,4 +208,5 @@ def _details(generator: np.random.Generator) -> Details:
         classes=CLASSES,
         confusion=tuple(tuple(map(int, row)) for row in counts),
         picture=jpeg(picture),
+        pictured="1/5",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tuning.rows import Comparison, Row
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("state", "leaderboard", "charts", "parallel", "panels", "start")
+SCRIPTS = ("state", "leaderboard", "charts", "raster", "parallel", "panels", "start")
 
 
 def page(
@@ -33,7 +33,8 @@ def page(
         "about": _about(comparison, len(rows)),
         "notes": [f"{note[0].upper()}{note[1:]}." for note in comparison.notes],
         "blocks": [
-            {"name": block.title, "objectives": block.objectives} for block in comparison.blocks
+            {"name": block.title, "objectives": block.objectives, "lake": block.lake_hash[:12]}
+            for block in comparison.blocks
         ],
         "rows": rows,
         "pairs": _pairs(comparison),
@@ -91,7 +92,6 @@ def _row(index: int, block: int, row: Row, details: Details) -> dict[str, Any]:
         "seconds": _rounded(row.seconds),
         "figures": {name: _rounded(value) for name, value in row.figures.items()},
         "bounds": {name: list(map(_rounded, ends)) for name, ends in row.figure_bounds.items()},
-        "seen": row.evidence == "validation",
         "behind": _bounds(row.behind),
         "p": _rounded(row.p),
         "verdict": row.verdict,

@@ -61,7 +61,7 @@ function axes(area, [x0, x1], [y0, y1], xLabel, yLabel) {
   }
   pen.textAlign = "center";
   pen.textBaseline = "top";
-  for (const tick of ticks(x0, x1, Math.max(2, Math.floor(width / 130)))) pen.fillText(short(tick), x(tick), box.bottom + 6);
+  for (const tick of ticks(x0, x1, Math.max(3, Math.floor(width / 130)))) pen.fillText(short(tick), x(tick), box.bottom + 6);
   pen.textAlign = "right";
   pen.fillText(xLabel, box.right, box.bottom + 22);
   pen.textAlign = "left";

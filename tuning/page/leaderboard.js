@@ -50,9 +50,9 @@ function figureCell(row) {
   const value = main.figure.of(row);
   const told = isShare() ? percent : brief;
   cell.append(told(value));
+  if (Number.isFinite(value) && SEEN.test(main.figure.label)) cell.append(element("span", "seen", "seen"));
   const bounds = reach(row);
   if (bounds) cell.append(element("small", bounds.map((end) => told(end)).join("–")));
-  else if (Number.isFinite(value) && SEEN.test(main.figure.label)) cell.append(element("span", "seen", "seen"));
   return cell;
 }
 
@@ -60,9 +60,9 @@ function lineOf(row) {
   const line = element("div", "", "line");
   const name = element("div", "", "name");
   name.append(element("b", row.name), element("small", row.told || runs(row)));
-  const behind = element("div", row.behind ? percent(row.behind[0]) : "–", "num");
+  const behind = element("div", row.behind ? percent(row.behind[0]) : "–", `num gap${row.behind ? "" : " none"}`);
   if (row.behind) behind.append(element("small", `${percent(row.behind[1])} to ${percent(row.behind[2])}`));
-  const verdict = element("div", row.verdict || "–", `num verdict ${row.verdict}`);
+  const verdict = element("div", row.verdict || "–", `num verdict ${row.verdict || "none"}`);
   if (Number.isFinite(row.p)) verdict.append(element("small", row.p < 0.001 ? "p <0.001" : `p ${row.p.toFixed(3)}`));
   line.append(element("div", row.rank ?? "–", "num"), name, bar(row), figureCell(row), behind, verdict,
     element("div", Number.isFinite(row.speed) ? row.speed.toFixed(0) : "–", "num"),
@@ -80,8 +80,14 @@ function emptyBoard() {
   board.window.scrollTop = 0;
 }
 
+function lineHeight() {
+  if (!matchMedia("(max-width: 760px)").matches) return 48;
+  return main.judged ? 98 : 76;
+}
+
 function drawBoard() {
-  const height = matchMedia("(max-width: 760px)").matches ? 76 : 48;
+  const height = lineHeight();
+  board.window.style.setProperty("--height", `${height}px`);
   board.space.style.height = `${state.visible.length * height}px`;
   board.window.style.height = `${Math.min(state.visible.length * height + 1, 520)}px`;
   const first = Math.max(Math.floor(board.window.scrollTop / height) - 4, 0);

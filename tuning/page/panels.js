@@ -41,9 +41,9 @@ function label(row) {
   return told ? `${row.name}  ${told}` : row.name;
 }
 
-function tile(row, rows) {
+function tile(row, rows, about = "") {
   const made = element("figure");
-  const caption = made.appendChild(element("figcaption", label(row)));
+  const caption = made.appendChild(element("figcaption", label(row) + about));
   caption.style.setProperty("--own", colourOf(row, rows));
   return made;
 }
@@ -92,8 +92,18 @@ function fill(panel, has, make) {
   $(".tiles", panel).replaceChildren(...rows.map((row) => make(row, rows)));
 }
 
+// Validation faces of one fold of one group are the same ones.
+function haveSameFaces(rows) {
+  return rows.every((row) => row.block === rows[0].block && row.pictured === rows[0].pictured);
+}
+
+function whose(row) {
+  const { lake } = DATA.blocks[row.block];
+  return `fold ${row.pictured || "unknown"}, lake ${lake || "unknown"}`;
+}
+
 function editsOf(row, rows) {
-  const made = tile(row, rows);
+  const made = tile(row, rows, haveSameFaces(rows) ? "" : `: ${whose(row)}`);
   const picture = made.appendChild(element("img"));
   picture.src = row.picture;
   picture.alt = `edits by ${label(row)}`;
@@ -102,7 +112,13 @@ function editsOf(row, rows) {
 
 function drawTiles() {
   fill($("#confusions"), (row) => Boolean(row.confusion), confusionOf);
-  fill($("#edits"), (row) => Boolean(row.picture), editsOf);
+  const panel = $("#edits");
+  fill(panel, (row) => Boolean(row.picture), editsOf);
+  if (panel.hidden) return;
+  const rows = shown((row) => Boolean(row.picture));
+  $(".hint", panel).textContent = haveSameFaces(rows)
+    ? `The same faces, edited by each: ${whose(rows[0])}.`
+    : "Faces of several folds or groups, not the same ones: of which stands above each picture.";
 }
 
 function drawPairs() {
@@ -114,13 +130,15 @@ function drawPairs() {
   $(".wide", panel).replaceChildren(...here.map((pairs) => {
     const names = pairs.rows.map((index) => `${ROWS[index].rank}  ${ROWS[index].name}`);
     const short = pairs.rows.map((index) => ROWS[index].rank);
-    return matrix(names, short, (left, right) => {
-      if (left === right) return element("td", "");
+    const table = matrix(names, short, (left, right) => {
       const pair = pairs.cells[left][right];
-      const cell = element("td", `${pair.value > 0 ? "+" : ""}${percent(pair.value)}`, pair.p < 0.05 ? "apart" : "tie");
+      if (!pair) return element("td", "");
+      const cell = element("td", `${pair.value > 0 ? "+" : ""}${percent(pair.value)}`, pair.apart ? "apart" : "tie");
       cell.title = `${names[left]} minus ${names[right]}: ${percent(pair.low)} to ${percent(pair.high)} points, p ${pair.p.toPrecision(2)}`;
       return cell;
     });
+    if (here.length > 1) table.createCaption().textContent = DATA.blocks[pairs.block].name;
+    return table;
   }));
 }
 

@@ -72,24 +72,28 @@ function drawParallel() {
       open = true;
     }
   };
-  // Five strokes in all: rows by fifths of the figure, the best on top.
-  const shades = [0.1, 0.15, 0.22, 0.4, 0.85];
+  // Five layers in all: rows by fifths of the figure, the best on top.
+  const shades = [0.3, 0.35, 0.4, 0.5, 0.95];
   const parts = shades.map(() => []);
   for (const row of state.visible) {
     const height = last.path ? NaN : last.heights[row.index];
     const share = main.figure.more ? height : 1 - height;
     parts[Number.isNaN(share) ? 0 : Math.min(4, Math.floor(share * 5))].push(row);
   }
-  const crowd = Math.min(1, 60 / Math.sqrt(state.visible.length + 1));
+  const raster = new Raster(area);
   parts.forEach((rows, part) => {
-    pen.strokeStyle = part === 4 ? ink("accent") : ink("soft");
-    pen.globalAlpha = Math.max(shades[part] * crowd, 0.03);
-    pen.lineWidth = part === 4 ? 1.4 : 1;
-    pen.beginPath();
-    rows.forEach(trace);
-    pen.stroke();
+    for (const row of rows) {
+      let before = null;
+      for (const axis of parallel.axes) {
+        const height = axis.heights[row.index];
+        const here = Number.isNaN(height) ? null : [x(axis), y(height)];
+        if (before && here) raster.line(...before, ...here);
+        before = here;
+      }
+    }
+    raster.paint(ink(part === 4 ? "accent" : "soft"), shades[part], rows.length);
   });
-  pen.globalAlpha = 1;
+  raster.show(pen);
   for (const index of state.chosen) {
     pen.strokeStyle = colourOf(ROWS[index], []);
     pen.lineWidth = 2.5;

@@ -33,7 +33,8 @@ const FIGURES = [
     bounds: (row) => row.macro_recall?.slice(1), more: true },
   { key: "accuracy", label: "accuracy (test)", of: (row) => row.accuracy?.[0],
     bounds: (row) => row.accuracy?.slice(1), more: true },
-  { key: "validation_macro_recall", label: "macro recall (validation, seen)", of: (row) => row.validation, more: true },
+  { key: "validation_macro_recall", label: "macro recall (validation, seen)", of: (row) => row.validation,
+    bounds: (row) => row.bounds.validation_macro_recall, more: true },
   { key: "images_per_second", label: "images/s", of: (row) => row.speed, more: true },
   { key: "seconds", label: "seconds", of: (row) => row.seconds, more: false },
   ...DATA.figures.map((figure) => ({
@@ -42,8 +43,9 @@ const FIGURES = [
   })),
 ].filter((figure) => ROWS.some((row) => Number.isFinite(figure.of(row))));
 const NO_FIGURE = { key: "", label: "", of: () => NaN, more: true };
-// The figure that ranks the group in view, and the span of its intervals, for all bars alike.
-const main = { figure: NO_FIGURE, span: [0, 1] };
+// The figure that ranks the group in view, the span of its intervals, for all bars alike, and
+// whether any row has a verdict.
+const main = { figure: NO_FIGURE, span: [0, 1], judged: false };
 
 function inBlock() {
   return state.block < 0 ? ROWS : ROWS.filter((row) => row.block === state.block);
@@ -60,6 +62,7 @@ function enter(block) {
   state.block = block;
   const rows = inBlock();
   main.figure = objectives()[0] ?? NO_FIGURE;
+  main.judged = rows.some((row) => row.verdict);
   let [low, high] = [Infinity, -Infinity];
   for (const row of rows) {
     const bounds = reach(row) ?? [main.figure.of(row), main.figure.of(row)];
