@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from numpy.lib import format as npy
 
-from data_service.alignment.ordinary import open_ordinary
 from data_service.corpora._files import read_small
+from data_service.corpora._mat import Variable, pieces, variables
 
 MAX_SMALL_BYTES = 1 << 16
-VERSIONS = (b"\x00\x01IM", b"\x01\x00MI")
-"""How the header of a .mat file of MATLAB 5 to 7.2 ends, by byte order."""
-NUMBERS = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)) | {
-    "single",
-    "double",
-    "logical",
-}
-"""The classes of MATLAB variables that hold nothing but numbers."""
 
 
 def small_numbers(source: Path, path: Path) -> np.ndarray:
@@ -47,37 +38,28 @@ def small_numbers(source: Path, path: Path) -> np.ndarray:
     return np.frombuffer(rest, kind, count).astype(np.float64)
 
 
-def mat_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and class of every variable of a .mat file of version 5 to 7.2, without loading any.
-
-    ValueError for a file of another version, such as 7.3, which is HDF5, and for no .mat file.
-    """
-    try:
-        with open_ordinary(path) as file:
-            if file.read(128)[124:] not in VERSIONS:
-                raise ValueError("not of MATLAB 5 to 7.2; save it with -v7")
-            file.seek(0)
-            return {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(file)}
-    except Exception as error:  # readers of damaged files raise nearly every type there is
-        raise ValueError(f"{path} is no .mat file that can be read: {error}") from None
+def mat_variable(path: Path, found: Mapping[str, Variable], name: str, most: int) -> Variable:
+    """The variable of that name; ValueError where it is missing, too large or not of numbers."""
+    if name not in found:
+        raise ValueError(f"{path} has no variable {name}; it has {', '.join(found) or 'none'}")
+    variable = found[name]
+    if not variable.is_numbers:
+        raise ValueError(f"{path}: {name} is a {variable.kind}; valid: numbers")
+    if math.prod(variable.shape) > most:
+        raise ValueError(f"{path}: {name} has the shape {variable.shape}; at most {most} values")
+    return variable
 
 
 def mat_numbers(path: Path, names: Sequence[str], most_values: int) -> dict[str, np.ndarray]:
     """The variables of those names; ValueError where one is missing, too large or not of numbers.
 
-    Only these are loaded. Cells, structures and objects are refused before anything is read.
+    All are checked before any is read.
     """
-    shapes = mat_shapes(path)
-    for name in names:
-        if name not in shapes:
-            raise ValueError(f"{path} has no variable {name}; it has {', '.join(shapes) or 'none'}")
-        shape, kind = shapes[name]
-        if kind not in NUMBERS:
-            raise ValueError(f"{path}: {name} is a {kind}; valid: numbers")
-        if math.prod(shape) > most_values:
-            raise ValueError(f"{path}: {name} has the shape {shape}; at most {most_values} values")
-    try:
-        loaded = scipy.io.loadmat(path, variable_names=list(names))
-        return {name: np.asarray(loaded[name]) for name in names}
-    except Exception as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+    found = variables(path)
+    wanted = {name: mat_variable(path, found, name, most_values) for name in names}
+    return {name: _array(path, one) for name, one in wanted.items()}
+
+
+def _array(path: Path, one: Variable) -> np.ndarray:
+    found = [np.empty(0, one.kind), *(piece.astype(one.kind) for piece in pieces(path, one))]
+    return np.concatenate(found).reshape(one.shape, order="F")

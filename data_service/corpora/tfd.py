@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from cluster.lock import held
 from data_service.alignment.decode import UnreadableImageError
-from data_service.corpora._arrays import mat_numbers
+from data_service.corpora._arrays import mat_numbers, mat_variable
 from data_service.corpora._files import existing_folder, opened, visible
+from data_service.corpora._mat import Variable, pieces, variables
+from data_service.lakes.manifest import blake
+from data_service.lakes.unpacked import cache_dir
 from data_service.schema import Expression, Scan, SourceFace
 
 NAME = "tfd"
@@ -26,7 +31,7 @@ SOURCE/               a .mat file with these variables, of MATLAB up to version 
 options: fold=1 (of the 5 official ones), side=48, unlabelled=False (take these too, without a
 split), transposed=False (for a copy whose faces lie on their side)
 The codes were not checked against a copy: look at the faces of each class. Faces are taken as they
-are; one of 96 px takes a gigabyte of memory in each process that reads it."""
+are; all are unpacked into the cache of each machine that reads them, a gigabyte at 96 px."""
 CODES: Mapping[int, Expression] = {
     1: Expression.ANGER,
     2: Expression.DISGUST,
@@ -40,7 +45,10 @@ EXPECTED: Mapping[str, int] = {"faces": 4_178}
 SPLITS: Mapping[int, str] = {1: "train", 2: "validation", 3: "test"}
 NUM_FOLDS = 5
 LABELS = ("labs_ex", "labs_id", "folds")
-MOST_VALUES = 2_000_000_000
+MOST_LABELS = 5_000_000
+MOST_PIXELS = 2_000_000_000
+TOGETHER = 512
+"""Faces that are read at once."""
 LOOKED_AT = 500
 """Faces whose mean tells whether all lie on their side."""
 
@@ -64,10 +72,11 @@ def scan(
     path = _file(source, side)
     codes_N, persons_N, parts_N = _labels(path, fold)
     chosen_N = np.flatnonzero((codes_N > 0) | unlabelled)
-    images_NSS = _images(path, path.stat().st_mtime_ns)
-    if images_NSS.shape != (len(codes_N), side, side):
-        raise ValueError(f"{path}: images is {images_NSS.shape}, labs_ex has {len(codes_N)}")
-    _check_upright(path, images_NSS[chosen_N[:LOOKED_AT]], transposed)
+    images = _images(path)
+    if images.shape != (len(codes_N), side, side):
+        raise ValueError(f"{path}: images is {images.shape}, labs_ex has {len(codes_N)}")
+    first_NSS = _faces(_unpacked(path), images.shape, chosen_N[:LOOKED_AT])
+    _check_upright(path, first_NSS, transposed)
     faces = tuple(
         SourceFace(
             name=f"{path.stem}/{row:06d}",
@@ -87,13 +96,15 @@ def read_pictures(
 ) -> Iterator[np.ndarray | UnreadableImageError]:
     """Faces out of the array, uint8 S x S x 3."""
     try:
-        images_NSS = _images(path, path.stat().st_mtime_ns)
+        images, file = _images(path), _unpacked(path)
     except ValueError as error:
         raise UnreadableImageError("damaged .mat file", str(error)) from error
-    for face in faces:
-        grey_SS = images_NSS[face.options["row"]]
-        grey_SS = grey_SS.T if face.options["transposed"] else grey_SS
-        yield np.repeat(grey_SS[..., None], 3, axis=2)
+    for start in range(0, len(faces), TOGETHER):
+        together = faces[start : start + TOGETHER]
+        rows_N = np.array([face.options["row"] for face in together])
+        for face, grey_SS in zip(together, _faces(file, images.shape, rows_N), strict=True):
+            grey_SS = grey_SS.T if face.options["transposed"] else grey_SS
+            yield np.repeat(grey_SS[..., None], 3, axis=2)
 
 
 def _file(source: Path, side: int) -> Path:
@@ -112,7 +123,7 @@ def _file(source: Path, side: int) -> Path:
 
 def _labels(path: Path, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes, persons and parts of one fold, int64 N; code 0 where a face has no label."""
-    found = mat_numbers(path, LABELS, MOST_VALUES)
+    found = mat_numbers(path, LABELS, MOST_LABELS)
     codes_N, persons_N = found["labs_ex"].ravel(), found["labs_id"].ravel()
     folds_NF = found["folds"]
     if folds_NF.shape != (len(codes_N), NUM_FOLDS) or len(persons_N) != len(codes_N):
@@ -127,15 +138,50 @@ def _labels(path: Path, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return codes_N, persons_N.astype(np.int64), folds_NF[:, fold - 1].astype(np.int64)
 
 
-@lru_cache(maxsize=1)
-def _images(path: Path, modified_ns: int) -> np.ndarray:
-    """The array of all faces, uint8 N x S x S; it stays in memory for the next call."""
-    images_NSS = mat_numbers(path, ("images",), MOST_VALUES)["images"]
-    if images_NSS.dtype != np.uint8 or images_NSS.ndim != 3:
-        raise ValueError(
-            f"{path}: images is {images_NSS.dtype} {images_NSS.shape}; valid: uint8 N x S x S"
-        )
-    return images_NSS
+def _images(path: Path) -> Variable:
+    """What is told of the array of all faces, uint8 N x S x S."""
+    images = mat_variable(path, variables(path), "images", MOST_PIXELS)
+    if images.kind != "uint8" or len(images.shape) != 3:
+        raise ValueError(f"{path}: images is {images.kind} {images.shape}; valid: uint8 N x S x S")
+    return images
+
+
+def _unpacked(path: Path) -> Path:
+    """The array of all faces in this machine's cache, written once, in MATLAB's order."""
+    images, state = _images(path), path.stat()
+    told = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
+    folder = cache_dir() / blake(f"tfd {told}".encode()).hexdigest()
+    file, num_bytes = folder / "faces.bin", math.prod(images.shape)
+    if not _has_size(file, num_bytes):
+        with held(folder / "lock"):
+            if not _has_size(file, num_bytes):
+                draft = file.with_suffix(".draft")
+                with draft.open("wb") as sink:
+                    for piece_N in pieces(path, images):
+                        sink.write(piece_N.astype(np.uint8).tobytes())
+                os.replace(draft, file)
+    return file
+
+
+def _has_size(file: Path, num_bytes: int) -> bool:
+    return file.is_file() and file.stat().st_size == num_bytes
+
+
+def _faces(file: Path, shape: tuple[int, ...], rows_N: np.ndarray) -> np.ndarray:
+    """Some faces out of the unpacked array, uint8 N x S x S.
+
+    In MATLAB's order a pixel of all faces comes before the next pixel, so that of each one only the
+    part from the first to the last of the faces is read.
+    """
+    count, side, _ = shape
+    found_PN = np.empty((side * side, len(rows_N)), np.uint8)
+    if len(rows_N):
+        first, span = int(rows_N.min()), int(np.ptp(rows_N)) + 1
+        with file.open("rb", buffering=0) as unpacked:
+            for pixel in range(side * side):
+                part = os.pread(unpacked.fileno(), span, pixel * count + first)
+                found_PN[pixel] = np.frombuffer(part, np.uint8)[rows_N - first]
+    return found_PN.reshape(side, side, len(rows_N)).transpose(2, 1, 0)
 
 
 def _check_upright(path: Path, images_NSS: np.ndarray, transposed: bool) -> None:

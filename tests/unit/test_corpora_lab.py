@@ -1,5 +1,7 @@
 """RAF-DB, SFEW, RaFD, AffectNet and TFD on miniature trees with the quirks of real copies."""
 
+import os
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 import scipy.io
 
 from data_service import corpora
-from data_service.corpora import affectnet, rafd, rafdb, sfew, tfd
+from data_service.corpora import _arrays, _mat, affectnet, rafd, rafdb, sfew, tfd
 from data_service.corpora._arrays import mat_numbers, small_numbers
+from data_service.corpora._mat import variables
 from data_service.corpora._points import landmarks
 from data_service.schema import Expression
 from tests.corpora import affectnet as affectnet_tree
@@ -274,13 +277,93 @@ def test_tfd_of_another_kind_is_refused(change, message, tmp_path):
 def test_mat_files_are_checked_before_they_are_loaded(tmp_path, monkeypatch):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"images": np.zeros((50, 50), np.uint8)}, do_compression=True)
-    monkeypatch.setattr(scipy.io, "loadmat", lambda *told, **more: pytest.fail("loaded"))
+    monkeypatch.setattr(_arrays, "pieces", lambda *told: pytest.fail("read"))
     with pytest.raises(ValueError, match=r"images has the shape \(50, 50\); at most 100 values"):
         mat_numbers(path, ("images",), 100)
     for content in (b"", b"no .mat file", b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"x"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a.mat is (no|a) .mat file"):
+        with pytest.raises(ValueError, match=r"a.mat is no .mat file"):
             mat_numbers(path, ("images",), 100)
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    return mat_numbers(path, list(variables(path)), 1_000_000)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_mat_files_are_read_as_scipy_reads_them(compressed, tmp_path, monkeypatch):
+    monkeypatch.setattr(_mat, "PIECE_BYTES", 96)
+    rng = np.random.default_rng(0)
+    kinds = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
+    given = {f"v{kind}": rng.integers(0, 100, (7, 5, 3)).astype(kind) for kind in kinds}
+    given |= {"one": np.uint8([[3]]), "yes": np.array([[True, False]]), "none": np.zeros((0, 4))}
+    scipy.io.savemat(tmp_path / "a.mat", given, do_compression=compressed)
+    found, known = read(tmp_path / "a.mat"), scipy.io.loadmat(tmp_path / "a.mat")
+    assert set(found) == set(given)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, known[name])
+        assert array.dtype == known[name].dtype
+    content = (tmp_path / "a.mat").read_bytes()
+    (tmp_path / "a.mat").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"a.mat is (damaged|no .mat file that can be read): "):
+        read(tmp_path / "a.mat")
+
+
+def test_mat_files_of_the_other_byte_order(tmp_path):
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack(">II", kind, len(content)) + content.ljust(-(-len(content) // 8) * 8)
+
+    inner = element(6, struct.pack(">II", 6, 0)) + element(5, struct.pack(">ii", 2, 3))
+    inner += struct.pack(">HH4s", 1, 1, b"x") + element(3, np.arange(6, dtype=">i2").tobytes())
+    (tmp_path / "a.mat").write_bytes(b"MATLAB".ljust(124) + b"\x01\x00MI" + element(14, inner))
+    found = read(tmp_path / "a.mat")["x"]
+    np.testing.assert_array_equal(found, [[0, 2, 4], [1, 3, 5]])
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, scipy.io.loadmat(tmp_path / "a.mat")["x"])
+
+
+def test_mat_files_that_lie_of_their_sizes(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"labs_ex": np.zeros((9, 9))}, do_compression=False)
+    whole = path.read_bytes()
+    size = whole.index(b"labs_ex") - 4
+    long = whole[:size] + struct.pack("<I", 1 << 31) + whole[size + 4 :]
+    shape = struct.pack("<ii", 9, 9)
+    other = whole.replace(shape, struct.pack("<ii", 9, 8))
+    less = whole.replace(shape, struct.pack("<ii", -9, 9))
+    many = whole[:128] + whole[128:] * 1001
+    for content in (long, other, less, many, whole[:-1], whole[:140]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a.mat is (damaged|no .mat file that can be read): "):
+            read(path)
+
+
+def test_labels_of_tfd_are_few(tmp_path):
+    tfd_tree.save(tmp_path, {**tfd_tree.arrays(), "labs_ex": np.zeros((2500, 2001))})
+    with pytest.raises(ValueError, match=r"labs_ex has the shape \(2500, 2001\); at most 5000000"):
+        tfd.scan(tmp_path)
+
+
+def test_tfd_reads_faces_from_anywhere(toronto, monkeypatch):
+    monkeypatch.setattr(tfd, "TOGETHER", 3)
+    faces = [tfd.scan(toronto, unlabelled=True).faces[row] for row in (39, 0, 7, 7, 20)]
+    images = tfd_tree.arrays()["images"]
+    for face, picture in zip(faces, tfd.read_pictures(faces[0].path, faces), strict=True):
+        assert picture.shape == (48, 48, 3)
+        np.testing.assert_array_equal(picture[..., 1], images[face.options["row"]])
+
+
+def test_tfd_is_unpacked_once_for_each_copy(toronto, tmp_path, monkeypatch):
+    source = tfd_tree.build(tmp_path / "copy")
+    face = tfd.scan(source).faces[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(tfd, "pieces", lambda *told: pytest.fail("unpacked again"))
+        next(tfd.read_pictures(face.path, [face]))
+    changed = 255 - tfd_tree.arrays()["images"]
+    tfd_tree.save(source, {**tfd_tree.arrays(), "images": changed})
+    os.utime(face.path, ns=(1, 1))
+    picture = next(tfd.read_pictures(face.path, [face]))
+    np.testing.assert_array_equal(picture[..., 0], changed[0])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from data_service.corpora._tables import MAX_TABLE_BYTES
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
 from data_service.rows import Recipe, RowMaker
-from tests.corpora import hostile, mmi, photos
+from tests.corpora import hostile, mmi, photos, tfd
 from tests.corpora.pictures import face, write
 
 MAX_EXTRA_MEGABYTES = 256
@@ -194,6 +194,22 @@ def test_no_video_costs_more_than_256_megabytes(tmp_path, ordinary):
         mmi.film(path, [np.full((height, 2560, 3), shade, np.uint8) for shade in range(9)])
     rows, rejected, extra = cost("mmi", ordinary, tmp_path)
     assert (rows, rejected) == (3, 1) and extra < MAX_EXTRA_MEGABYTES
+
+
+@pytest.mark.slow
+def test_no_mat_file_costs_more_than_256_megabytes(tmp_path, ordinary):
+    """As many faces as TFD has."""
+    count, labelled = 112_234, 36
+    arrays = {
+        name: np.resize(array, (count, *array.shape[1:]))
+        for name, array in tfd.arrays().items()
+        if name != "images"
+    }
+    arrays["labs_ex"][labelled:] = -1
+    images = np.broadcast_to(np.uint8(7), (count, 48, 48))
+    tfd.save(tmp_path, {**arrays, "images": images})
+    rows, rejected, extra = cost("tfd", ordinary, tmp_path)
+    assert (rows, rejected) == (labelled, 0) and extra < MAX_EXTRA_MEGABYTES
 
 
 @pytest.mark.slow
