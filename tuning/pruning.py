@@ -21,7 +21,9 @@ LAG_ERRORS = 1.0
 """How far a trial must lie below the median, in standard errors of its mean over folds: by normal
 noise, one that is better than the median by a standard deviation in a fold is lost in 3 of 100
 searches of ten folds, one at the median in 40. So it bounds no error: how often it loses the best
-depends on how far that one lies above the median (`benchmarks/coverage.py` measures it)."""
+depends on how far that one lies above the median. Among settings as unlike as those of the replay's
+table it gives up one that is as good as the best in 7 of 100 searches, both of two such in 1
+(`benchmarks/pruning_errors.py`)."""
 
 FALSE_ALARMS = 0.02
 """How often a trial as good as the one that it is compared with may be given up, over all looks at
@@ -66,8 +68,8 @@ def ends_below(
     The line from their ends to their values after so many images, and Student's t of what it says
     of one more that ends as the best (Draper and Smith, Applied Regression Analysis, 1998, section
     3.1), at `look_level`: where values lie about such a line by normal noise, that one is given up
-    in `FALSE_ALARMS` of the cases over all points of its curve. What is no number any more is given
-    up.
+    in `FALSE_ALARMS` of the cases over all points of its curve. Where they lie otherwise, in more:
+    in 5 to 6 of 100 in `benchmarks/pruning_errors.py`. What is no number any more is given up.
     """
     curve = dict(trial.folds[fold].curve)
     images = max(curve)
@@ -135,8 +137,8 @@ def loses_on_folds(
     """Whether the finished folds say that the trial is worse than the best one, in pairs.
 
     Pairs are the validation subjects of the finished folds where both trials kept their results,
-    else the folds themselves. The best one owes that in part to luck: of a trial that is as good as
-    many others, more are given up than `FALSE_ALARMS` (`benchmarks/coverage.py`).
+    else the folds themselves. The best one owes that in part to luck: of trials that are as good as
+    20 others, 3 to 7 in 100 are given up by folds (`benchmarks/pruning_errors.py`).
     """
     complete = [past for past in earlier if past.state == "COMPLETE"]
     if not complete:
