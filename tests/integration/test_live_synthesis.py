@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from cluster.mlflow_store import ensure_store
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
+from data_service.planning.plan import Plan
 from data_service.synthesis.attempts import Admission, Attempts
 from data_service.synthesis.live_pool import LivePool
 from trainer import catalog, feed, launch, work
@@ -46,15 +49,15 @@ def lake(tmp_path: Path) -> Path:
 def generator(lake: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A trained run, whose actor asks no judges; they are tested elsewhere."""
 
-    class Open:
-        hash, chance = "open", (0.0,) * 8
+    class Unasked:
+        hash, chance = "unasked", (0.0,) * 8
 
         def __call__(self, attempts: Attempts) -> tuple[str, ...]:
-            return ("",) * len(attempts.source_rows)
+            return tuple("" if row % 5 else "identity" for row in attempts.source_rows)
 
     class Willing(live_pool._Filler):
         def gate(self, source: Source, config: PoolConfig) -> Admission:
-            return Open()
+            return Unasked()
 
     monkeypatch.setattr(live_pool, "_Filler", Willing)
     maker = with_overrides(catalog.recipe("pixel_fes.tiny"), {"system.images": 320})
@@ -72,7 +75,7 @@ def patient(monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
     def waits(state: Session, result: Any) -> None:
         after_step(state, result)
         step = state.training.progress.step
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while step == WAITS and len(LivePool(state.job.live_pool)) < 20:
             assert time.monotonic() < deadline, "no face was admitted"
             time.sleep(0.1)
@@ -106,13 +109,19 @@ def test_killed_resumed_and_replayed(
     check_record(resumed.run_id, generator, LivePool(live))
 
 
-def shown(lake: Path, live: Path) -> int:
-    """The ledger of the run's plan, which never shows more synthetic faces than was asked."""
+def planned(lake: Path, live: Path) -> tuple[Plan, np.ndarray]:
+    """The plan that the run's ledger tells of, and which of its faces are synthetic."""
     opened, spec = Lake.open(lake), feed.spec_of(LEARNER)
     data = feed.prepare(LEARNER, spec, opened, FOLD)
     stages = spec.build(LEARNER.system, data.info).stages()
     plan = feed.plan_of(LEARNER, data, opened, stages, LivePool(live, replayed=True))
-    synthetic = np.concatenate([plan.step(index).synthetic for index in range(plan.num_steps)])
+    steps = [plan.step(index).synthetic for index in range(plan.num_steps)]
+    return plan, np.concatenate(steps)
+
+
+def shown(lake: Path, live: Path) -> int:
+    """The ledger of the run's plan, which never shows more synthetic faces than was asked."""
+    plan, synthetic = planned(lake, live)
     assert not synthetic[: 16 * 32].any() and synthetic[32 * 32 :].any()
     assert (synthetic.cumsum() <= np.arange(1, len(synthetic) + 1) * 0.3 + 16 * 32 * 0.3).all()
     assert synthetic.mean() <= 0.3
@@ -122,10 +131,15 @@ def shown(lake: Path, live: Path) -> int:
 def check_record(run_id: str, generator: str, live: LivePool) -> None:
     job = jobs.load(jobs.find(run_id))
     assert job.live == generator
-    run = ensure_store(job.tracking_uri).get_run(run_id)
+    store = ensure_store(job.tracking_uri)
+    run = store.get_run(run_id)
     assert run.data.tags["mien.synthetic"] == f"live:{generator}"
     assert 20 <= run.data.metrics["synthetic/faces"] <= len(live)
-    assert any(name.startswith("synthetic/admission_rate/") for name in run.data.metrics)
+    rates = {name for name in run.data.metrics if name.startswith("synthetic/admission_rate/")}
+    assert rates and all(0 < run.data.metrics[name] < 1 for name in rates)
+    assert run.data.metrics["synthetic/refused/identity"] > 0
+    pictures = {one.path for one in store.list_artifacts(run_id)}
+    assert pictures >= {"synthetic~admitted.png", "synthetic~refused.png"}
 
 
 def test_a_synthesis_that_fails_ends_no_training(
@@ -142,3 +156,37 @@ def test_a_synthesis_that_fails_ends_no_training(
         result = trained(lake, synthetic=f"live:{generator}")
     assert result.status == "finished"
     assert f"has no more faces by {generator}: " in caplog.text and "out of order" in caplog.text
+
+
+def test_a_synthesis_that_hangs_stalls_no_training(
+    lake: Path, generator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All faces are real, as many as were asked, and who hung is gone with the run."""
+
+    class Hangs:
+        def fill(self, directory: Path) -> None:
+            (directory / "hangs").write_text(str(os.getpid()))
+            while True:
+                time.sleep(3600)
+
+    def waits(state: Session, result: Any) -> None:
+        after_step(state, result)
+        deadline = time.monotonic() + 300
+        while not (state.job.directory / "hangs").is_file():
+            assert time.monotonic() < deadline, "the actor was never asked"
+            time.sleep(0.1)
+
+    monkeypatch.setattr(live_pool, "_Filler", Hangs)
+    after_step = work.after_step
+    monkeypatch.setattr(work, "after_step", waits)
+    result = trained(lake, synthetic=f"live:{generator}")
+    assert (result.status, result.images) == ("finished", 2560)
+    live = result.directory / "live"
+    plan, synthetic = planned(lake, live)
+    assert len(LivePool(live)) == 0 and not synthetic.any()
+    assert result.ledger == of_plan(plan)
+    hung = int((result.directory / "hangs").read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(hung):
+        assert time.monotonic() < deadline, "the actor is still there"
+        time.sleep(0.1)
