@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import ray
 from PIL import Image
@@ -23,10 +25,13 @@ from data_service.lakes.lake import Lake
 SUBJECTS, FACES = 4, 36
 PROGRAM = """
 import json, sys
+from contextlib import nullcontext
 from pathlib import Path
+from cluster.session import connect
 from data_service.ingest import ingest
 started = lambda done, total: print(done, flush=True)
-report = ingest("photos", Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, progress=started)
+with connect(num_cpus=2) if sys.argv[3:] == ["ray"] else nullcontext():
+    report = ingest("photos", Path(sys.argv[1]), Path(sys.argv[2]), image_size=32, progress=started)
 print(json.dumps(report.as_json()))
 """
 
@@ -60,13 +65,18 @@ def contents(lake: Path) -> dict[str, bytes]:
     }
 
 
-def killed_after(source: Path, lake: Path, seconds: float | None) -> int | None:
-    """Ingests in a process of its own; kills it after that time, and gives the last progress."""
-    command = [sys.executable, "-c", PROGRAM, str(source), str(lake)]
+def begun(source: Path, lake: Path, *words: str) -> subprocess.Popen[str]:
+    """The ingest in a process of its own."""
+    command = [sys.executable, "-c", PROGRAM, str(source), str(lake), *words]
     root = str(Path(__file__).parents[2])
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": root}
     )
+
+
+def killed_after(source: Path, lake: Path, seconds: float | None) -> int | None:
+    """Ingests in a process of its own; kills it after that time, and gives the last progress."""
+    process = begun(source, lake)
     assert process.stdout is not None
     done = 0
     try:
@@ -111,6 +121,58 @@ def test_killed_at_ten_random_moments(source, alone, tmp_path):
         assert done >= last, "finished work was done again"
         kills, last = kills + 1, done
     check(source, alone, lake)
+
+
+def killed_on_ray(source: Path, lake: Path, *, when_done: int) -> list[psutil.Process]:
+    """Ingests on a Ray of its own and kills the driver alone, while its workers make rows and it
+    has told of so many faces; gives the workers."""
+    process = begun(source, lake, "ray")
+    assert process.stdout is not None
+    try:
+        done = 0
+        while done < when_done:
+            done = int(process.stdout.readline())
+        deadline = time.monotonic() + 300
+        while not any(is_named(one, "ray::made_rows") for one in below(process)):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        return [one for one in below(process) if is_named(one, "ray::")]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def is_named(process: psutil.Process, name: str) -> bool:
+    """Not where it has ended."""
+    try:
+        return " ".join(process.cmdline()).startswith(name)
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.slow
+def test_on_ray_a_killed_driver_leaves_no_worker_and_the_same_lake(
+    source: Path, alone: tuple[dict[str, bytes], float], tmp_path: Path
+) -> None:
+    """Killed before its first faces are done, and after; then let be."""
+    lake = tmp_path / "lake"
+    for when_done in (0, 1):
+        workers = killed_on_ray(source, lake, when_done=when_done)
+        assert workers
+        deadline = time.monotonic() + 60
+        while left := [one for one in workers if is_named(one, "ray::")]:
+            assert time.monotonic() < deadline, f"{left} outlived the driver"
+            time.sleep(0.1)
+    told, _ = begun(source, lake, "ray").communicate(timeout=300)
+    report = json.loads(told.splitlines()[-1])
+    assert contents(lake) == alone[0]
+    assert report["faces"] == SUBJECTS * FACES
+    assert report["taken_over"] > 0, "what was finished was done again"
 
 
 def test_finished_work_is_not_done_again(source, tmp_path, monkeypatch):
