@@ -115,7 +115,7 @@ def trees(tmp_path_factory):
     BUILT.clear()
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("name", "pattern"), [(name, one) for name, (*_, sides) in SIDES.items() for one in sides]
