@@ -32,7 +32,7 @@ TREES = [(name, "build") for name in corpora.names() if name != "drawn"] + OTHER
 
 @pytest.mark.parametrize(("name", "build"), TREES)
 def test_every_file_is_a_face_or_told(name, build, tmp_path):
-    source = getattr(importlib.import_module(f"tests.corpora.{name}"), build)(tmp_path)
+    source = getattr(importlib.import_module(f"tests.corpora.{name}"), build)(tmp_path / "source")
     options = EVERYTHING.get(name, {})
     faces = corpora.scan(name, source, options).faces
     beside = {face.path.parent for face in faces if is_picture(face.path)}
