@@ -85,7 +85,7 @@ def judged(
         (first, second): _difference(known[first], known[second], metric, swaps, seed)
         for first, second in dict.fromkeys([*to_best, *every_two])
     }
-    corrected = _holm([difference.p for difference in differences.values()], num_pairs)
+    corrected = holm([difference.p for difference in differences.values()], num_pairs)
     pairs = {
         place: Pair(first=place[0], second=place[1], difference=difference, p=float(p))
         for (place, difference), p in zip(differences.items(), corrected, strict=True)
@@ -101,19 +101,6 @@ def judged(
 def _judged(row: Row, pair: Pair) -> Row:
     verdict = "behind" if pair.told_apart else "tie"
     return replace(row, behind=pair.difference, p=pair.p, verdict=verdict)
-
-
-def _holm(p_values: Sequence[float], num_pairs: int) -> np.ndarray:
-    """P values adjusted by Holm's step-down method (1979) for `num_pairs`, in the given order.
-
-    Those of the pairs that are not given count as 1.
-    """
-    p_M = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_M)
-    stepped = np.maximum.accumulate(p_M[order] * (num_pairs - np.arange(len(p_M))))
-    adjusted_M = np.empty_like(p_M)
-    adjusted_M[order] = np.minimum(stepped, 1.0)
-    return adjusted_M
 
 
 def _difference(

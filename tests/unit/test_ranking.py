@@ -11,7 +11,7 @@ from trainer.scorecard import statistics
 from trainer.scorecard.intervals import paired_error
 from trainer.scorecard.statistics import METRICS, Interval
 from tuning import ranking
-from tuning.ranking import LEAST_SWAPS, _difference, _holm, judged, ordered
+from tuning.ranking import LEAST_SWAPS, _difference, judged, ordered
 from tuning.rows import Pair, Row
 
 NUM_SUBJECTS, NUM_FACES = 40, 10
@@ -85,13 +85,6 @@ def test_pairs_are_corrected_for_all_rows_and_not_for_the_first_twelve_alone():
     assert alone.told_apart and alone.difference.value == among.difference.value
     assert not among.told_apart, "there are 861 pairs, of which 65 are tested and further apart"
     assert among.p >= min(1.0, (861 - 110) * among.difference.p)
-
-
-def test_untested_pairs_count_as_equal_in_holms_correction():
-    p_values = [0.001, 0.02, 0.004]
-    whole = statistics.holm([*p_values, 1.0, 1.0, 1.0])
-    assert _holm(p_values, 6) == pytest.approx(whole[:3])
-    assert _holm(p_values, 3) == pytest.approx(statistics.holm(p_values))
 
 
 def test_rows_without_predictions_are_rivals_without_a_verdict():

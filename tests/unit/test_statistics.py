@@ -101,6 +101,12 @@ def test_holm():
     assert len(statistics.holm([])) == 0
 
 
+def test_tests_that_were_not_made_count_as_equal_in_holms_correction():
+    p_values = [0.001, 0.02, 0.004]
+    whole = statistics.holm([*p_values, 1.0, 1.0, 1.0])
+    assert statistics.holm(p_values, 6) == pytest.approx(whole[:3])
+
+
 def test_calibration_error():
     labels, subjects = np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "b"])
 

@@ -195,11 +195,16 @@ def same_faces(first_SKK: np.ndarray, second_SKK: np.ndarray) -> None:
         raise ValueError("a paired test needs two prediction sets of the same faces")
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """P values adjusted for their number by Holm's step-down method (1979), in the given order."""
+def holm(p_values: Sequence[float], tests: int | None = None) -> np.ndarray:
+    """P values adjusted by Holm's step-down method (1979), in the given order.
+
+    For their own number or, where others were not made or are not given, for so many `tests`, of
+    which those count as 1.
+    """
     p_M = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p_M)
-    stepped = np.maximum.accumulate(p_M[order] * np.arange(len(p_M), 0, -1))
+    steps_M = (len(p_M) if tests is None else tests) - np.arange(len(p_M))
+    stepped = np.maximum.accumulate(p_M[order] * steps_M)
     adjusted_M = np.empty_like(p_M)
     adjusted_M[order] = np.minimum(stepped, 1.0)
     return adjusted_M
