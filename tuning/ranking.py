@@ -85,7 +85,7 @@ def judged(
         (first, second): _difference(known[first], known[second], metric, swaps, seed)
         for first, second in dict.fromkeys([*to_best, *every_two])
     }
-    corrected = holm([difference.p for difference in differences.values()], num_pairs)
+    corrected = statistics.holm([difference.p for difference in differences.values()], num_pairs)
     pairs = {
         place: Pair(first=place[0], second=place[1], difference=difference, p=float(p))
         for (place, difference), p in zip(differences.items(), corrected, strict=True)
