@@ -56,6 +56,7 @@ from tuning.pruning import lags_behind, loses_on_folds, paired_subjects
 from tuning.results import FoldRecord, TrialRecord
 
 FOLDS = 10
+LEAST_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -340,6 +341,15 @@ def pooled(better: TrialRecord, worse: TrialRecord) -> dict[str, float]:
     return {name: round(getattr(found, name), 4) for name in ("value", "low", "high", "p")}
 
 
+def in_shared_folds(table: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The settings in the folds that all of them have."""
+    shared = set.intersection(*(set(trial.folds) for trial in table)) if table else set()
+    return [
+        replace(trial, folds={index: trial.folds[index] for index in sorted(shared)})
+        for trial in table
+    ]
+
+
 def table_path(name: str) -> Path:
     """Where a task's table lies."""
     return RESULTS / f"replay_table_{name}.json"
@@ -361,13 +371,14 @@ def main() -> None:
         fill(table_path(arguments.table), arguments.table, arguments.lake, arguments.hours)
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    results: dict[str, Any] = {"folds": FOLDS, "replays": arguments.replays, "asked": ASKED}
+    results: dict[str, Any] = {"replays": arguments.replays, "asked": ASKED}
     for name, task in TASKS.items():
-        table = [trial for trial in read_table(table_path(name)) if len(trial.folds) == FOLDS]
-        if len(table) < len(task.settings()):
-            parser.error(f"{table_path(name)} has {len(table)} settings with all folds; fill it")
+        table = in_shared_folds(read_table(table_path(name)))
+        if len(table) < len(task.settings()) or len(table[0].folds) < LEAST_FOLDS:
+            parser.error(f"{table_path(name)} has less than {LEAST_FOLDS} whole folds; fill it")
         results[name] = {
             "settings": len(table),
+            "folds": len(table[0].folds),
             **spread(table),
             "rules": replayed(table, arguments.replays, task.images),
         }

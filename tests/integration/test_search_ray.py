@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import optuna
+import pytest
 
 ROOT = Path(__file__).parents[2]
 DRIVER = Path(__file__).with_name("search_with_fake_training.py")
@@ -87,6 +88,7 @@ def test_killed_and_resumed_on_ray_equals_left_alone(tmp_path: Path) -> None:
         assert run.data.metrics.get("validation/macro_recall") == value
 
 
+@pytest.mark.slow
 def test_without_the_studys_process_or_its_ray_it_ends_and_goes_on(tmp_path: Path) -> None:
     home = tmp_path / "hurt"
     orphan = drive(home, "8", "orphan", "1")

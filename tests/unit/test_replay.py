@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.replay import read_table, replayed, searched, spread, trained, write_table
+from benchmarks.replay import (
+    in_shared_folds,
+    read_table,
+    replayed,
+    searched,
+    spread,
+    trained,
+    write_table,
+)
 from tuning.results import FoldRecord, TrialRecord
 
 SUBJECTS = 60
@@ -81,3 +89,10 @@ def test_a_table_survives_the_disk(tmp_path: Path) -> None:
     for read, made in zip(read_table(tmp_path / "table.json"), table(), strict=True):
         assert (read.params, dict(read.folds)) == (made.params, dict(made.folds))
     assert read_table(tmp_path / "none.json") == []
+
+
+def test_a_table_that_is_not_whole_is_searched_in_the_folds_that_all_have() -> None:
+    made = table()
+    made[3] = replace(made[3], folds={k: v for k, v in made[3].folds.items() if k != 5})
+    assert {tuple(trial.folds) for trial in in_shared_folds(made)} == {(1, 2, 3, 4)}
+    assert in_shared_folds([]) == []
