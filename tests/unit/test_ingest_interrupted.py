@@ -112,6 +112,7 @@ def test_who_goes_on_makes_the_lake_that_nobody_disturbed(
         assert not list(lake.rglob(f"*{DRAFT}"))
 
 
+@pytest.mark.slow
 def test_a_lake_is_whole_until_its_successor_is(photographs: Path, tmp_path: Path) -> None:
     """The old one has two faces more."""
     older = tmp_path / "older"
