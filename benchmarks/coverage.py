@@ -167,7 +167,7 @@ def measure(situation: Situation, studies: int) -> dict[str, float]:
 RULES = {
     "folds": pruning_errors.fold_tests,
     "front": pruning_errors.fronts,
-    "curves": pruning_errors.searches_by_curves,
+    "searches": pruning_errors.whole_searches,
 }
 """Simulations of so many trials or searches, for rules that see no subjects."""
 
@@ -189,7 +189,7 @@ def main() -> None:
         results[name] = rule(many) if rule else measure(SITUATIONS[name], many)
         print(name, results[name], flush=True)
         results |= {"studies": arguments.studies, "estimator": ESTIMATOR}
-        results["environment"] = environment()
+        results.setdefault("environments", {})[name] = environment()
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 

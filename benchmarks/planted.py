@@ -5,7 +5,7 @@
 The planted problem has the settings of a real system: a weight with an optimum, a weight that is
 harmful (the less the better), one without effect, and a gate that must be open. The searched ranges
 are the ready ones of two decades (the harmful term's reaches to 0). The search is the project's
-own: proposals, generations of two, pruning by curve and by fold; nothing is replaced but the
+own: proposals, generations of two, pruning by folds; nothing is replaced but the
 training.
 
 - formula: nothing is trained. Recall follows from the settings by a formula; a fold adds what is

@@ -7,14 +7,14 @@
   with noise of each fold by itself, and with noise of which folds share a part (1/F of the variance
   of F folds, as Nadeau and Bengio 2003 take it).
 - front: `is_dominated` by two objectives on a trial that is as good as each of 20.
-- curves: searches by `lags_behind` alone through a population of settings with the spread of
+- searches: by `lags_behind` alone through a population of settings with the spread of
   `benchmarks/results/replay_table_fersnet.json`: the effects of its settings, shrunk by what noise
-  adds to them, its folds, its residuals. A fold's end stands for its curve, which that table does
-  not hold. The best setting is there twice: how often one of them is given up, and how often both.
-  The rule bounds neither; `median_given_up` is how often the middle setting is given up.
-- one fold: searches by `ends_below` through the same population, each training with three points of
-  a curve on its way up from chance. The best is the setting that is so in truth; the one that would
-  end best owes it to this fold's noise as well.
+  adds to them, its folds, its residuals. The best setting is there twice: how often one of them is
+  given up, and how often both. The rule bounds neither; `median_given_up` is how often the middle
+  setting is given up.
+- searches of one fold: by `ends_below` through the same population, each training with three points
+  of a curve on its way up from chance. The best is the setting that is so in truth; the one that
+  would end best owes it to this fold's noise as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.replay import read_table
 from tuning.objectives import Objective
-from tuning.pruning import is_dominated, lags_behind, loses_on_folds
+from tuning.pruning import ends_below, is_dominated, lags_behind, loses_on_folds
 from tuning.results import FoldRecord, State, TrialRecord
 
 TABLE = Path("benchmarks/results/replay_table_fersnet.json")
@@ -138,7 +138,7 @@ def course(value: float, points: Sequence[float], final: bool) -> FoldRecord:
     return FoldRecord(values={"macro_recall": value} if final else {}, curve=curve)
 
 
-def curves(people: Population, num_folds: int, searches: int) -> dict[str, float]:
+def over_folds(people: Population, num_folds: int, searches: int) -> dict[str, float]:
     """Searches by the lag behind the median over folds."""
     twice = replace(people, values_T=np.insert(people.values_T, 0, people.values_T[0]))
     generator = np.random.default_rng(1)
@@ -164,9 +164,8 @@ def curves(people: Population, num_folds: int, searches: int) -> dict[str, float
 def _by_lag(number: int, values: Sequence[float], ended: Sequence[TrialRecord]) -> TrialRecord:
     trial = TrialRecord(number=number, params={}, state="RUNNING")
     for fold, value in enumerate(values, 1):
-        record = FoldRecord(values={"macro_recall": value}, curve=((1, value),))
-        trial = trial.with_fold(fold, record)
-        if fold < len(values) and lags_behind(trial, fold, ended, RECALL):
+        trial = trial.with_fold(fold, FoldRecord(values={"macro_recall": value}))
+        if fold < len(values) and lags_behind(trial, ended, RECALL):
             return replace(trial, state="PRUNED")
     return replace(trial, state="COMPLETE")
 
@@ -205,13 +204,13 @@ def _by_course(
     trial = TrialRecord(number=number, params={}, state="RUNNING")
     for seen in range(1, len(points) + 1):
         trial = trial.with_fold(1, course(end, points[:seen], final=False))
-        if lags_behind(trial, 1, ended, RECALL):
+        if ends_below(trial, ended, RECALL):
             return replace(trial, state="PRUNED")
     return replace(trial.with_fold(1, course(end, points, final=True)), state="COMPLETE")
 
 
-def searches_by_curves(searches: int) -> dict[str, dict[str, float]]:
+def whole_searches(searches: int) -> dict[str, dict[str, float]]:
     """Of five folds, of ten, and of one."""
     people = replayed_population()
-    found = {f"{folds} folds": curves(people, folds, searches) for folds in NUMBERS_OF_FOLDS}
+    found = {f"{folds} folds": over_folds(people, folds, searches) for folds in NUMBERS_OF_FOLDS}
     return {**found, "one fold": one_fold(people, searches)}

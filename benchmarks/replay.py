@@ -8,8 +8,7 @@ core, on `photos` (as benchmarks/photos.py makes it), whose subjects each valida
 folds, and keeps what each training said of every subject. Later fills go on where the last stopped.
 
 - fersnet: a short `fersnet.small_single_task`. The rule that prunes was chosen among six with sight
-  of this table. It holds no learning curves: a fold's end stands for its curve, and the fold that
-  is given up is paid in full.
+  of this table. It holds no learning curves.
 - baseline: a short `baseline.small`, another network, filled after the rule was settled, with the
   curves of a search: three points and the end. It showed that earlier points than the end, which
   the first table does not have, lose the best in half of the replays, as rates that learn slowly
@@ -20,14 +19,14 @@ folds, and keeps what each training said of every subject. Later fills go on whe
 the table says, giving a setting up where the rule says so.
 
 - paired: this project's test over subjects against the best so far, after each fold.
-- search: that, and this project's rule for learning curves, at each of their points: both as in
-  `tuning.pruning`.
+- search: that, and this project's rule for what lags behind the median, after each fold: both as in
+  `tuning.pruning`, asked as `tuning.study.Study` asks them.
 - asha: rungs of 1, 2, 4 and all folds; a setting goes on if it is in the best half of its rung.
 - median: given up below the median of those before after as many folds.
-- random: as many settings, in all folds, as the images of `search` pay for.
+- random: as many settings, in all folds, as the trainings of `search` pay for.
 
 Of each: how far the setting that it ends with lies below the best of the table (mean of all folds),
-the images that it trained on as a share of all, and how often the best was given up. Rules spend
+its trainings as a share of all, and how often the best was given up. Rules spend
 differently: their shares stand beside their gaps. Of the table: how far its best setting lies above
 its median one, over all subjects; the same where both are picked in five folds and compared in the
 other five, since a best one that is picked and judged on the same subjects flatters itself.
@@ -243,57 +242,45 @@ def _mean(trial: TrialRecord, folds: int) -> float:
     return float(np.mean(values))
 
 
-RULES: Mapping[str, Rule] = {"search": paired, "paired": paired, "asha": asha, "median": median}
-BY_CURVES = ("search",)
-"""Rules that also ask `lags_behind` at each point of a learning curve."""
+def both(trial: TrialRecord, ended: Sequence[TrialRecord], num_folds: int) -> bool:
+    """What a search asks after each fold (`tuning.study.Study`)."""
+    return paired(trial, ended, num_folds) or lags_behind(trial, ended, RECALL)
 
 
-def trained(
-    setting: TrialRecord, ended: Sequence[TrialRecord], name: str, images: int
-) -> tuple[TrialRecord, int]:
-    """A setting until the rule gives it up, or to its end; the images that this took."""
-    trial, num_folds, paid = replace(setting, folds={}), len(setting.folds), 0
+RULES: Mapping[str, Rule] = {"search": both, "paired": paired, "asha": asha, "median": median}
+
+
+def trained(setting: TrialRecord, ended: Sequence[TrialRecord], name: str) -> TrialRecord:
+    """A setting until the rule gives it up, or to its end."""
+    trial, num_folds = replace(setting, folds={}), len(setting.folds)
     for fold in sorted(setting.folds):
-        whole = setting.folds[fold]
-        whole = replace(whole, curve=whole.curve or ((images, whole.values["macro_recall"]),))
-        if name in BY_CURVES:
-            for count, (seen, _) in enumerate(whole.curve, start=1):
-                part = trial.with_fold(fold, FoldRecord(curve=whole.curve[:count]))
-                last = seen >= images and len(part.folds) == num_folds
-                if not last and lags_behind(part, fold, ended, RECALL):
-                    return replace(part, state="PRUNED"), paid + min(seen, images)
-        paid += images
-        trial = trial.with_fold(fold, whole)
+        trial = trial.with_fold(fold, setting.folds[fold])
         if len(trial.folds) < num_folds and RULES[name](trial, ended, num_folds):
-            return replace(trial, state="PRUNED"), paid
-    return replace(trial, state="COMPLETE"), paid
+            return replace(trial, state="PRUNED")
+    return replace(trial, state="COMPLETE")
 
 
 def searched(
-    table: Sequence[TrialRecord], order: Sequence[int], name: str, images: int
-) -> tuple[int, list[TrialRecord], int]:
-    """The setting that a search in this order ends with, its trials, and the images it took."""
+    table: Sequence[TrialRecord], order: Sequence[int], name: str
+) -> tuple[int, list[TrialRecord]]:
+    """The setting that a search in this order ends with, and its trials."""
     ended: list[TrialRecord] = []
-    paid = 0
     for number in order:
-        trial, cost = trained(table[number], ended, name, images)
-        ended.append(trial)
-        paid += cost
+        ended.append(trained(table[number], ended, name))
     complete = [trial for trial in ended if trial.state == "COMPLETE"]
-    return max(complete, key=lambda trial: trial.values["macro_recall"]).number, ended, paid
+    return max(complete, key=lambda trial: trial.values["macro_recall"]).number, ended
 
 
-def replayed(
-    table: Sequence[TrialRecord], replays: int, images: int
-) -> dict[str, dict[str, float]]:
-    """Each rule over the same random orders: gap to the best, share of the images, best lost."""
+def replayed(table: Sequence[TrialRecord], replays: int) -> dict[str, dict[str, float]]:
+    """Each rule over the same random orders: gap to the best, share of the trainings, best lost."""
     truth = np.array([trial.values["macro_recall"] for trial in table])
-    best, whole = int(truth.argmax()), len(table) * len(table[0].folds) * images
+    best, whole = int(truth.argmax()), len(table) * len(table[0].folds)
     found: dict[str, list[tuple[float, float, bool]]] = {name: [] for name in (*RULES, "random")}
     for seed in range(replays):
         order = np.random.default_rng(seed).permutation(len(table)).tolist()
         for name in RULES:
-            chosen, ended, paid = searched(table, order, name, images)
+            chosen, ended = searched(table, order, name)
+            paid = sum(len(trial.folds) for trial in ended)
             lost = any(trial.number == best and trial.state == "PRUNED" for trial in ended)
             found[name].append((truth[best] - truth[chosen], paid / whole, lost))
         affordable = order[: max(1, int(found["search"][-1][1] * len(table)))]
@@ -383,7 +370,7 @@ def main() -> None:
             "settings": len(table),
             "folds": len(table[0].folds),
             **spread(table),
-            "rules": replayed(table, arguments.replays, task.images),
+            "rules": replayed(table, arguments.replays),
         }
     results["environment"] = environment()
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -11,10 +11,14 @@ ASKED_SECONDS = 0.2
 """Who asks whether a lock is held keeps it for far less."""
 
 
+class BusyError(ValueError):
+    """Another process holds the lock."""
+
+
 def held(path: Path, busy: str | None = None) -> IO[str]:
     """The open lock file at `path`; closing it, as a `with` block does, gives the lock back.
 
-    Where another process holds it: ValueError, which says `busy`; without `busy` it waits.
+    Where another process holds it: BusyError, which says `busy`; without `busy` it waits.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
@@ -25,7 +29,7 @@ def held(path: Path, busy: str | None = None) -> IO[str]:
     while not _taken(file, fcntl.LOCK_EX):
         if time.monotonic() > until:
             file.close()
-            raise ValueError(busy)
+            raise BusyError(busy)
         time.sleep(0.01)
     return file
 

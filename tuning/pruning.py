@@ -36,54 +36,48 @@ PAIRED: Mapping[str, Metric] = {"macro_recall": macro_recall, "accuracy": accura
 """Objectives of which subjects can be paired."""
 
 
-def lags_behind(
-    trial: TrialRecord, fold: int, earlier: Sequence[TrialRecord], objective: Objective
-) -> bool:
-    """Whether the trial's learning curves say that it is not worth its end.
+def lags_behind(trial: TrialRecord, earlier: Sequence[TrialRecord], objective: Objective) -> bool:
+    """Whether the trial's finished folds lie below the median of the complete trials, beyond noise.
 
-    They are asked at the last point of the curve of `fold`. Where earlier trials have several
-    folds, the mean lag behind their median over the trial's folds so far must exceed its standard
-    error: each fold adds to what is known, and chance in a single one of them gives up no good
-    trial. It counts at the end of a fold alone: earlier points tell of who learns fast, which a
-    lower rate does not and may yet end as the best (in half of the searches of such a table the
-    best one was lost by them). Where they have one fold, see `ends_below`.
+    The mean lag over these folds must exceed its standard error: each fold adds to what is known,
+    and chance in a single one gives up no good trial. Ends alone count: earlier points of the
+    curves tell of who learns fast, which a lower rate does not and may yet end as the best (in half
+    of the searches of such a table the best one was lost by them). What is no number is given up.
     """
-    complete = [
-        past
-        for past in earlier
-        if past.state == "COMPLETE" and fold in past.folds and past.folds[fold].curve
-    ]
+    complete = [past for past in earlier if past.state == "COMPLETE"]
     if len(complete) < STARTUP_TRIALS:
         return False
-    images = max(dict(trial.folds[fold].curve))
-    lags = _lags(trial, complete, images, objective)
-    if lags is None:
-        return ends_below(trial, fold, complete, objective)
-    if images < max(point for past in complete for point, _ in past.folds[fold].curve):
+    table_TF, shared = _table(complete, objective)
+    if min(table_TF.shape) < 2:
         return False
-    return bool(np.mean(lags) > LAG_ERRORS * _deviation(complete, images) / np.sqrt(len(lags)))
+    own, sign = by_fold(trial, objective), 1 if objective.maximizes else -1
+    medians = dict(zip(shared, np.median(table_TF, axis=0).tolist(), strict=True))
+    lags = [sign * (medians[k] - value) for k, value in own.items() if k in medians]
+    if not lags:
+        return False
+    kept = np.mean(lags) <= LAG_ERRORS * _deviation(table_TF) / np.sqrt(len(lags))
+    return not kept
 
 
-def ends_below(
-    trial: TrialRecord, fold: int, complete: Sequence[TrialRecord], objective: Objective
-) -> bool:
-    """Whether the trial lies lower than one that would end as the best, by complete ones' course.
+def ends_below(trial: TrialRecord, earlier: Sequence[TrialRecord], objective: Objective) -> bool:
+    """Whether a trial of one fold lies lower than one that would end as the best, by its curve.
 
-    The line from their ends to their values after so many images, and Student's t of what it says
-    of one more that ends as the best (Draper and Smith, Applied Regression Analysis, 1998, section
-    3.1), at `look_level`: where values lie about such a line by normal noise, that one is given up
-    in `FALSE_ALARMS` of the cases over all points of its curve. Where they lie otherwise, in more:
-    in 5 to 6 of 100 in `benchmarks/pruning_errors.py`. What is no number any more is given up.
+    The line from complete trials' ends to their values after as many images, and Student's t of
+    what it says of one more that ends as the best (Draper and Smith, Applied Regression Analysis,
+    1998, section 3.1), at `look_level`: where values lie about such a line by normal noise, that
+    one is given up in `FALSE_ALARMS` of the cases over all points of its curve. Where they lie
+    otherwise, in more: in 5 to 6 of 100 in `benchmarks/pruning_errors.py`. What is no number any
+    more is given up.
     """
-    curve = dict(trial.folds[fold].curve)
+    curve = _curve(trial)
+    complete = [past for past in earlier if past.state == "COMPLETE" and _curve(past)]
+    if not curve or len(complete) < STARTUP_TRIALS:
+        return False
     images = max(curve)
     if not np.isfinite(curve[images]):
         return True
     sign = 1 if objective.maximizes else -1
-    pairs = [
-        (dict(past.folds[fold].curve).get(images, np.nan), past.values[objective.name])
-        for past in complete
-    ]
+    pairs = [(_curve(past).get(images, np.nan), past.values[objective.name]) for past in complete]
     pairs_T2 = sign * np.array(pairs)
     seen_T, ends_T = pairs_T2[np.isfinite(pairs_T2).all(axis=1)].T
     degrees = len(seen_T) - 2
@@ -95,43 +89,33 @@ def ends_below(
     rest_T = seen_T - seen_T.mean() - slope * apart_T
     error = np.sqrt(np.square(rest_T).sum() / degrees * (1 + 1 / len(seen_T) + away**2 / spread))
     short = seen_T.mean() + slope * away - sign * curve[images]
-    level = look_level(*_look(images, complete, fold))
+    level = look_level(*_look(images, complete))
     return bool(short > student_t.isf(level, degrees) * error)
 
 
-def _look(images: int, complete: Sequence[TrialRecord], fold: int) -> tuple[int, int]:
+def _curve(trial: TrialRecord) -> dict[int, float]:
+    """That of the only fold: value by images."""
+    return dict(trial.folds[1].curve) if 1 in trial.folds else {}
+
+
+def _look(images: int, complete: Sequence[TrialRecord]) -> tuple[int, int]:
     """Which point of the curve this is, and how many parts the points cut a training into."""
-    points = sorted({point for past in complete for point, _ in past.folds[fold].curve})
+    points = sorted({point for past in complete for point in _curve(past)})
     return points.index(images) + 1, len(points) + 1
 
 
-def _lags(
-    trial: TrialRecord, complete: Sequence[TrialRecord], images: int, objective: Objective
-) -> list[float] | None:
-    """How far the trial lies below the median after so many images, by fold that it shares with all
-    others; None where they have no two folds, whose noise could be told."""
-    table_TF, shared = _table(complete, images)
-    if min(table_TF.shape) < 2:
-        return None
-    own = {k: dict(one.curve).get(images) for k, one in trial.folds.items() if k in shared}
-    medians = dict(zip(shared, np.median(table_TF, axis=0).tolist(), strict=True))
-    sign = 1 if objective.maximizes else -1
-    return [sign * (medians[k] - value) for k, value in own.items() if value is not None]
-
-
-def _deviation(complete: Sequence[TrialRecord], images: int) -> float:
+def _deviation(table_TF: np.ndarray) -> float:
     """Of what trials and folds do not explain of one another's values."""
-    table_TF, _ = _table(complete, images)
     rest_TF = table_TF - table_TF.mean(1, keepdims=True) - table_TF.mean(0) + table_TF.mean()
     rows, columns = table_TF.shape
     return float(np.sqrt(np.square(rest_TF).sum() / ((rows - 1) * (columns - 1))))
 
 
-def _table(complete: Sequence[TrialRecord], images: int) -> tuple[np.ndarray, list[int]]:
-    """The trials' finite values after so many images, by the folds that all have."""
-    at = [{k: dict(one.curve).get(images) for k, one in past.folds.items()} for past in complete]
-    shared = sorted(set.intersection(*(set(row) for row in at)))
-    table_TF = np.array([[row[k] for k in shared] for row in at], dtype=float)
+def _table(complete: Sequence[TrialRecord], objective: Objective) -> tuple[np.ndarray, list[int]]:
+    """The trials' finite values, by the folds that all have."""
+    rows = [by_fold(past, objective) for past in complete]
+    shared = sorted(set.intersection(*(set(row) for row in rows)))
+    table_TF = np.array([[row[k] for k in shared] for row in rows], dtype=float)
     return table_TF[np.isfinite(table_TF).all(axis=1)], shared
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cluster.home import tracking_uri
 from cluster.resources import share
 from cluster.session import connect, worker_environment
 from data_service.lakes.lake import Lake
@@ -160,9 +161,11 @@ def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> S
     if outer is not None:
         data = feed.prepare(run, catalog.spec_of(run), lake, outer)
         check_unseen(run, None, lake, {outer: data.fold})  # now, and not after the last trial
-    fold = setup.fold(1) or default_fold(lake)
-    unseen = outer or (fold if setup.num_folds == 1 else None)
-    setup = replace(setup, run=_with_curve(setup, lake, fold), unseen=unseen)
+    first, *others = (setup.fold(k) or default_fold(lake) for k in range(1, setup.num_folds + 1))
+    for fold in others:
+        feed.prepare(setup.run, catalog.spec_of(setup.run), lake, fold)
+    unseen = outer or (first if setup.num_folds == 1 else None)
+    setup = replace(setup, run=_with_curve(setup, lake, first), unseen=unseen)
     return replace(setup, leaks=_leaks(setup, lake, allow=allow_leaks))
 
 
@@ -186,14 +189,15 @@ def _leaks(setup: Setup, lake: Lake, *, allow: bool) -> str:
 def _with_curve(setup: Setup, lake: Lake, fold: str) -> RunConfig:
     """The run with a learning curve to prune by: a few validations, where its recipe has none.
 
-    Not where speed is all that is asked for: of that they tell nothing. ValueError where run, lake
-    and fold do not fit.
+    Only where something is pruned by it: one objective, which is not speed, in one fold. ValueError
+    where run, lake and fold do not fit.
     """
     run = setup.run
     spec = catalog.spec_of(run)
     data = feed.prepare(run, spec, lake, fold)
-    told = any(item.name != SPEED for item in setup.objectives)
-    if run.evaluation.every_images or not told:
+    names = [item.name for item in setup.objectives]
+    pruned_by = setup.num_folds == 1 and len(names) == 1 and names != [SPEED]
+    if run.evaluation.every_images or not pruned_by:
         return run
     with torch.random.fork_rng(devices=[]):
         images = sum(stage.images for stage in spec.build(run.system, data.info).stages())
@@ -210,13 +214,20 @@ def run_study(
     train: Train = train_in_steps,
     on_trial: OnTrial | None = None,
 ) -> SearchResult:
-    """Bring a study to `trials` trials; one that has them is only read. See `search`."""
+    """Bring a study to `trials` trials; one that has them is only read. See `search`.
+
+    One that goes on stays in the experiment that it began in.
+    """
     where = place_of(plan.name)
     study = Study(where, plan, trials=trials)
     try:
+        setup = replace(setup, experiment=study.kept("experiment") or setup.experiment)
         if not study.is_finished():
+            _check_mlflow(study)
             setup = replace(setup, study_run=study.kept("run_id") or create_study_run(plan, setup))
             study.keep("run_id", setup.study_run)
+            study.keep("experiment", setup.experiment)
+            study.keep("tracking_uri", tracking_uri())
             study.keep("origin", to_dict(setup.origin or setup.run))
             study.keep("lake", str(setup.lake))
             study.keep("unseen", setup.unseen)
@@ -229,6 +240,16 @@ def run_study(
         return conclude(study, replace(setup, study_run=study.kept("run_id")), train)
     finally:
         study.close()
+
+
+def _check_mlflow(study: Study) -> None:
+    """ValueError where the study's runs lie in another MLflow."""
+    begun = study.kept("tracking_uri")
+    if begun not in (None, tracking_uri()):
+        raise ValueError(
+            f"study '{study.plan.name}' began in MLflow at {begun}, and this is {tracking_uri()}: "
+            "set MLFLOW_TRACKING_URI, or the home, to where it began"
+        )
 
 
 def _search(

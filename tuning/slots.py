@@ -126,6 +126,10 @@ class RemoteStudy:
         except RayActorError:
             return True
 
+    def is_finished(self) -> bool:
+        """See `tuning.study.Study`."""
+        return bool(self._ask("is_finished"))
+
     def stop(self) -> None:
         """See `tuning.study.Study`."""
         self._ask("stop")
@@ -183,7 +187,7 @@ def run_slots(
             ).fit()
         if (error := ledger.failure()) is not None:
             raise ValueError(error)
-        if grid.errors:
+        if grid.errors and not ledger.is_finished():
             last = str(grid.errors[0]).strip().splitlines()[-1]
             raise RuntimeError(
                 f"study '{plan.name}': a slot ended {SLOT_RESTARTS + 1} times: {last}"

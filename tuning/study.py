@@ -24,7 +24,7 @@ from tuning.databases import (
 )
 from tuning.plan import Plan, check_same
 from tuning.proposals import propose, suggest, wanted_paths
-from tuning.pruning import is_dominated, lags_behind, loses_on_folds
+from tuning.pruning import ends_below, is_dominated, lags_behind, loses_on_folds
 from tuning.results import FINAL, FoldRecord, State, TrialRecord
 from tuning.stored import folds_json, latest_of, record_of
 
@@ -238,13 +238,11 @@ class Study:
         return len(self.plan.objectives) == 1
 
     def _lags(self, number: int) -> bool:
-        """By the learning curve of the fold that is being trained."""
+        """By the learning curve of the only fold, which is being trained."""
         record = self._records[number]
-        open_folds = [fold for fold, kept in record.folds.items() if kept.curve and not kept.values]
-        return self._single and any(
-            lags_behind(record, fold, self._earlier(number), self.plan.objectives[0])
-            for fold in open_folds
-        )
+        if not self._single or self.plan.num_folds > 1 or record.finished_folds:
+            return False
+        return ends_below(record, self._earlier(number), self.plan.objectives[0])
 
     def _loses(self, number: int) -> bool:
         """By the folds that are finished, where others are still to be trained."""
@@ -254,7 +252,9 @@ class Study:
         earlier, objectives = self._earlier(number), self.plan.objectives
         if not self._single:
             return is_dominated(record, earlier, objectives)
-        return loses_on_folds(record, earlier, objectives[0], self.plan.num_folds)
+        return loses_on_folds(record, earlier, objectives[0], self.plan.num_folds) or lags_behind(
+            record, earlier, objectives[0]
+        )
 
     def finish(self, number: int, state: State, error: str | None = None) -> TrialRecord:
         """The end of a trial: COMPLETE, PRUNED, or FAIL with its reason."""

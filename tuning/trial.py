@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from cluster.interrupt import interrupt
+from cluster.lock import BusyError
 from trainer.config import RunConfig
 from trainer.scorecard.evaluate import read_predictions
 from trainer.steps import Steps
@@ -28,6 +29,7 @@ from tuning.setup import Setup
 from tuning.space import with_setting
 from tuning.trial_runs import (
     begun_run,
+    close_left,
     close_runs,
     close_trial_run,
     create_trial_run,
@@ -38,6 +40,8 @@ Train = Callable[..., Steps[Any]]
 """`trainer.launch.train_in_steps`, or what a test puts in its place."""
 
 STOP_POLL_SECONDS = 1.0
+BUSY_SECONDS = 30.0
+"""Between two attempts at a run that a process on a host behind a lost link may still hold."""
 
 
 class Ledger(Protocol):
@@ -68,21 +72,30 @@ def work(
             if task is None:
                 return
             if task == "wait":
-                again = time.monotonic() + POLL_SECONDS
-                yield "wait"
-                while time.monotonic() < again:
-                    yield "wait"
+                yield from _pause(POLL_SECONDS)
                 continue
             if task.state in FINAL:
                 close_runs(task)
                 report(task)
                 continue
-            done = yield from company.joined(task.number, evaluate(ledger, task, setup, train))
+            try:
+                done = yield from company.joined(task.number, evaluate(ledger, task, setup, train))
+            except BusyError:
+                yield from _pause(BUSY_SECONDS)
+                continue
             if done is not None:
                 report(done)
 
     with _stopping_when_asked(ledger):
         take_turns([lane() for _ in range(setup.lanes)], Fused() if setup.fused else None)
+
+
+def _pause(seconds: float) -> Iterator[Literal["wait"]]:
+    """Wait once at least, and so long."""
+    until = time.monotonic() + seconds
+    yield "wait"
+    while time.monotonic() < until:
+        yield "wait"
 
 
 def evaluate(
@@ -92,22 +105,30 @@ def evaluate(
 
     A run that is stopped stops the search, which else would go on with that run at once. An error
     is the trial's own, except for what would meet every other: a ValueError of trial 0, the run's
-    own setting, and MLflow out of reach. It ends the search, which can go on with it.
+    own setting; MLflow out of reach, or a disk that refuses. It ends the search, which can go on
+    with it. One of the accelerator ends this process, which could train nothing more. BusyError
+    where another process still trains a run of the setting, which is given back.
     """
-    tracker, done, has_memory, lost = None, None, True, False
+    tracker, done, has_memory, lost, busy = None, None, True, False, None
+    was_begun = task.run_id is not None
     try:
         if setup.study_run is not None:
             if task.run_id is None:
                 task = replace(task, run_id=create_trial_run(task, setup))
                 ledger.set_trial_run(task.number, str(task.run_id))
             tracker = tracker_of(task)
-        state = yield from _train_folds(ledger, task, setup, train)
+        state = yield from _train_folds(ledger, task, setup, train, was_begun=was_begun)
     except (MemoryError, torch.OutOfMemoryError):
         has_memory = False
     except LostStepError:
         lost = True
-    except TrackingError as error:
+    except torch.AcceleratorError:
+        raise
+    except (TrackingError, OSError) as error:
         ledger.give_back(task.number, f"{error}; nothing is lost: --resume goes on")
+    except BusyError as error:
+        busy = error
+        ledger.give_back(task.number)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         if task.number == 0 and isinstance(error, ValueError):
@@ -128,11 +149,15 @@ def evaluate(
         done = ledger.ran_out_of_memory(task.number)
     if tracker is not None:
         close_trial_run(tracker, done)
+        if was_begun and done is not None:
+            close_left(done)
+    if busy is not None:
+        raise busy
     return done
 
 
 def _train_folds(
-    ledger: Ledger, task: TrialRecord, setup: Setup, train: Train
+    ledger: Ledger, task: TrialRecord, setup: Setup, train: Train, *, was_begun: bool
 ) -> Steps[Literal["COMPLETE", "PRUNED"] | None]:
     run = with_setting(setup.run, task.params)
     for fold in range(1, setup.num_folds + 1):
@@ -146,7 +171,7 @@ def _train_folds(
             experiment=setup.experiment,
             name=f"trial {task.number} fold {fold}",
             parent=task.run_id,
-            resume=_unfinished(task, run, fold, setup),
+            resume=_unfinished(task, run, fold, setup) if was_begun else None,
             on_validation=_watch(ledger, task.number, fold, setup.objectives[0].name),
             validation_only=True,
             allow_leaks=setup.leaks != "none",

@@ -57,13 +57,19 @@ def close_runs(done: TrialRecord) -> None:
     """Close in MLflow what a process left open of a trial that has got its end without one."""
     if done.run_id is None:
         return
+    close_left(done)
+    close_trial_run(tracker_of(done), done)
+
+
+def close_left(done: TrialRecord) -> None:
+    """Close in MLflow what earlier attempts of a trial left open below it."""
+    state: Status = "KILLED" if done.state == "COMPLETE" else _MLFLOW_STATES[done.state]
     finished = {fold.run_id for fold in done.finished_folds.values()}
     for run in jobs.records():
         if run["parent"] == done.run_id and run["run_id"] not in finished:
             journal = Path(run["directory"]) / "journal.jsonl"
             left = Tracker(run["tracking_uri"], run["run_id"], journal, system_metrics=False)
-            left.close(_MLFLOW_STATES[done.state])
-    close_trial_run(tracker_of(done), done)
+            left.close(state)
 
 
 def begun_run(parent: str | None, run: RunConfig, fold: str | None) -> str | None:

@@ -9,9 +9,9 @@ from benchmarks.pruning_errors import (
     EDITS,
     ERROR,
     Population,
-    curves,
     equals_given_up,
     one_fold,
+    over_folds,
     population,
 )
 
@@ -34,13 +34,13 @@ def test_a_population_has_the_spread_of_its_table_without_the_noise() -> None:
 
 
 def test_without_noise_no_rule_gives_up_the_best_and_each_spares() -> None:
-    over_folds, alone = curves(made(0.0), 5, 5), one_fold(made(0.0), 5)
-    assert over_folds["best_given_up"] == 0 and over_folds["median_given_up"] > 0
+    several, alone = over_folds(made(0.0), 5, 5), one_fold(made(0.0), 5)
+    assert several["best_given_up"] == 0 and several["median_given_up"] > 0
     assert alone["best_given_up"] == 0
-    assert over_folds["trainings"] < 0.9 and alone["images"] < 0.9
+    assert several["trainings"] < 0.9 and alone["images"] < 0.9
 
 
-def test_noise_beyond_the_spread_loses_the_best_by_curves_but_few_equals_by_folds() -> None:
-    assert curves(made(0.3), 10, 20)["best_given_up"] > 0.1
+def test_noise_beyond_the_spread_loses_the_best_to_the_median_but_few_equals_by_folds() -> None:
+    assert over_folds(made(0.3), 10, 20)["best_given_up"] > 0.1
     assert equals_given_up([EDITS], 10, 1, 0.1, 100) <= 0.06
     assert equals_given_up([EDITS, ERROR], 5, 20, 0.0, 20) <= 0.1

@@ -14,6 +14,7 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
 
+from cluster.lock import BusyError
 from tests.made_runs import recorded
 from tests.studies import (
     ERROR,
@@ -73,19 +74,57 @@ def test_where_a_process_with_several_trainings_dies_none_of_them_is_to_blame(
     study.close()
 
 
-def test_a_search_that_loses_mlflow_stops_and_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [TrackingError("MLflow at http://head:5000: no answer"), OSError("No space left on device")],
+)
+def test_a_search_that_loses_mlflow_or_its_disk_stops_and_goes_on_as_if_it_had_not(
+    tmp_path: Path, error: Exception
+) -> None:
     left = [3]
 
     def loses(run: RunConfig, lake: Path, **rest: Any) -> Any:
         left[0] -= 1
         if not left[0]:
-            raise TrackingError("MLflow at http://head:5000: no answer")
+            raise error
         return train(run, lake, **rest)
 
     stopped = work_on(tmp_path / "a.db", trials=6, train=loses)
     assert [record.state for record in stopped] == ["COMPLETE"] * 2 + ["WAITING"] * 4
     alone = work_on(tmp_path / "b.db", trials=6)
     assert essence(work_on(tmp_path / "a.db", trials=6)) == essence(alone)
+
+
+def test_an_accelerator_that_fails_takes_the_process_and_not_the_setting(tmp_path: Path) -> None:
+    left = [2]
+
+    def fails(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access")
+        return train(run, lake, **rest)
+
+    with pytest.raises(torch.AcceleratorError):
+        work_on(tmp_path / "a.db", trials=4, train=fails)
+    assert essence(work_on(tmp_path / "a.db", trials=4)) == essence(
+        work_on(tmp_path / "b.db", trials=4)
+    )
+
+
+def test_a_run_that_a_lost_host_still_holds_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuning.trial.BUSY_SECONDS", 0.05)
+    held = [3]
+
+    def busy(run: RunConfig, lake: Path, **rest: Any) -> Any:
+        held[0] -= 1
+        if held[0] in (0, 1):
+            raise BusyError("run a is being trained by another process")
+        return train(run, lake, **rest)
+
+    tried = work_on(tmp_path / "a.db", trials=4, train=busy)
+    assert held[0] < 0 and essence(tried) == essence(work_on(tmp_path / "b.db", trials=4))
 
 
 def test_a_failing_trial_is_told_so_and_the_search_goes_on(tmp_path: Path) -> None:
@@ -307,6 +346,51 @@ def test_a_killed_attempt_that_is_given_up_on_resume_is_closed_and_counted(
     assert begun + len(told) == 13
     assert closed.runs == {"fold": "KILLED", "trial": "KILLED"}
     study.close()
+
+
+def test_what_an_earlier_attempt_of_a_complete_trial_left_is_closed(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = Closed(monkeypatch)
+    own_home.mkdir(exist_ok=True)
+    study = Study(own_home / "a.db", PLAN, trials=1)
+    task = study.pull(0)
+    assert isinstance(task, TrialRecord)
+    study.set_trial_run(0, "trial")
+    study.release(0)
+    recorded(RUN, "lost", parent="trial")
+    setup = replace(setup_of(PLAN, own_home), study_run="study-run")
+    monkeypatch.setattr("tuning.trial.begun_run", lambda *_: None)
+    monkeypatch.setattr("tuning.trial.subjects_of", lambda *_: {})
+    work(study, 0, setup, in_steps(train), lambda done: None)
+    assert closed.runs == {"lost": "KILLED", "trial": "FINISHED"}
+    study.close()
+
+
+def test_a_study_goes_on_in_its_own_experiment_and_mlflow(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Closed(monkeypatch)
+    seen: list[str] = []
+
+    def some(path: Path, plan: Any, setup: Any, trials: int, *_: Any) -> None:
+        seen.append(setup.experiment)
+        work_on(path, trials=trials)
+
+    monkeypatch.setattr(search, "create_study_run", lambda plan, setup: "study-run")
+    monkeypatch.setattr(search, "_search", some)
+    monkeypatch.setattr("tuning.ending.tell_ending", lambda result: None)
+    path = own_home / "studies" / "study.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(blank_database())
+    first = replace(setup_of(PLAN, path), experiment="first", unseen="1/10")
+    assert search.run_study(PLAN, first, trials=2, parallel=1).unseen == "1/10"
+    search.run_study(PLAN, replace(first, experiment="other"), trials=3, parallel=1)
+    assert seen == ["first", "first"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    search.run_study(PLAN, first, trials=3, parallel=1)  # nothing is left to be told
+    with pytest.raises(ValueError, match=r"began in MLflow at .* and this is http://other:5000"):
+        search.run_study(PLAN, first, trials=4, parallel=1)
 
 
 @pytest.mark.parametrize(("done", "status"), [(2, "KILLED"), (3, "FINISHED")])

@@ -58,7 +58,7 @@ def test_a_losing_trial_stops_between_folds(tmp_path: Path) -> None:
 
     records = work_on(tmp_path / "a.db", replace(PLAN, num_folds=6), trials=8, train=folds_only)
     pruned = [record for record in records if record.state == "PRUNED"]
-    assert pruned and all(3 <= len(record.finished_folds) < 6 for record in pruned)
+    assert pruned and all(0 < len(record.finished_folds) < 6 for record in pruned)
 
 
 def test_what_no_objective_is_better_in_is_given_up(tmp_path: Path) -> None:
@@ -234,11 +234,10 @@ def test_with_one_fold_few_are_given_up_that_would_end_as_the_best(objective: Ob
             for one in past
         ]
         lost[worse] += any(
-            lags_behind(
+            ends_below(
                 TrialRecord(
                     number=99, params={}, folds={1: FoldRecord(curve=_turned(own[:look], sign))}
                 ),
-                1,
                 turned,
                 objective,
             )
@@ -254,9 +253,9 @@ def _turned(curve: Sequence[tuple[int, float]], sign: int) -> tuple[tuple[int, f
 def test_a_curve_that_is_no_number_any_more_is_given_up() -> None:
     past = [replace(one, folds={1: one.folds[1]}) for one in noisy_trials(5, 1)]
     broken = TrialRecord(number=9, params={}, folds={1: FoldRecord(curve=((100, np.nan),))})
-    assert ends_below(broken, 1, past, RECALL)
+    assert ends_below(broken, past, RECALL)
     elsewhere = replace(broken, folds={1: FoldRecord(curve=((150, -9.0),))})
-    assert not ends_below(elsewhere, 1, past, RECALL), "none has a point there"
+    assert not ends_below(elsewhere, past, RECALL), "none has a point there"
 
 
 def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
@@ -279,27 +278,48 @@ def noisy_trials(count: int, num_folds: int) -> list[TrialRecord]:
     ]
 
 
-def test_a_curve_is_given_up_only_beyond_the_noise_of_its_folds() -> None:
+def test_a_trial_is_given_up_only_beyond_the_noise_of_its_folds() -> None:
     earlier = noisy_trials(7, 5)
     medians = {
-        fold: float(np.median([dict(past.folds[fold].curve)[200] for past in earlier]))
+        fold: float(np.median([past.folds[fold].values["macro_recall"] for past in earlier]))
         for fold in range(1, 6)
     }
 
     def lags(by: float, past: list[TrialRecord], folds: int = 1) -> bool:
-        curves = {fold: ((100, 0.3), (200, medians[fold] - by)) for fold in range(1, folds + 1)}
-        own = {fold: FoldRecord(curve=curve) for fold, curve in curves.items()}
-        return lags_behind(TrialRecord(number=9, params={}, folds=own), folds, past, RECALL)
+        own = {
+            fold: FoldRecord(values={"macro_recall": medians[fold] - by}, curve=((100, 0.0),))
+            for fold in range(1, folds + 1)
+        }
+        return lags_behind(TrialRecord(number=9, params={}, folds=own), past, RECALL)
 
     assert not lags(-0.001, earlier) and not lags(0.005, earlier)
-    assert lags(0.05, earlier)
+    assert lags(0.05, earlier) and lags(np.nan, earlier)
     assert lags(0.005, earlier, folds=5), "in each of five folds the same is no chance"
-    alone = [replace(past, folds={1: past.folds[1]}) for past in earlier]
-    best = max(dict(past.folds[1].curve)[200] for past in alone)
-    assert not lags(medians[1] - best - 1e-3, alone) and lags(0.0, alone), (
-        "of one fold, whose curves foretell the ends, what lies below the course of the best"
-    )
     assert not lags(0.05, earlier[:3]), "three trials are too few"
+
+
+def test_one_fold_is_judged_by_the_course_of_the_best() -> None:
+    past = [replace(one, folds={1: one.folds[1]}) for one in noisy_trials(7, 5)]
+    best = max(dict(one.folds[1].curve)[200] for one in past)
+
+    def below(by: float, images: int = 200) -> bool:
+        own = {1: FoldRecord(curve=((100, 0.3), (images, best - by)))}
+        return ends_below(TrialRecord(number=9, params={}, folds=own), past, RECALL)
+
+    assert not below(-1e-3) and below(0.05)
+    assert not ends_below(TrialRecord(number=9, params={}), past, RECALL), "it has not begun"
+
+
+@pytest.mark.parametrize("num_folds", [1, 5])
+def test_the_course_within_a_fold_counts_where_there_is_no_other(
+    tmp_path: Path, num_folds: int
+) -> None:
+    records = work_on(tmp_path / "a.db", replace(PLAN, num_folds=num_folds), trials=16)
+    pruned = [record for record in records if record.state == "PRUNED"]
+    assert pruned
+    assert {bool(record.finished_folds) for record in pruned} == {num_folds > 1}
+    for record in pruned:
+        assert set(record.folds) == set(record.finished_folds) or num_folds == 1
 
 
 def test_how_often_noise_gives_up_what_is_no_worse_than_the_median() -> None:
@@ -309,17 +329,16 @@ def test_how_often_noise_gives_up_what_is_no_worse_than_the_median() -> None:
             number=number,
             params={},
             state="COMPLETE",
-            folds={k: FoldRecord(curve=((1, float(v)),)) for k, v in enumerate(row, 1)},
+            folds={k: FoldRecord(values={"macro_recall": float(v)}) for k, v in enumerate(row, 1)},
         )
         for number, row in enumerate(rng.normal(0, 1, (60, 10)))
     ]
     for better, _ in itertools.product(lost, range(300)):
         values = rng.normal(better, 1, 9).tolist()
-        folds = {k: FoldRecord(curve=((1, v),)) for k, v in enumerate(values, 1)}
+        folds = {k: FoldRecord(values={"macro_recall": v}) for k, v in enumerate(values, 1)}
         lost[better] += any(
             lags_behind(
                 TrialRecord(number=99, params={}, folds={k: folds[k] for k in range(1, look + 1)}),
-                look,
                 earlier,
                 RECALL,
             )
