@@ -97,7 +97,8 @@ def train(
         float | None, typer.Option(help="Of what is shown, from the pool: 0 to 0.9.")
     ] = None,
     from_study: Annotated[
-        str | None, typer.Option(metavar="STUDY", help="The best setting that `mien tune` found.")
+        str | None,
+        typer.Option(metavar="STUDY[:N]", help="The best setting of `mien tune`, or its trial N."),
     ] = None,
     experiment: Experiment = "mien",
     name: Name = None,

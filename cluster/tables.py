@@ -221,7 +221,8 @@ def study(values: Mapping[str, Any]) -> list[Any]:
         lines = [[path, f"{share:.0%}"] for path, share in shares.items()]
         made.append(table(("setting", f"share in {objective}"), lines))
     if len(names) > 1 and values["front"]:
-        made.append(f"front: trials {', '.join(map(str, values['front']))}")
+        told = ", ".join(map(str, values["front"]))
+        made.append(f"front: trials {told}; to train one: --from-study {values['study']}:N")
     made += _outer(values)
     if values["cost"]:
         cost = values["cost"]
@@ -232,9 +233,17 @@ def study(values: Mapping[str, Any]) -> list[Any]:
     if best := values["best"]:
         made.append(
             f"best: trial {best['number']}, chosen by {_validation(values['validation'])}; to "
-            f"train it: mien train --from-study {values['study']}"
+            f"train it: {_from_study(values)}"
         )
     return made
+
+
+def _from_study(values: Mapping[str, Any]) -> str:
+    """The command that trains the best setting, and what its test would be worth."""
+    command = f"mien train --from-study {values['study']}"
+    if values["unseen"] is not None:
+        return command
+    return f"{command} --allow-leaks (its folds left no subject for a test; --outer K/N does)"
 
 
 def _validation(values: Mapping[str, Any]) -> str:

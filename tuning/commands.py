@@ -22,6 +22,8 @@ app = typer.Typer()
 
 ASYNCHRONOUS = "asynchronous: begun anew, this search may try other settings"
 """Said of a search that hangs on the clock."""
+NO_TEST = "folds of all subjects leave none to test what is chosen; --outer K/N sets some aside"
+"""Said before a search spends its hours."""
 
 
 @app.command(
@@ -36,9 +38,10 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="PATH=LOW:HIGH[:log]",
-            help="What is searched, each with its own --search: a range, a list PATH=a,b,c, or a "
-            "PATH or pattern (system.gates.*, lambda_*) over ready ranges; '... if OTHER=VALUE' "
-            "only where OTHER, searched too, is VALUE. Without it: λ, gates, all that is ready.",
+            help="What is searched, each with its own --search: a range, a list PATH=a,b,c (of "
+            "lists: PATH=16,32|32,64), or a PATH or pattern (system.gates.*, lambda_*) over ready "
+            "ranges; '... if OTHER=VALUE' only where OTHER, searched too, is VALUE. Without it: λ, "
+            "gates, all that is ready.",
         ),
     ] = None,
     objective: Annotated[
@@ -75,6 +78,8 @@ def tune(
         from tuning.search import search as run_search
         from tuning.studies import going_on
 
+        if folds > 1 and outer is None:
+            terminal.say(NO_TEST)
         values = run_search(
             chosen_run(system, settings),
             lake,

@@ -85,6 +85,7 @@ def _result(study: Study) -> SearchResult:
         status="finished" if study.is_finished() else "stopped",
         seconds=0.0,
         asynchronous=study.plan.asynchronous,
+        unseen=study.kept("unseen"),
     )
 
 

@@ -116,6 +116,7 @@ class SearchResult:
     `importance` by objective and setting, `cost`, `validation` (the best trial's first objective
     over all its validation subjects, which chose it) and `outer` (the results of the run's own
     setting and of the best one on the outer fold's test subjects) are described in `tuning.ending`.
+    `unseen` is the fold whose test subjects the choice never saw; None where there is none.
     `tested_before` names the trials that were tested on these subjects when they were the best:
     what was seen of them may have guided whoever let the search go on. An `asynchronous` search
     hangs on the clock: begun anew, it may try other settings.
@@ -128,6 +129,7 @@ class SearchResult:
     status: Literal["finished", "stopped"]
     seconds: float
     asynchronous: bool = False
+    unseen: str | None = None
     importance: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -160,6 +162,7 @@ class SearchResult:
             "run_id": self.run_id,
             "status": self.status,
             "asynchronous": self.asynchronous,
+            "unseen": self.unseen,
             "objectives": [item.name for item in self.objectives],
             "best": best and best.as_json(),
             "front": [trial.number for trial in self.front],

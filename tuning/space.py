@@ -14,7 +14,6 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    distribution_to_json,
 )
 
 from trainer.config import COMPLEMENT, SEARCH, RunConfig
@@ -57,15 +56,12 @@ class SearchSpace:
             if isinstance(item, FloatDistribution) and path not in self.conditions
         }
 
-    def signature(self) -> dict[str, str]:
-        """The space as JSON text by path: equal signatures, equal space."""
-        return {path: distribution_to_json(item) for path, item in self.distributions.items()}
-
 
 def search_space(run: RunConfig, search: Sequence[str] = ()) -> SearchSpace:
     """The space that `--search` describes; without it, that of `ready_space`.
 
-    Each text is `PATH=LOW:HIGH[:log]`, `PATH=a,b,c`, or a bare `PATH` or pattern such as
+    Each text is `PATH=LOW:HIGH[:log]`, `PATH=a,b,c`, for a setting that is itself a list
+    `PATH=16,32|32,64`, or a bare `PATH` or pattern such as
     `system.gates.*`, which takes the ready range of every setting that it names; ` if OTHER=VALUE`
     behind it searches it only where another searched setting has this value. ValueError: an unknown
     path (with its siblings), an empty range, log over zero, a value outside its bounds.
@@ -292,13 +288,17 @@ def _number(path: str, text: str) -> float:
 
 
 def _listed(run: RunConfig, setting: Knob, values: str) -> BaseDistribution:
-    texts = [text.strip() for text in values.split(",") if text.strip()]
-    if not texts:
-        raise ValueError(f"--search {setting.path} lists no value; valid: {setting.path}=a,b,c")
+    is_list = isinstance(setting.default, tuple)
+    texts = [text.strip() for text in values.split("|" if is_list else ",") if text.strip()]
+    if not texts or (is_list and len(texts) == 1 and "," in texts[0]):
+        valid = "=16,32|32,64, lists by |" if is_list else "=a,b,c"
+        found = "one list" if texts else "no value"
+        raise ValueError(f"--search {setting.path} lists {found}; valid: {setting.path}{valid}")
     read = [_value_at(with_overrides(run, {setting.path: text}), setting.path) for text in texts]
+    given = [searched_value(value) for value in read]
     choices = [
         value if isinstance(value, (bool, int, float, str)) or value is None else text
-        for value, text in zip(read, texts, strict=True)
+        for value, text in zip(given, texts, strict=True)
     ]
     if len(set(choices)) < len(choices):
         raise ValueError(f"--search {setting.path}={values} lists a value twice")

@@ -16,7 +16,7 @@ from data_service.lakes.lake import Lake
 from trainer.config import RunConfig
 from trainer.overrides import from_dict
 from tuning.databases import Where, only_in, study_names
-from tuning.results import SearchResult
+from tuning.results import SearchResult, TrialRecord
 from tuning.space import with_setting
 from tuning.stored import read_study
 
@@ -152,11 +152,12 @@ def _share_faces(one: Lake, other: Lake) -> bool:
     return not names[0].isdisjoint(names[1])
 
 
-def best_of(name: str) -> Best:
-    """What `mien train --from-study` trains.
+def best_of(study: str) -> Best:
+    """What `mien train --from-study` trains: the best of study NAME, or with NAME:7 its trial 7.
 
-    ValueError where there is no such study or none of its trials is complete.
+    ValueError where there is no such study, or none of its trials, or not that one, is complete.
     """
+    name, _, number = study.partition(":")
     name = study_name("", name, resume=True)
     records, kept = read_study(place_of(name), name)
     origin, objective = kept.get("origin"), kept["objective"]
@@ -170,12 +171,24 @@ def best_of(name: str) -> Best:
         status="stopped",
         seconds=0.0,
     )
-    if result.best is None:
-        raise ValueError(f"study '{name}' has no complete trial yet")
     return Best(
         study=name,
-        run=with_setting(from_dict(origin), result.best.params),
+        run=with_setting(from_dict(origin), _complete(result, number).params),
         lake=Path(kept["lake"]),
         lake_hash=kept["identity"].get("lake", ""),
         unseen=kept.get("unseen"),
     )
+
+
+def _complete(result: SearchResult, number: str) -> TrialRecord:
+    """The best trial, or the one with the number."""
+    complete = {str(one.number): one for one in result.trials if one.state == "COMPLETE"}
+    chosen = complete.get(number) if number else result.best
+    if chosen is None and number and complete:
+        raise ValueError(
+            f"study '{result.study}' has no complete trial '{number}'; complete are "
+            f"{', '.join(complete)}"
+        )
+    if chosen is None:
+        raise ValueError(f"study '{result.study}' has no complete trial yet")
+    return chosen

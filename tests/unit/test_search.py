@@ -187,6 +187,9 @@ def test_the_best_of_a_study_becomes_a_run(tmp_path: Path, monkeypatch: pytest.M
     study.end_fold(0, 1, FoldRecord(values={"macro_recall": 0.5}))
     study.finish(0, "COMPLETE")
     study.close()
+    with pytest.raises(ValueError, match="has no complete trial '7'; complete are 0"):
+        best_of("study:7")
+    assert best_of("study:0") == best_of("study")
     best = best_of("study")
     assert best.run == catalog.recipe("fersnet.tiny") and best.lake == Path("lakes/drawn")
     assert (best.lake_hash, best.unseen) == ("0", "1/10")

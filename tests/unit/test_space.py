@@ -87,6 +87,13 @@ def test_listed_values_have_the_settings_type(run: RunConfig) -> None:
     assert space.distributions["system.width"] == CategoricalDistribution([8, 16])
 
 
+def test_lists_are_told_apart_by_a_bar(run: RunConfig) -> None:
+    space = search_space(run, ["system.sizes=8, 16|32,64 | 4"])
+    assert space.distributions["system.sizes"] == CategoricalDistribution(["8,16", "32,64", "4"])
+    assert space.own == {"system.sizes": "8,16"}
+    assert with_setting(run, {"system.sizes": "32,64"}).system.sizes == (32, 64)
+
+
 def test_bare_names_and_patterns_take_the_ready_range(run: RunConfig) -> None:
     space = search_space(run, ["lambda_*", "system.gates.bias"])
     assert list(space.distributions) == [
@@ -245,6 +252,7 @@ def test_a_wrong_condition_is_one_line(run: RunConfig, texts: list[str], message
         ("system.gates.note", "no range of its own"),
         ("system.gates.note=0:1", "no number; valid: --search system.gates.note=a,b,c"),
         ("system.sizes=8:64", "it is no number"),
+        ("system.sizes=8,16,32", r"lists one list; valid: system.sizes=16,32\|32,64"),
         ("nothing.*", "names no setting"),
     ],
 )

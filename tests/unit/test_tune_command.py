@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import mien
+from cluster import tables
 from tests.studies import PLAN, RECALL
 from tuning import search
-from tuning.commands import ASYNCHRONOUS
+from tuning.commands import ASYNCHRONOUS, NO_TEST
 from tuning.ending import _result
 from tuning.results import FoldRecord, SearchResult, TrialRecord
 from tuning.study import Study
@@ -55,7 +56,26 @@ def test_the_table_and_json_say_that_a_search_was_asynchronous(
     words = ["tune", "baseline.tiny", "--lake", str(tmp_path), "--trials", "1"]
     words += ["--asynchronous"] if asynchronous else []
     assert (ASYNCHRONOUS in said(capsys, *words)) == asynchronous
+    mien.app([*words, "--folds", "5"], prog_name="mien", standalone_mode=False)
+    assert NO_TEST in " ".join(capsys.readouterr().err.split())
     assert f'"asynchronous": {str(asynchronous).lower()}' in said(capsys, *words, "--json")
+
+
+@pytest.mark.parametrize("unseen", ["1/10", None])
+def test_the_command_that_is_told_for_the_best_can_be_run(unseen: str | None) -> None:
+    done = FoldRecord(values={"macro_recall": 0.5})
+    result = SearchResult(
+        study="study",
+        run_id=None,
+        objectives=(RECALL,),
+        trials=(TrialRecord(number=0, params={}, state="COMPLETE", folds={1: done}),),
+        status="finished",
+        seconds=1.0,
+        unseen=unseen,
+    )
+    *_, best = tables.study(result.as_json())
+    assert "mien train --from-study study" in best
+    assert ("--allow-leaks" in best) == (unseen is None)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
