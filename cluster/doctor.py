@@ -8,8 +8,6 @@ import re
 import shutil
 import socket
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from math import ceil
@@ -18,6 +16,7 @@ from pathlib import Path
 from cluster.checks import Check
 from cluster.config import ClusterConfig, check, read
 from cluster.home import home, tracking_uri
+from cluster.mlflow_server import AUTHORITY, health
 from cluster.resources import usable_cpus
 from cluster.session import store_bytes
 
@@ -192,14 +191,14 @@ def _tracking() -> Check:
     if not uri.startswith(("http://", "https://")):
         return Check(name="MLflow", state="ok", found=uri)
     try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-            return Check(name="MLflow", state="ok", found=f"{uri}: {answer.status}")
-    except (urllib.error.URLError, OSError) as error:
+        return Check(name="MLflow", state="ok", found=f"{uri}: {health(uri, 5)}")
+    except OSError as error:
         return Check(
             name="MLflow",
             state="warn",
             found=f"{uri}: {error}",
-            mend="mien server start, or another MLFLOW_TRACKING_URI",
+            mend="mien server start, or another MLFLOW_TRACKING_URI; where a private authority "
+            f"signed its certificate: {AUTHORITY}",
         )
 
 

@@ -20,6 +20,16 @@ def memory_bytes() -> int:
     return min([psutil.virtual_memory().total, *bounds])
 
 
+def free_bytes() -> int:
+    """The machine's memory that is available, or less where a group of this process has less left.
+
+    What is kept of files counts as left, in a group as on the machine: it makes way.
+    """
+    second = _left("", "memory.max", "memory.current", "")
+    first = _left("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+    return min([psutil.virtual_memory().available, *second, *first])
+
+
 def cpu_quota() -> int | None:
     """How many CPUs' time the groups (of the second version) of this process may use, rounded up;
     None without a bound."""
@@ -31,8 +41,32 @@ def cpu_quota() -> int | None:
     return min(quotas, default=None)
 
 
+def _left(controller: str, bound: str, used: str, prefix: str) -> Iterator[int]:
+    """What each group with a bound has left, by the names that its version has for that."""
+    for group in _groups(controller):
+        with suppress(OSError):
+            most = (group / bound).read_text().strip()
+            if most.isdigit():
+                yield int(most) - int((group / used).read_text()) + _of_files(group, prefix)
+
+
+def _of_files(group: Path, prefix: str) -> int:
+    """Bytes of files that the group holds in memory."""
+    with suppress(OSError):
+        said = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return sum(int(said.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+    return 0
+
+
 def _said(name: str, controller: str) -> Iterator[str]:
-    """What a file says in each group that this process is in, from its own up.
+    """What a file says in each group that this process is in, from its own up."""
+    for group in _groups(controller):
+        with suppress(OSError):
+            yield (group / name).read_text().strip()
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """The folders of the groups that this process is in, from its own up.
 
     Groups of the second version have no controller's name; those of the first have a tree of their
     own for each. A container may see only the part of the tree that begins at its own group.
@@ -44,5 +78,4 @@ def _said(name: str, controller: str) -> Iterator[str]:
                 continue
             own = PurePosixPath(path.lstrip("/"))
             for group in (own, *own.parents):
-                with suppress(OSError):
-                    yield (GROUPS / controllers / group / name).read_text().strip()
+                yield GROUPS / controllers / group

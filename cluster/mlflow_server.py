@@ -36,6 +36,8 @@ START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 ARTIFACTS = "mlflow-artifacts"
 """A file of the home: the address at which a server keeps artifacts, where that is not the home."""
+AUTHORITY = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+"""MLflow's own variable: the certificate of the authority that signed its server's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,6 +215,18 @@ def stop() -> ServerState:
     return state
 
 
+def health(address: str, seconds: float, trusting: ssl.SSLContext | None = None) -> int:
+    """The status with which the server at the address says that it is there.
+
+    Its certificate is judged as MLflow's clients judge it, or by `trusting`. OSError where nobody
+    answers within so many seconds, or shows a certificate that is not trusted.
+    """
+    if trusting is None and address.startswith("https:"):
+        trusting = ssl.create_default_context(cafile=os.environ.get(AUTHORITY) or None)
+    with urllib.request.urlopen(f"{address}/health", timeout=seconds, context=trusting) as answer:
+        return answer.status
+
+
 def _require_own(state: ServerState) -> None:
     if state.machine != socket.gethostname():
         raise ValueError(
@@ -335,8 +349,7 @@ def _answers(address: str) -> bool:
     """Only whether it is there: its certificate is for the name by which clients call it."""
     trusting = ssl._create_unverified_context()
     with suppress(OSError):
-        with urllib.request.urlopen(f"{address}/health", timeout=2, context=trusting) as answer:
-            return answer.status == 200
+        return health(address, 2, trusting) == 200
     return False
 
 

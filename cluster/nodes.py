@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import time
-import urllib.request
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from cluster.home import home, tracking_uri
 from cluster.launcher import address_of
 from cluster.limits import memory_bytes
 from cluster.looks import INTERFACES, judge
+from cluster.mlflow_server import AUTHORITY, health
 
 PACKAGES = ("ray", "torch", "deepspeed", "mlflow", "optuna", "pyarrow", "numpy")
 ANSWER_SECONDS = 120.0
@@ -93,10 +93,10 @@ class Probe:
     def asks_mlflow(self, uri: str) -> str:
         """What keeps this machine from the tracking server; nothing where it answers."""
         try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=CONNECT_SECONDS):
-                return ""
+            health(uri, CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             return str(error)
+        return ""
 
 
 def _version(name: str) -> str:
@@ -279,10 +279,13 @@ def _mlflow(ray: Any, probes: dict[str, Any]) -> Iterator[Check]:
             )
         return
     answers = yield from _answers(ray, probes, "asks_mlflow", uri)
+    mend = "mien server start --host ADDRESS that this machine reaches"
+    if uri.startswith("https:"):
+        mend += f"; where a private authority signed its certificate: {AUTHORITY} at `ray start`"
     for address, error in answers.items():
         yield Check(
             name=f"{address}: MLflow",
             state="warn" if error else "ok",
             found=f"{uri}: {error}" if error else f"{uri} answers",
-            mend="mien server start --host ADDRESS that this machine reaches" if error else "",
+            mend=mend if error else "",
         )

@@ -51,6 +51,9 @@ ON_ONE_MACHINE = {
 """A head that this machine has lost does not come back, as one behind a link may; and nobody takes
 a part of the machine away with a warning."""
 
+ON_A_CLUSTER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
+"""A link that is down for 20 s is ridden out; who has lost the head for longer ends and says so."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
@@ -86,8 +89,8 @@ def connect(
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with _logging_to(log_file):
         opened = _join(ray, address, log_file) if address else _start(ray, num_cpus, log_file)
-        own = {**worker_environment(), **ON_ONE_MACHINE}
-        with nullcontext() if address else _variables(own), opened:
+        own = ON_A_CLUSTER if address else {**worker_environment(), **ON_ONE_MACHINE}
+        with _variables(own), opened:
             yield _describe(address or "local", log_file, owned=address is None)
 
 

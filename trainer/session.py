@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,8 +108,21 @@ def _writer(job: Job) -> checkpoint.Writer:
     rules = job.run.checkpoint
     if rules.copy_to is None:
         return checkpoint.Writer(job.checkpoints, rules)
+    if not checkpoint.saved(job.checkpoints):  # a run that goes on outlives a service that is away
+        _check_copies(rules.copy_to)
     copy = functools.partial(copies.send, rules.copy_to, job.directory, keep=rules.keep)
     return checkpoint.Writer(job.checkpoints, rules, copy)
+
+
+def _check_copies(address: str) -> None:
+    """ValueError where this machine cannot write there, though the one that began the run can."""
+    try:
+        copies.check(address)
+    except ValueError as error:
+        raise ValueError(
+            f"{socket.gethostname()}: {error}; what its service asks for, such as "
+            "AWS_ACCESS_KEY_ID, is to be set before `ray start` on every machine"
+        ) from None
 
 
 def _resume(session: Session) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from cluster.limits import free_bytes
 from trainer.steps import R, Steps
 from trainer.training import DueStep
 
@@ -99,7 +100,7 @@ class Company:
 def _free_bytes() -> int:
     """Of the device, with what torch keeps of it for the next tensors."""
     if not torch.cuda.is_available():
-        return psutil.virtual_memory().available
+        return free_bytes()
     free, _ = torch.cuda.mem_get_info()
     return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
 

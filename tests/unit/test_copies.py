@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ import torch
 from cluster.home import runs_dir
 from cluster.storage import Place, address_of
 from data_service.synthesis.pool import pool_place
-from trainer import checkpoint, copies, job
+from tests.made_runs import recorded
+from trainer import catalog, checkpoint, copies, job, session
 from trainer.checkpoint import Checkpoint, Writer
 from trainer.config import CheckpointConfig
+from trainer.overrides import with_overrides
 from trainer.system import Progress
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -135,6 +139,18 @@ def test_a_place_that_cannot_be_written_is_told_before_the_run_begins(
         copies.check("nosuch://host/x")
     copies.check(address)
     assert not list((tmp_path / "away").iterdir())
+
+
+def test_the_machine_that_writes_the_copies_is_told_where_it_cannot(tmp_path: Path) -> None:
+    """Rank 0 may be on another machine than the driver, with other variables."""
+    (tmp_path / "file").write_text("")
+    values = {"checkpoint.copy_to": f"file://{tmp_path / 'file'}"}
+    begun = recorded(with_overrides(catalog.recipe("baseline.tiny"), values))
+    says = rf"^{re.escape(socket.gethostname())}: checkpoint\.copy_to: .*; .* before `ray start` on"
+    with pytest.raises(ValueError, match=says):
+        session._writer(begun)
+    checkpoint.write(begun.checkpoints, picture(1))
+    assert session._writer(begun).copy is not None, "a run that goes on is not ended by that"
 
 
 def test_a_name_that_leads_out_is_no_run(run: Path, address: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from cluster import limits
 from tests import studies
 from trainer.config import RunConfig
 from trainer.steps import Steps
@@ -205,6 +206,29 @@ def test_room_is_what_a_lane_has_needed_at_most(monkeypatch: pytest.MonkeyPatch)
     free[0] = 151
     assert company.has_room(), "120 bytes were those of two"
     assert [*second] == [None]
+    assert company.has_room()
+
+
+def test_there_is_no_more_room_than_the_control_group_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def used(number: int) -> None:
+        (tmp_path / "memory.current").write_text(str(number))
+
+    (tmp_path / "membership").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text("1000")
+    monkeypatch.setattr(limits, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(limits, "GROUPS", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(lanes_module, "_most_bytes", lambda: 80)
+    monkeypatch.setattr(lanes_module, "_kept_bytes", lambda: 0)
+    company = Company()
+    lane = company.joined(0, iter_of(2))
+    next(lane)
+    next(lane)
+    used(901)
+    assert not company.has_room(), "99 bytes are left, and 100 wanted"
+    used(899)
     assert company.has_room()
 
 

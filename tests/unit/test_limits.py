@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -66,3 +67,32 @@ def test_a_system_without_control_groups(monkeypatch):
     monkeypatch.setattr(limits, "MEMBERSHIP", Path("/nonexistent"))
     assert limits.memory_bytes() == psutil.virtual_memory().total
     assert limits.cpu_quota() is None
+
+
+def test_what_is_left_is_what_the_fullest_group_has_left(groups):
+    groups(
+        "0::/job/step\n",
+        job__step__memory_DOT_max="max",
+        job__memory_DOT_max=str(GIB // 8),
+        job__memory_DOT_current=str(GIB // 8),
+        job__memory_DOT_stat=f"anon 5\ninactive_file {GIB // 32}\nactive_file {GIB // 64}",
+        memory_DOT_max=str(GIB // 4),
+        memory_DOT_current=str(GIB // 8),
+    )
+    assert limits.free_bytes() == GIB // 32 + GIB // 64, "files in memory make way"
+
+
+def test_what_a_group_of_the_first_version_has_left(groups):
+    groups(
+        "4:memory:/job\n",
+        memory__job__memory_DOT_limit_in_bytes=str(GIB // 8),
+        memory__job__memory_DOT_usage_in_bytes=str(GIB // 16),
+        memory__job__memory_DOT_stat=f"active_file 5\ntotal_active_file {GIB // 64}",
+    )
+    assert limits.free_bytes() == GIB // 16 + GIB // 64
+
+
+def test_without_a_bound_all_that_is_available_is_left(groups, monkeypatch):
+    groups("0::/\n", memory_DOT_current=str(GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB))
+    assert limits.free_bytes() == GIB
