@@ -9,7 +9,7 @@ from dataclasses import replace
 from trainer.scorecard.intervals import subject_intervals
 from tuning.ranking import PAIRED_BY, judged, ordered, ranked_by
 from tuning.recorded import Tested
-from tuning.rows import SIGNIFICANCE, Block, Row
+from tuning.rows import SIGNIFICANCE, Block, Row, division_of
 
 STRENGTH = ("predictions", "test", "validation")
 """Evidence, the strongest first."""
@@ -26,13 +26,14 @@ def blocks_of(
 ) -> list[Block]:
     """The rows in blocks, the best evidence first; a row's test and the hash of its lake beside it.
 
-    Rows without test predictions are ranked with those of the same folds, by the same figure.
+    Rows without test predictions are ranked with those of the same folds, by the same figure;
+    trials stand with those of the same division into folds, whichever of these they have finished.
     `seen_of` reads what a row said of its validation subjects: they give the best of the rows
     without any test intervals and verdicts.
     """
     keyed: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, (row, test) in enumerate(zip(rows, tests, strict=True)):
-        where = (test.faces,) if test else (*row.objectives[:1], "", *row.folds)
+        where = (test.faces,) if test else (*row.objectives[:1], "", *_folds(row))
         keyed[lakes[index], row.leaks, row.evidence, *where].append(index)
     blocks = []
     for members in keyed.values():
@@ -59,6 +60,13 @@ def blocks_of(
     return sorted(
         blocks, key=lambda block: (STRENGTH.index(block.rows[0].evidence), -len(block.rows))
     )
+
+
+def _folds(row: Row) -> tuple[str, ...]:
+    """A row's folds; of a trial, which may lack some, what they are folds of."""
+    if not row.trial:
+        return row.folds
+    return tuple(dict.fromkeys(division_of(name) if ":" in name else name for name in row.folds))
 
 
 def _with_seen(
@@ -136,10 +144,11 @@ def notes_of(blocks: Sequence[Block], unfinished: int, trained: int) -> tuple[st
             "rows without test predictions are ordered by a figure, with its interval where there "
             "is one, and no paired test tells ties"
         )
-    if any(row.ending == "ended early" for row in rows):
-        notes.append("trials that ended early have fewer folds than others")
     if any(row.ending for row in rows):
-        notes.append("only trials that came to their end have a rank")
+        notes.append(
+            "only trials that came to their end have a rank and are tested in pairs; the value of "
+            "any other is of the folds that it finished, or the last one of its curve"
+        )
     if len({block.lake_hash for block in tested}) > 1:
         notes.append("rows of different lakes stand apart: their figures must not be compared")
     if len({block.audit for block in blocks}) > 1:

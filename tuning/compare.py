@@ -25,7 +25,7 @@ from tuning.recorded import (
     tag,
     tested_of,
 )
-from tuning.rows import Comparison, Evidence, Row
+from tuning.rows import PRUNED, Comparison, Evidence, Row, division_of, num_folds_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -47,6 +47,7 @@ CHOSEN = "study "
 def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     """The finished runs of an experiment, grouped, ranked where that is fair, with paired tests.
 
+    Beside them stand, without a rank, trials that were ended before a fold of theirs had finished.
     ValueError, in one line, where there is no such experiment or it has no finished run.
     """
     client = open_store(uri)
@@ -58,7 +59,7 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
     if not finished:
         raise ValueError(f"no run of the experiment '{experiment}' has finished yet")
     rows, tests, lakes = [], [], []
-    for group in _groups(finished, known):
+    for group in _groups([*finished, *_ended_early(runs, known)], known):
         test = tested_of(client, group, "predictions")
         rows.append(_row(group, test, known))
         tests.append(test)
@@ -74,9 +75,22 @@ def compare(uri: str, experiment: str, *, seed: int = 0) -> Comparison:
 
     blocks = blocks_of(rows, tests, lakes, seen_of, seed)
     trained = [run for run in runs if tag(run, "mien.kind") not in GATHERING]
-    unfinished = sum(run.info.status != "FINISHED" for run in trained)
+    shown = {run_id for row in rows for run_id in row.run_ids}
+    unfinished = sum(
+        run.info.status != "FINISHED" and run.info.run_id not in shown for run in trained
+    )
     notes = notes_of(blocks, unfinished, len(trained))
     return Comparison(experiment=experiment, blocks=tuple(blocks), notes=notes)
+
+
+def _ended_early(runs: Sequence[Run], known: Mapping[str, Run]) -> list[Run]:
+    """Of each trial that was ended before any fold of it had finished, the run that it ended in."""
+    last: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.info.status == "FINISHED", run.info.start_time)):
+        trial = above(run, known, "trial")
+        if trial is not None and trial.info.status == "KILLED":
+            last[trial.info.run_id] = run
+    return [run for run in last.values() if run.info.status == "KILLED"]
 
 
 def _groups(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
@@ -98,12 +112,6 @@ def _groups(runs: Sequence[Run], known: Mapping[str, Run]) -> list[list[Run]]:
         )
         groups[key].append(run)
     return [part for group in groups.values() for part in _by_pool(group)]
-
-
-def division_of(fold: str) -> str:
-    """What the folds of one cross-validation have in common: of `1/10:2/5` that is `1/10:5`."""
-    outer, _, inner = fold.rpartition(":")
-    return f"{outer}:{inner.partition('/')[2]}"
 
 
 def _by_pool(group: Sequence[Run]) -> list[list[Run]]:
@@ -134,7 +142,7 @@ def _pools(group: Sequence[Run]) -> dict[str, str]:
 
 
 def _leaks(group: Sequence[Run]) -> list[str]:
-    """What leaks in any of the runs: each fold tells of its own."""
+    """What leaks in any of the runs: each fold tells of its own, a study of all its trials'."""
     told = [leak for run in group for leak in tag(run, "mien.leaks").split("; ")]
     return [leak for leak in dict.fromkeys(told) if leak not in ("", "none")]
 
@@ -151,27 +159,48 @@ def _row(group: Sequence[Run], test: Tested | None, known: Mapping[str, Run]) ->
     evidence = _evidence(group, test, is_trial=trial is not None)
     objectives = tuple(dict.fromkeys(name for study in studies for name in _objectives(study)))
     figures, bounds = other_figures(group, named(objectives, "validation"))
+    ending, reached = _ending(trial, group, known) if trial else ("", "")
     row = Row(
         system=_system(first),
         kind=tag(first, "mien.kind"),
         evidence=evidence,
         study=", ".join(tag(study, "mien.study") or _name(study) for study in studies),
         trial=_name(trial) if trial else "",
-        ending=ENDINGS.get(trial.info.status, "not finished") if trial else "",
+        ending=ending,
+        reached=reached,
         settings=_settings(first) | _pools(group),
         run_ids=tuple(run.info.run_id for run in group),
         folds=tuple(dict.fromkeys(tag(run, "mien.fold") for run in group)),
         seeds=tuple(dict.fromkeys(run.data.params.get("seed", "") for run in group)),
-        leaks="; ".join(_leaks(group)),
+        leaks="; ".join(_leaks([*studies, *group] if trial else group)),
         validation_macro_recall=mean_metric(group, "final/macro_recall", "validation/macro_recall"),
         images_per_second=mean_metric(group, "final/images_per_second", "images_per_second"),
         seconds=sum(_seconds(run) for run in group),
         figures=figures,
         figure_bounds=bounds,
+        verdict=PRUNED if ending == PRUNED else "",
     )
     if test is not None:
         row = _with_test(row, test)
     return replace(row, objectives=named(objectives, evidence) or usual(row))
+
+
+def _ending(trial: Run, group: Sequence[Run], known: Mapping[str, Run]) -> tuple[str, str]:
+    """How a trial ended, and which part of its folds it had finished; both empty if it is whole.
+
+    MLflow tells a pruned trial from one that was stopped only once its study has finished: until
+    then it may go on.
+    """
+    finished = {tag(run, "mien.fold") for run in group if run.info.status == "FINISHED"}
+    num_folds = num_folds_of(tag(group[0], "mien.fold"))
+    study = above(trial, known, "study")
+    ending = ENDINGS.get(trial.info.status, "not finished")
+    if trial.info.status == "KILLED" and study is not None and study.info.status == "FINISHED":
+        ending = PRUNED
+    elif not ending and len(finished) < num_folds:
+        ending = "folds missing"
+    reached = f"{len(finished)} of {num_folds} folds" if finished else "no whole fold"
+    return ending, reached if ending else ""
 
 
 def _evidence(group: Sequence[Run], test: Tested | None, *, is_trial: bool) -> Evidence:

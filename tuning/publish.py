@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 DETAILED_ROWS = 24
-"""Of how many rows of a block, the best, curves, confusion matrices and edits are shown."""
+"""Of how many rows of a block, the best, curves, confusion matrices and edits are shown; of trials
+that did not come to their end, none are."""
 
 
 def publish(uri: str, comparison: Comparison, path: Path) -> None:
@@ -44,7 +45,7 @@ def _details(
     return {
         row.run_ids: details_of(client, [known[run_id] for run_id in row.run_ids])
         for block in comparison.blocks
-        for row in block.rows[:DETAILED_ROWS]
+        for row in [row for row in block.rows if not row.ending][:DETAILED_ROWS]
     }
 
 

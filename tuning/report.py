@@ -52,7 +52,7 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
     )
     tested = bool(block.tested)
     validated = any(row.validation_macro_recall is not None for row in block.rows)
-    judged = any(row.verdict for row in block.rows)
+    judged = block.rows[0].verdict == "best"
     measured = any(row.figures for row in block.rows)
     shown.add_column("#", justify="right")
     shown.add_column("system", overflow="fold", min_width=16)
@@ -79,10 +79,14 @@ def _block_table(comparison: Comparison, block: Block) -> Table:
         if measured:
             cells.append("\n".join(_figures(row)))
         cells.append(NOTHING if row.images_per_second is None else f"{row.images_per_second:.0f}")
-        shown.add_row(*cells, style="bold" if row.verdict == "best" else None)
+        shown.add_row(*cells, style=_style(row))
     if len(block.rows) > SHOWN_ROWS:
         shown.caption = f"{len(block.rows) - SHOWN_ROWS} more rows in the CSV and JSON"
     return shown
+
+
+def _style(row: Row) -> str | None:
+    return "dim" if row.ending else "bold" if row.verdict == "best" else None
 
 
 def _rank(row: Row) -> str:
@@ -93,7 +97,8 @@ def _name(row: Row) -> str:
     changes = [
         f"{key.removeprefix('system.')}={_brief(value)}" for key, value in row.settings.items()
     ]
-    return "\n ".join([row.name, *changes])
+    reached = [f"after {row.reached}"] if row.reached else []
+    return "\n ".join([row.name, *reached, *changes])
 
 
 def _figures(row: Row, digits: int = 3) -> list[str]:
@@ -170,6 +175,7 @@ def _csv_row(block: Block, row: Row) -> dict[str, Any]:
         "study": row.study,
         "trial": row.trial,
         "ending": row.ending,
+        "reached": row.reached,
         "settings": "; ".join(f"{key}={value}" for key, value in row.settings.items()),
         "runs": len(row.run_ids),
         "folds": " ".join(row.folds),

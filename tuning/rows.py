@@ -11,6 +11,8 @@ from trainer.scorecard.statistics import Difference, Interval
 
 SIGNIFICANCE = 0.05
 LISTED = 12
+PRUNED = "pruned"
+"""The ending and the verdict of a trial that its search gave up."""
 Evidence = Literal["predictions", "test", "validation"]
 """What a row's figures come from: test predictions, of which all is known by subject; figures of
 test subjects alone; validation subjects, who have guided choices."""
@@ -39,18 +41,20 @@ class Pair:
 class Row:
     """One setting of one system, over its folds and seeds.
 
-    `trial` and `ending` are of rows that a study made: `ending` is empty where the trial was
-    finished, else it says how it ended. `figures` are all but recognition and speed, those of
-    validation subjects under `validation NAME`; `figure_bounds` their intervals, where there are
-    any. `objectives` names what the row is ordered by, then what else its study searched for:
-    figures, or `macro_recall`, `validation_macro_recall`, `images_per_second`. `rank` is the place
-    in the block, None where nothing ranks it. `leaks` says what leaks between training and test.
+    `trial`, `ending` and `reached` are of rows that a study made: the last two are empty where the
+    trial was finished, else they say how it ended, and how many of its folds it had finished. Its
+    figures are of these folds, or, where there are none, the last that a fold had come to.
+    `figures` are all but recognition and speed, those of validation subjects under
+    `validation NAME`; `figure_bounds` their intervals, where there are any. `objectives` names what
+    the row is ordered by, then what else its study searched for: figures, or `macro_recall`,
+    `validation_macro_recall`, `images_per_second`. `rank` is the place in the block, None where
+    nothing ranks it. `leaks` says what leaks between training and test.
     `num_faces` and `num_subjects` are of the predictions that its intervals come from, with
     evidence "validation" those of validation subjects. `behind` is the paired difference to the
     best row of the block (best minus this one, in what ranks the block) and `p` its p value,
     corrected for all pairs of the block; None for the best itself and where there are no
-    predictions. `verdict` is best, tie, behind, or empty. `seconds` is the time of its runs
-    together.
+    predictions. `verdict` is best, tie, behind, pruned, or empty. `seconds` is the time of its
+    runs together.
     """
 
     system: str
@@ -59,6 +63,7 @@ class Row:
     study: str = ""
     trial: str = ""
     ending: str = ""
+    reached: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     run_ids: tuple[str, ...]
     folds: tuple[str, ...]
@@ -102,6 +107,7 @@ class Row:
 class Block:
     """Rows that may be ranked: measured on the same faces of the same lake, with the same leaks.
 
+    Trials that did not come to their end stand behind the others of their study, without a rank.
     `tested` says which test faces were recognised, and is empty where no predictions tell.
     `audit` says what leaks between training and test, empty where nothing does or nobody looked.
     `objectives` names the figure that ranks the rows, then what else their studies searched for;
@@ -135,6 +141,20 @@ class Block:
         order = f"by {self.objectives[0].replace('_', ' ')}" if self.objectives else "not ranked"
         told = listed([fold for fold in row.folds if fold])
         return f"{figures}, {order}" + (f", folds {told}" if told else "")
+
+
+def division_of(fold: str) -> str:
+    """What the folds of one cross-validation have in common: of `1/10:2/5` that is `1/10:5`."""
+    outer, _, inner = fold.rpartition(":")
+    return f"{outer}:{inner.partition('/')[2]}"
+
+
+def num_folds_of(fold: str) -> int:
+    """How many folds a trial has that was trained in this one: of `1/10:2/5` that is 5.
+
+    One without a colon is the only fold of its trial.
+    """
+    return int(division_of(fold).rpartition(":")[2]) if ":" in fold else 1
 
 
 def listed(names: Sequence[str]) -> str:

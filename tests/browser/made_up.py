@@ -12,7 +12,7 @@ from trainer.scorecard.statistics import Difference, Interval
 from tuning.blocks import SEEN_ROWS
 from tuning.details import Curve, Details, jpeg
 from tuning.ranking import PAIRED_ROWS
-from tuning.rows import Block, Comparison, Pair, Row
+from tuning.rows import PRUNED, Block, Comparison, Pair, Row
 
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger")
 
@@ -84,19 +84,21 @@ def _synthesiser(generator: np.random.Generator, number: int) -> Row:
 
 
 def _in_order(trials: list[Row]) -> tuple[Row, ...]:
-    """The trials, best first; every fifth ended early."""
+    """The trials, best first; every fifth was pruned."""
     early = {row.trial for row in trials[4::5]}
     name = "validation_macro_recall"
     name = name if trials and trials[0].value_of(name) else "validation edit_accuracy"
-    trials = [replace(row, ending="ended early" if row.trial in early else "") for row in trials]
+    pruned = {"ending": PRUNED, "reached": "no whole fold", "verdict": PRUNED}
+    trials = [replace(row, **pruned) if row.trial in early else row for row in trials]
     trials.sort(key=lambda row: (row.ending, -(row.value_of(name) or 0)))
     ranked = [
         replace(row, rank=None if row.ending else place) for place, row in enumerate(trials, 1)
     ]
     if name != "validation_macro_recall":
         return tuple(ranked)
-    seen = [replace(row, figure_bounds=_seen(row)) for row in ranked[:SEEN_ROWS]]
-    return (*_judged(seen), *ranked[SEEN_ROWS:])
+    whole = [row for row in ranked if not row.ending]
+    seen = [replace(row, figure_bounds=_seen(row)) for row in whole[:SEEN_ROWS]]
+    return (*_judged(seen), *ranked[len(seen) :])
 
 
 def _seen(row: Row) -> dict[str, tuple[float, float]]:

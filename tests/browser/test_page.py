@@ -134,6 +134,43 @@ VERDICTS = """
 """
 """Of each line the verdict, whether it is in view, and which cells it is written over."""
 
+FOCUSED = """
+(() => {
+  const line = document.activeElement;
+  const style = getComputedStyle(line);
+  return { rank: line.firstElementChild.textContent, role: line.getAttribute("role"),
+    pressed: line.getAttribute("aria-pressed"), outline: [style.outlineStyle, style.outlineColor],
+    isWithin: parseFloat(style.outlineWidth) + parseFloat(style.outlineOffset) <= 0 };
+})()
+"""
+KEYS = {"Tab": 9, "Enter": 13, " ": 32, "ArrowUp": 38, "ArrowDown": 40}
+
+UNFINISHED = """
+(() => {
+  const { paint } = Raster.prototype;
+  const layers = [];
+  Raster.prototype.paint = function (...given) { layers.push(given); paint.apply(this, given); };
+  drawParallel();
+  Raster.prototype.paint = paint;
+  const early = ROWS.filter((row) => row.ending);
+  const are = (axis, test) => early.every((row) => test(axis.heights[row.index]));
+  const last = (down) => {
+    Object.assign(state, { order: "figure", down });
+    refresh();
+    return state.visible.slice(-early.length).every((row) => row.ending);
+  };
+  const line = [...document.querySelectorAll(".window .line.early")].pop();
+  return { count: early.length, layers, cells: [...line.children].map((cell) => cell.textContent),
+    hasBar: Boolean(line.querySelector(".bar b")),
+    isGrey: getComputedStyle(line).color !== getComputedStyle(document.body).color,
+    hasLines: are(parallel.axes[0], Number.isFinite),
+    hasPlace: !are(parallel.axes[parallel.axes.length - 1], Number.isNaN),
+    onFront: scatter.points.filter(([, , row]) => row.ending).length,
+    last: [last(false), last(true)] };
+})()
+"""
+"""How trials that did not come to their end are shown; the first layer lies below all others."""
+
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
@@ -279,3 +316,50 @@ def test_edits_are_said_to_be_of_the_same_faces_only_where_they_are(
         "fold 2/5, lake 4be14be14be1",
     ]
     assert "not the same" in told(0, 8)[0], "of another group"
+
+
+def press(tab: Tab, key: str) -> None:
+    """The key is pressed, and what it does is done."""
+    for kind in ("rawKeyDown", "keyUp"):
+        tab.ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=KEYS[key])
+    tab.run("refresh()")
+
+
+@pytest.mark.parametrize(
+    ("dark", "colour"), [(False, "rgb(31, 111, 235)"), (True, "rgb(91, 157, 255)")]
+)
+def test_rows_are_chosen_by_keyboard(tab: Tab, tmp_path: Path, dark: bool, colour: str) -> None:
+    opened(tab, page(made_up.comparison(60), {}), tmp_path, dark=dark)
+    tab.ask("Emulation.setFocusEmulationEnabled", enabled=True)
+    tab.run("$('#block').value = 1; $('#block').onchange(); refresh()")
+    tab.run("board.head.lastElementChild.focus()")
+    press(tab, "Tab")
+    line = {"rank": "1", "role": "button", "outline": ["solid", colour], "isWithin": True}
+    assert tab.run(FOCUSED) == {**line, "pressed": "false"}
+    press(tab, "Enter")
+    assert tab.run(FOCUSED) == {**line, "pressed": "true"}
+    for key in (*["ArrowDown"] * 30, " ", "ArrowUp", "Enter"):
+        press(tab, key)
+    assert tab.run(FOCUSED) == {**line, "rank": "30", "pressed": "true"}
+    assert tab.run("state.chosen.map((index) => ROWS[index].rank)") == [1, 31, 30]
+    press(tab, "Enter")
+    assert tab.run("state.chosen.length") == 2
+    press(tab, "Tab")
+    assert not tab.run("board.window.contains(document.activeElement)"), "all rows are one stop"
+
+
+@pytest.mark.parametrize("width", [SCREEN, PHONE])
+def test_trials_that_were_pruned_stand_last_and_faint(tab: Tab, tmp_path: Path, width: int) -> None:
+    opened(tab, page(made_up.comparison(60), {}), tmp_path, width=width)
+    tab.run("$('#block').value = 1; $('#block').onchange(); refresh()")
+    tab.run("board.window.scrollTop = 1e6; drawBoard()")
+    verdicts = [told for told in tab.run(VERDICTS) if told[0] == "pruned"]
+    assert verdicts and all(is_shown and not meets for _, is_shown, meets in verdicts)
+    assert min(tab.run(CONTRASTS)["texts"])[0] >= 4.5
+    found = tab.run(UNFINISHED)
+    assert found["count"] == 10 and found["last"] == [True, True]
+    assert found["cells"][0] == "–" and "pruned" in found["cells"]
+    assert found["cells"][3].endswith("no whole fold") and not found["hasBar"] and found["isGrey"]
+    assert found["hasLines"] and not found["hasPlace"] and not found["onFront"]
+    (_, faint, count), *others = found["layers"]
+    assert count == 10 and faint < min(alpha for _, alpha, _ in others)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from cluster.home import runs_dir
 from cluster.mlflow_store import ensure_store, experiment_id
 from trainer.scorecard.evaluate import Predictions, write_predictions
 from tuning import blocks, report
-from tuning.compare import compare, division_of
+from tuning.compare import compare
 from tuning.details import curve_of
-from tuning.page import embedded
+from tuning.page import embedded, page
 from tuning.publish import publish
+from tuning.rows import division_of, num_folds_of
 
 NUM_SUBJECTS = 60
 
@@ -173,19 +175,36 @@ def test_what_a_run_started_from_tells_rows_apart(store):
     assert block.rows[1].settings == {"init": "a run"}
 
 
-def studied(store, experiment, name, trials, *, objectives="macro_recall", params=None):
-    """A study whose trials are (status, metrics by fold)."""
-    study = record(
-        store, experiment, "fersnet", kind="study", name=name, params={"objectives": objectives}
-    )
+def studied(
+    store,
+    experiment,
+    name,
+    trials,
+    *,
+    objectives="macro_recall",
+    params=None,
+    leaks=None,
+    ended="FINISHED",
+):
+    """A study whose trials are (status, metrics by fold); `leaks` are by fold, too."""
+    leaks = leaks or {}
+    tags = {"mien.leaks": "; ".join(leaks.values()) or "none"}
+    about = {"params": {"objectives": objectives}, "tags": tags, "status": ended}
+    study = record(store, experiment, "fersnet", kind="study", name=name, **about)
     for number, (status, folds) in enumerate(trials):
         own = params or {"weight": number}
         about = {"name": f"trial {number}", "parent": study, "params": own, "status": status}
         trial = record(store, experiment, "fersnet", kind="trial", **about)
         for fold, metrics in folds.items():
-            where = {"kind": "fold", "fold": fold, "parent": trial, "params": own}
+            tags = {"mien.leaks": leaks.get(fold, "none")}
+            where = {"kind": "fold", "fold": fold, "parent": trial, "params": own, "tags": tags}
             metrics = {f"final/{name}": value for name, value in metrics.items()}
             record(store, experiment, "fersnet", metrics=metrics, **where)
+
+
+def data_of(text):
+    """What the page with this text shows."""
+    return json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
 
 
 def validated(*values, folds=2):
@@ -204,22 +223,78 @@ def test_trials_are_ranked_by_validation_and_never_beside_tests(store):
     studied(store, "search", "first", trials)
     record(store, "search", "fersnet", tested=predictions(0.9, 1, 2), fold="1/2")
     found = compare(store, "search")
-    tested, whole, half = found.blocks
-    assert tested.tested and not whole.tested and not half.tested
-    assert [(row.rank, row.name) for row in whole.rows] == [
-        (1, "first trial 1"),
-        (2, "first trial 0"),
-        (None, "first trial 2 (failed)"),
+    tested, seen = found.blocks
+    assert tested.tested and not seen.tested
+    assert [(row.rank, row.name, row.reached, row.verdict) for row in seen.rows] == [
+        (1, "first trial 1", "", ""),
+        (2, "first trial 0", "", ""),
+        (None, "first trial 3 (pruned)", "1 of 2 folds", "pruned"),
+        (None, "first trial 2 (failed)", "2 of 2 folds", ""),
+        (None, "first trial 4 (not finished)", "1 of 2 folds", ""),
     ]
-    assert [(row.rank, row.name) for row in half.rows] == [
-        (None, "first trial 3 (ended early)"),
-        (None, "first trial 4 (not finished)"),
-    ]
-    assert (
-        half.title == f"validation only, by validation macro recall, folds all:1/2, lake {'a' * 12}"
-    )
-    assert "trials that ended early have fewer folds than others" in found.notes
+    folds = "folds all:1/2 all:2/2"
+    about = f"validation only, by validation macro recall, {folds}, lake {'a' * 12}"
+    assert seen.title == about
+    assert any(note.startswith("only trials that came to their end") for note in found.notes)
     assert not any("left out" in note for note in found.notes), "their folds are shown"
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(report.table(found))
+    text = console.export_text()
+    assert "after 1 of 2 folds" in text and "verdict" not in text
+    line = list(csv.DictReader(io.StringIO(report.csv(found))))[3]
+    told = [line[name] for name in ("ending", "reached", "verdict")]
+    assert told == ["pruned", "1 of 2 folds", "pruned"]
+
+
+def test_trials_of_all_folds_and_of_some_are_one_block(store):
+    trials = [("FINISHED", validated(0.6, 0.6, 0.6, folds=3))]
+    trials += [("KILLED", validated(*[0.5 / count] * count, folds=3)) for count in (1, 2)]
+    leaks = {f"all:{i}/3": f"fold all:{i}/3: {i} copies" for i in (1, 2, 3)}
+    studied(store, "some folds", "study", trials, leaks=leaks)
+    (block,) = compare(store, "some folds").blocks
+    assert [row.reached for row in block.rows] == ["", "1 of 3 folds", "2 of 3 folds"]
+    assert block.audit == "; ".join(leaks.values())
+
+
+def test_a_search_that_was_stopped_may_go_on_with_what_it_closed(store):
+    trials = [("FINISHED", validated(0.6, 0.6)), ("KILLED", validated(0.7))]
+    studied(store, "halted", "study", trials, ended="KILLED")
+    (block,) = compare(store, "halted").blocks
+    last = block.rows[1]
+    assert (last.rank, last.ending, last.verdict) == (None, "ended early", "")
+
+
+def test_a_finished_trial_that_lacks_a_fold_has_no_rank(store):
+    trials = [("FINISHED", validated(0.6, 0.6)), ("FINISHED", validated(0.7))]
+    studied(store, "lacking", "study", trials)
+    (block,) = compare(store, "lacking").blocks
+    assert [(row.rank, row.ending) for row in block.rows] == [(1, ""), (None, "folds missing")]
+
+
+def test_a_trial_pruned_in_its_only_fold_is_shown_without_rank_and_details(store, tmp_path):
+    aims = {"objectives": "macro_recall"}
+    study = record(store, "given up", "fersnet", kind="study", name="study", params=aims)
+    for number, (status, value) in enumerate((("FINISHED", 0.6), ("KILLED", 0.7), ("KILLED", 0))):
+        about = {"params": {"weight": number}, "status": status}
+        own = {"name": f"trial {number}", "parent": study}
+        trial = record(store, "given up", "fersnet", kind="trial", **own, **about)
+        metrics = {"validation/macro_recall": value} if value else {}
+        where = {"kind": "fold", "fold": "1/5", "parent": trial, "metrics": metrics}
+        record(store, "given up", "fersnet", **where, **about)
+    found = compare(store, "given up")
+    (block,) = found.blocks
+    assert [(row.rank, row.name, row.validation_macro_recall) for row in block.rows] == [
+        (1, "study trial 0", 0.6),
+        (None, "study trial 1 (pruned)", 0.7),
+        (None, "study trial 2 (pruned)", None),
+    ]
+    assert [row.reached for row in block.rows] == ["", "no whole fold", "no whole fold"]
+    assert [row.settings for row in block.rows] == [{"weight": str(number)} for number in range(3)]
+    assert not any("left out" in note for note in found.notes)
+    publish(store, found, tmp_path / "page.html")
+    rows = data_of((tmp_path / "page.html").read_text())["rows"]
+    assert [sorted(row["curves"]) for row in rows] == [["validation/macro_recall"], [], []]
+    assert [row["ending"] for row in rows] == ["", "pruned", "pruned"]
 
 
 def test_validations_of_different_folds_stand_apart(store):
@@ -325,6 +400,7 @@ def searched(store, experiment, *skills, objective="macro_recall"):
             metrics = {"final/macro_recall": value, "final/accuracy": value}
             where = {"kind": "fold", "fold": f"all:{fold}/2", "parent": trial, "params": own}
             record(store, experiment, "fersnet", seen=seen, metrics=metrics, **where)
+    return study
 
 
 @pytest.mark.parametrize("objective", ["macro_recall", "accuracy"])
@@ -352,6 +428,22 @@ def test_trials_are_ties_or_behind_and_without_predictions_stand_by_their_value(
     assert lines[3]["validation_macro_recall_low"] == "" and lines[2]["verdict"] == "behind"
     with pytest.raises(ValueError, match="nothing to say"):
         report.latex(found)
+
+
+def test_a_pruned_trial_is_never_the_best_and_in_no_test(store):
+    searched(store, "unpruned", 0.9, 0.5)
+    study = searched(store, "with pruned", 0.9, 0.5)
+    own = {"params": {"weight": 2}, "parent": study, "status": "KILLED"}
+    trial = record(store, "with pruned", "fersnet", kind="trial", name="trial 2", **own)
+    metrics = {"final/macro_recall": 1.0}
+    where = {"kind": "fold", "fold": "all:1/2", "parent": trial, "params": {"weight": 2}}
+    seen = predictions(1.0, 1, 2)
+    record(store, "with pruned", "fersnet", seen=seen, metrics=metrics, **where)
+    (plain,), (block,) = (compare(store, name).blocks for name in ("unpruned", "with pruned"))
+    assert [row.verdict for row in block.rows] == ["best", "behind", "pruned"]
+    assert block.pairs == plain.pairs
+    pruned = block.rows[2]
+    assert pruned.rank is None and pruned.p is None and not pruned.figure_bounds
 
 
 def test_no_verdict_where_the_best_trial_has_no_predictions(store):
@@ -511,7 +603,7 @@ def test_the_page_has_everything_in_it_and_is_kept(store, tmp_path):
         publish(store, found, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "http" not in text.replace("http-equiv", "") and "src=" not in text
-    data = json.loads(re.search(r'type="application/json">(.*?)</script>', text, re.DOTALL)[1])
+    data = data_of(text)
     (row,) = data["rows"]
     assert row["confusion"]["classes"] and row["curves"]["validation/macro_recall"]["mean"] == [0.8]
     assert sum(map(sum, row["confusion"]["counts"])) == 480
@@ -537,6 +629,17 @@ def test_inner_folds_of_one_search_are_one_row():
     assert division_of("1/10:2/5") != division_of("2/10:2/5")
     assert division_of("2/5") == division_of("3/5") != division_of("3/10")
     assert division_of("official") == division_of("")
+    names = ("1/10:2/5", "all:1/3", "2/5", "official")
+    assert [num_folds_of(name) for name in names] == [5, 3, 1, 1]
+
+
+def test_no_name_of_an_experiment_takes_the_place_of_a_part_of_the_page(ranked):
+    rows = data_of(page(ranked, {}))["rows"]
+    for name in ("{{data}}", "{{title}} {{script}}", "{{none}}"):
+        text = page(replace(ranked, experiment=name), {})
+        assert f"<title>{name}: comparison</title>" in text
+        found = data_of(text)
+        assert found["title"] == f"{name}: comparison" and found["rows"] == rows
 
 
 def test_what_stands_in_a_script_cannot_end_it():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,9 +52,7 @@ def page(
         "script": "\n".join((FOLDER / f"{name}.js").read_text("utf-8") for name in SCRIPTS),
         "data": embedded(data),
     }
-    for name, value in parts.items():
-        text = text.replace("{{" + name + "}}", value, 1)
-    return text
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text)
 
 
 def embedded(data: Any) -> str:
@@ -95,6 +94,8 @@ def _row(index: int, block: int, row: Row, details: Details) -> dict[str, Any]:
         "behind": _bounds(row.behind),
         "p": _rounded(row.p),
         "verdict": row.verdict,
+        "ending": row.ending,
+        "reached": row.reached,
         "curves": {
             name: {"x": curve.x, "mean": curve.mean, "low": curve.low, "high": curve.high}
             for name, curve in details.curves.items()

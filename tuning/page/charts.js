@@ -140,7 +140,8 @@ function frontier(rows, xFigure, yFigure) {
 
 function drawFront() {
   const panel = $("#front");
-  const usable = FIGURES.filter((figure) => inBlock().some((row) => Number.isFinite(figure.of(row))));
+  const whole = inBlock().filter((row) => !row.ending);
+  const usable = FIGURES.filter((figure) => whole.some((row) => Number.isFinite(figure.of(row))));
   const entries = usable.map((figure) => [figure.key, figure.label]);
   panel.hidden = usable.length < 2;
   if (panel.hidden) return;
@@ -151,7 +152,7 @@ function drawFront() {
   options(up, entries, first.key);
   options(across, entries, (aims[1] ?? others.find((figure) => figure.key === "images_per_second") ?? others[0]).key);
   const [xFigure, yFigure] = [across.value, up.value].map((name) => FIGURES.find((figure) => figure.key === name));
-  const rows = state.visible.filter((row) => Number.isFinite(xFigure.of(row)) && Number.isFinite(yFigure.of(row)));
+  const rows = state.visible.filter((row) => !row.ending && Number.isFinite(xFigure.of(row)) && Number.isFinite(yFigure.of(row)));
   const area = surface($("canvas", panel), 320);
   const { x, y } = axes(area, limits(rows.map(xFigure.of)), limits(rows.map(yFigure.of)), xFigure.label, yFigure.label);
   const { pen } = area;

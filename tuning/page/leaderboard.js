@@ -1,6 +1,6 @@
 // The leaderboard: only the lines in view exist, so that thousands of rows scroll as few do.
 const board = { head: $("#leaderboard .head"), window: $("#leaderboard .window"),
-  space: $("#leaderboard .space"), lines: new Map() };
+  space: $("#leaderboard .space"), lines: new Map(), entry: -1 };
 const COLUMNS = [
   ["rank", "#"], ["name", "row"], [null, ""], ["figure", ""], ["behind", "behind best"],
   ["verdict", "verdict"], ["speed", "images/s"], ["cost", "time"],
@@ -27,7 +27,7 @@ function place(value) {
 
 function bar(row) {
   const made = element("div", "", "bar");
-  const value = main.figure.of(row);
+  const value = standing(row);
   if (!Number.isFinite(value)) return made;
   const bounds = reach(row);
   if (bounds) {
@@ -52,12 +52,14 @@ function figureCell(row) {
   cell.append(told(value));
   if (Number.isFinite(value) && SEEN.test(main.figure.label)) cell.append(element("span", "seen", "seen"));
   const bounds = reach(row);
-  if (bounds) cell.append(element("small", bounds.map((end) => told(end)).join("–")));
+  if (row.reached) cell.append(element("small", row.reached));
+  else if (bounds) cell.append(element("small", bounds.map((end) => told(end)).join("–")));
   return cell;
 }
 
 function lineOf(row) {
-  const line = element("div", "", "line");
+  const line = element("div", "", `line${row.ending ? " early" : ""}`);
+  line.setAttribute("role", "button");
   const name = element("div", "", "name");
   name.append(element("b", row.name), element("small", row.told || runs(row)));
   const behind = element("div", row.behind ? percent(row.behind[0]) : "–", `num gap${row.behind ? "" : " none"}`);
@@ -68,9 +70,22 @@ function lineOf(row) {
     element("div", Number.isFinite(row.speed) ? row.speed.toFixed(0) : "–", "num"),
     element("div", duration(row.seconds), "num"));
   line.onclick = () => choose(row.index);
+  line.onfocus = () => { board.entry = row.index; drawBoard(); };
+  line.onkeydown = (event) => pressed(event, row);
   line.onmousemove = (event) => tell(event, `${row.name}\n${row.told.replaceAll("  ", "\n")}\n${runs(row)}, folds ${row.folds || "–"}, seeds ${row.seeds || "–"}`);
   line.onmouseleave = (event) => tell(event, "");
   return line;
+}
+
+// Tab comes to one line; arrows go on from there, Enter and Space choose.
+function pressed(event, row) {
+  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (by) {
+    const next = state.visible[state.visible.indexOf(row) + by];
+    if (next) board.lines.get(next.index)?.focus();
+  } else if (event.key === "Enter" || event.key === " ") choose(row.index);
+  else return;
+  event.preventDefault();
 }
 
 // Lines are made anew where another group has another figure and another span.
@@ -97,16 +112,23 @@ function drawBoard() {
   for (const [index, line] of board.lines) {
     if (!wanted.has(index)) { line.remove(); board.lines.delete(index); }
   }
+  const top = Math.min(Math.ceil(board.window.scrollTop / height), last - 1);
+  const entry = wanted.has(board.entry) ? board.entry : state.visible[top]?.index;
+  let above = board.space;
   for (const [index, at] of wanted) {
     let line = board.lines.get(index);
     if (!line) {
       line = lineOf(ROWS[index]);
       board.lines.set(index, line);
-      board.window.append(line);
     }
+    // Kept in the order of the eye; one that stands right is not moved, as it would lose the focus.
+    if (above.nextElementSibling !== line) above.after(line);
+    above = line;
+    line.tabIndex = index === entry ? 0 : -1;
     line.style.top = `${at * height}px`;
     const mark = state.chosen.indexOf(index);
     line.classList.toggle("chosen", mark >= 0);
+    line.setAttribute("aria-pressed", String(mark >= 0));
     if (mark >= 0) line.style.setProperty("--own", colours()[mark]);
   }
   $(".shown", board.head).textContent = main.figure.label.replace(", seen", "") + (isShare() ? " %" : "");

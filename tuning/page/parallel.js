@@ -26,10 +26,10 @@ function axisOf(path) {
 function figureAxis() {
   let [low, high] = [Infinity, -Infinity];
   for (const row of inBlock()) {
-    const value = main.figure.of(row);
+    const value = standing(row);
     if (Number.isFinite(value)) { low = Math.min(low, value); high = Math.max(high, value); }
   }
-  return { path: "", label: main.figure.label, ends: [low, high], steps: null, of: (row) => (main.figure.of(row) - low) / (high - low || 1) };
+  return { path: "", label: main.figure.label, ends: [low, high], steps: null, of: (row) => (standing(row) - low) / (high - low || 1) };
 }
 
 function setUpAxes() {
@@ -45,7 +45,7 @@ function setUpAxes() {
   const rank = (path) => (path.includes(".weights.") ? 0 : path.includes(".gates.") ? 1 : 2);
   paths.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
   parallel.axes = paths.slice(0, MOST_AXES).map(axisOf);
-  if (main.figure !== NO_FIGURE) parallel.axes.push(figureAxis());
+  if (inBlock().some((row) => Number.isFinite(standing(row)))) parallel.axes.push(figureAxis());
   parallel.axes.forEach((axis, at) => { axis.at = at; });
   // Heights are read thousands of times a frame: keep them in one table.
   for (const axis of parallel.axes) axis.heights = Float32Array.from(ROWS, (row) => axis.of(row));
@@ -72,13 +72,14 @@ function drawParallel() {
       open = true;
     }
   };
-  // Five layers in all: rows by fifths of the figure, the best on top.
-  const shades = [0.3, 0.35, 0.4, 0.5, 0.95];
+  // Six layers in all: trials without an end, then rows by fifths of the figure, the best on top.
+  const shades = [0.15, 0.3, 0.35, 0.4, 0.5, 0.95];
   const parts = shades.map(() => []);
   for (const row of state.visible) {
     const height = last.path ? NaN : last.heights[row.index];
     const share = main.figure.more ? height : 1 - height;
-    parts[Number.isNaN(share) ? 0 : Math.min(4, Math.floor(share * 5))].push(row);
+    const fifth = Number.isNaN(share) ? 0 : Math.min(4, Math.floor(share * 5));
+    parts[row.ending ? 0 : 1 + fifth].push(row);
   }
   const raster = new Raster(area);
   parts.forEach((rows, part) => {
@@ -91,7 +92,7 @@ function drawParallel() {
         before = here;
       }
     }
-    raster.paint(ink(part === 4 ? "accent" : "soft"), shades[part], rows.length);
+    if (rows.length) raster.paint(ink(part === 5 ? "accent" : "soft"), shades[part], rows.length);
   });
   raster.show(pen);
   for (const index of state.chosen) {

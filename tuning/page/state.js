@@ -65,12 +65,18 @@ function enter(block) {
   main.judged = rows.some((row) => row.verdict);
   let [low, high] = [Infinity, -Infinity];
   for (const row of rows) {
+    if (row.ending) continue;
     const bounds = reach(row) ?? [main.figure.of(row), main.figure.of(row)];
     if (!Number.isFinite(bounds[0])) continue;
     low = Math.min(low, bounds[0]);
     high = Math.max(high, bounds[1]);
   }
   main.span = low < high ? [low, high] : [low - 0.5, low + 0.5];
+}
+
+// What a row stands at in what ranks the group: nowhere, if it is a trial that did not come to its end.
+function standing(row) {
+  return row.ending ? NaN : main.figure.of(row);
 }
 
 function reach(row) {
@@ -125,9 +131,10 @@ function refresh() {
   state.visible = ROWS.filter(passes);
   const read = READERS[state.order];
   const sign = state.down ? -1 : 1;
+  const isBelow = (row) => state.order === "figure" && Boolean(row.ending);
   state.visible.sort((a, b) => {
     const [left, right] = [read(a), read(b)];
-    return (left < right ? -sign : left > right ? sign : 0) || a.index - b.index;
+    return isBelow(a) - isBelow(b) || (left < right ? -sign : left > right ? sign : 0) || a.index - b.index;
   });
   $("#count").textContent = `${state.visible.length.toLocaleString("en")} of ${ROWS.length.toLocaleString("en")}`;
   for (const listener of listeners) listener();
