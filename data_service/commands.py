@@ -1,6 +1,6 @@
 """Commands that make and show lakes."""
 
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +53,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Find and align the faces of a corpus and write the lake; says what was rejected and why."""
-    options = {name: _plain(text) for name, text in pairs(option, "--option").items()}
+    options = pairs(option, "--option")
     with working("ingest") as log_file, terminal.progress("faces") as progress:
         from cluster.session import connect
         from data_service import corpora as known
@@ -113,13 +113,3 @@ def audit(
 
         values = told(Lake.open(place), fold)
     show(values, tables.audit(values), as_json)
-
-
-def _plain(text: str) -> bool | int | float | str:
-    """An option of a corpus as the value that it looks like."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return text

@@ -1,7 +1,8 @@
 """Who is trained on, who chooses, who is tested: by subject, pure and seeded.
 
 A fold depends on the names of subjects and on labels, not on the order of rows. A face whose corpus
-does not tell its subject is a subject of its own.
+does not tell its subject stays with the other frames of its clip; without a clip it is a subject of
+its own.
 """
 
 from __future__ import annotations
@@ -90,9 +91,18 @@ def class_codes(table: pa.Table, classes: Sequence[Expression]) -> np.ndarray:
 
 
 def subject_keys(table: pa.Table) -> np.ndarray:
-    """A text for each row, equal for rows of one subject; rows without a subject are alone."""
-    pairs = zip(table["subject"].to_pylist(), table["sample_id"].to_pylist(), strict=True)
-    return np.array([f"/{row}" if subject is None else subject for subject, row in pairs])
+    """A text for each row, equal for rows of one subject, or of one clip where that is all that is
+    known; rows with neither are alone."""
+    subjects, rows = (table[name].to_pylist() for name in ("subject", "sample_id"))
+    has_clips = "sequence" in table.column_names
+    clips = table["sequence"].to_pylist() if has_clips else [None] * len(rows)
+    return np.array([_key(*told) for told in zip(subjects, clips, rows, strict=True)])
+
+
+def _key(subject: str | None, clip: str | None, row: str) -> str:
+    if subject is not None:
+        return subject
+    return f"/{row}" if clip is None else f"/clip/{clip}"
 
 
 def make_folds(

@@ -140,7 +140,7 @@ def _subjects(lake: Lake, audit: dict) -> list[str]:
 
 
 def _alignment(lake: Lake) -> list[str]:
-    counts = {PLACED[name]: count for name, count in lake.manifest.alignments.items()}
+    counts = {PLACED.get(name, name): count for name, count in lake.manifest.alignments.items()}
     parts = [html.heading("Alignment"), html.bars(counts)]
     rows_of = _rows_by(lake, "alignment")
     for name in ("fallback", "centre"):
@@ -186,7 +186,7 @@ def _quarantine(lake: Lake) -> list[str]:
     if not lake.manifest.rejected:
         return [html.heading("Refused"), html.text("Nothing was refused.")]
     examples: defaultdict[str, list[str]] = defaultdict(list)
-    with (lake.path / "quarantine.csv").open(newline="") as file:
+    with (lake.path / "quarantine.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if len(examples[row["reason"]]) < 3:
                 examples[row["reason"]].append(row["name"])

@@ -32,7 +32,7 @@ def audited(lake: Lake, pictures: Pictures | None = None) -> Audit:
     """
     cache = cache_dir() / lake.manifest.files_hash
     for folder in (lake.path, cache):
-        if (known := Audit.read(folder, lake.hash)) is not None:
+        if (known := Audit.read(folder, lake.hash, len(lake))) is not None:
             return known
     # these take a second to import, and most trainings never need them
     from data_service.audit.copies import find_copies

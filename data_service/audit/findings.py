@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ class Audit:
     method: int = METHOD
 
     @classmethod
-    def read(cls, folder: Path, lake_hash: str) -> Audit | None:
+    def read(cls, folder: Path, lake_hash: str, faces: int) -> Audit | None:
         """The audit in a lake's folder; None where there is none of that lake by this method."""
         try:
             values = json.loads((folder / AUDIT).read_text())
@@ -67,9 +68,11 @@ class Audit:
                 return None
             pairs = tuple(Pair(**pair) for pair in values.pop("pairs"))
             giveaways = tuple(Giveaway(**one) for one in values.pop("giveaways"))
-            return cls(**values, pairs=pairs, giveaways=giveaways)
+            audit = cls(**values, pairs=pairs, giveaways=giveaways)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+        rows = chain.from_iterable((pair.first, pair.second) for pair in audit.pairs)
+        return audit if all(_in_lake(row, faces) for row in rows) else None
 
     def write(self, folder: Path) -> None:
         """Puts the audit into the lake's folder."""
@@ -97,6 +100,10 @@ class Audit:
         """Groups of copies that have more than one value (null aside) in a column of the lake."""
         values = column.to_pylist()
         return [rows for rows in self.groups() if len({values[row] for row in rows} - {None}) > 1]
+
+
+def _in_lake(row: int, faces: int) -> bool:
+    return isinstance(row, int) and 0 <= row < faces
 
 
 def one_class_subjects(table: pa.Table) -> dict[str, str]:

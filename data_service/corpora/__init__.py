@@ -18,6 +18,7 @@ import inspect
 import pkgutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import (
     Any,
@@ -102,7 +103,7 @@ def _checked(name: str, corpus: Corpus, options: Mapping[str, Any]) -> dict[str,
 
 
 def _typed(told: str, kind: Any, value: Any) -> Any:
-    """The value of one option as `kind`; ValueError starts with `told`."""
+    """The value of one option, or what its text says, as `kind`; ValueError starts with `told`."""
     if get_origin(kind) is Literal:
         choices = {str(choice): choice for choice in get_args(kind)}
         if str(value) not in choices:
@@ -110,6 +111,8 @@ def _typed(told: str, kind: Any, value: Any) -> Any:
         return choices[str(value)]
     if kind is str:
         return str(value)
+    if isinstance(value, str):
+        value = _said(kind, value)
     fits = {
         bool: (isinstance(value, bool), "true or false"),
         int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
@@ -119,6 +122,16 @@ def _typed(told: str, kind: Any, value: Any) -> Any:
     if not fit:
         raise ValueError(f"{told}; valid: {valid}")
     return value
+
+
+def _said(kind: Any, text: str) -> Any:
+    """What a text says as a `kind`; the text itself where it says none."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def scan(

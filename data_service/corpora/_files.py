@@ -17,6 +17,10 @@ SEARCH_DEPTH = 4
 MAX_TEXT_BYTES = 1 << 16
 FILE_MISSING = "file missing"
 NO_PICTURE = "no picture"
+DRIVE = re.compile(r"[A-Za-z]:")
+FRAME_BOUND = 1 << 31
+MAX_CHARACTERS = 256
+"""Of a subject, a sitting or a sequence: arrays of all of a lake are as wide as the longest."""
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 
@@ -77,19 +81,21 @@ def small_text(source: Path, path: Path, closed: list[Rejection]) -> str:
 def path_below(source: Path, text: str) -> tuple[str, Path | None]:
     """The tidy name of a listed file and its path, or None where it leads out of the source.
 
-    Absolute paths and `..` are outside; `\\` separates as `/` does. Links are `sound`'s matter.
+    Absolute paths, those of a Windows drive and `..` are outside, and so is the folder itself; `\\`
+    separates as `/` does. Links are `sound`'s matter.
     """
     name = PurePosixPath(text.replace("\\", "/"))
-    if not text or name.is_absolute() or ".." in name.parts or "\0" in text or ":" in name.parts[0]:
+    above = name.is_absolute() or ".." in name.parts or DRIVE.match(str(name))
+    if not name.parts or above or "\0" in text:
         return text, None
     return str(name), source / name
 
 
 def sound(source: Path, scan: Scan) -> Scan:
-    """The scan with the faces rejected whose files no worker may read, or no table can name.
+    """The scan with the faces rejected whose files no worker may read, or that no table can hold.
 
     These lie, by links, outside of the source; or in a folder that may not be entered; or have a
-    name that is no Unicode.
+    name that is no Unicode, a frame number that is too large, a subject or clip that is too long.
     """
     root = Path(os.path.realpath(source if source.is_dir() else source.parent))
     folders: dict[Path, str] = {}
@@ -98,6 +104,7 @@ def sound(source: Path, scan: Scan) -> Scan:
     for face in scan.faces:
         name = printable(face.name)
         reason = "" if face.path is None else _why_closed(root, face.path, folders)
+        reason = reason or _why_too_large(face)
         if name != face.name:
             reason = "name not Unicode"
         if reason:
@@ -110,6 +117,16 @@ def sound(source: Path, scan: Scan) -> Scan:
 def printable(name: str) -> str:
     """A name as text that any file can hold: bytes that are no Unicode become `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _why_too_large(face: SourceFace) -> str:
+    """Why a table cannot hold what is told of a face; nothing where it can."""
+    if face.frame is not None and not 0 <= face.frame < FRAME_BOUND:
+        return "frame out of range"
+    for what in ("subject", "sitting", "sequence"):
+        if len(getattr(face, what) or "") > MAX_CHARACTERS:
+            return f"{what} too long"
+    return ""
 
 
 def _why_closed(root: Path, path: Path, folders: dict[Path, str]) -> str:

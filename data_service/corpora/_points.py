@@ -9,18 +9,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+FARTHEST = 1e6
+"""No point lies so many pixels from the corner of its picture."""
+
 
 def landmarks(values: Sequence[str] | np.ndarray, count: int) -> np.ndarray | None:
     """`count` points from x1, y1, x2, y2 ...: float32 L x 3, with full confidence.
 
-    None where they are not that many numbers, or do not stand as in a face: seen from the eyes the
-    mouth is below, which tells mirrored or confused points. Then the detector places the face.
+    None where they are not that many numbers, lie beyond any picture, or do not stand as in a face:
+    seen from the eyes the mouth is below, which tells mirrored or confused points. Then the
+    detector places the face.
     """
     try:
         flat = np.asarray(values, dtype=np.float64).ravel()
     except ValueError:
         return None
-    if flat.size != 2 * count or not np.isfinite(flat).all():
+    if flat.size != 2 * count or not (np.abs(flat) < FARTHEST).all():
         return None
     points_L2 = flat.reshape(count, 2)
     if not _is_face(points_L2):

@@ -55,9 +55,9 @@ def scan(
 
     A sequence runs from neutral over the peak back to neutral, so that its peak is about in the
     middle; the middle is told by the frames' numbers, which holds where some are missing. Folders
-    that hold neither textures nor landmarks, sequences without their middle, missing or found
-    twice, and files of other kinds are rejected. ValueError for a folder without subjects, and for
-    one that is no expression.
+    that hold neither textures nor landmarks, subjects without a folder of an expression, sequences
+    without their middle, missing or found twice, and files of other kinds are rejected. ValueError
+    for a folder without subjects, and for one that is no expression.
     """
     source = existing_folder(source, NAME, "folders such as F001/Angry/000.jpg")
     if frames < 1:
@@ -66,7 +66,7 @@ def scan(
     rejected: list[Rejection] = []
     seen: set[tuple[str, Expression]] = set()
     told: set[tuple[str, Expression]] = set()
-    for folder, expression in _sequences(source):
+    for folder, expression in _sequences(source, rejected):
         name, subject = folder.relative_to(source).as_posix(), folder.parent.name.upper()
         files = _textures(folder)
         rejected += _others(source, folder, files)
@@ -119,15 +119,24 @@ def _missing(
                 yield Rejection(name=f"{subject}/{name.capitalize()}", reason=SEQUENCE_MISSING)
 
 
-def _sequences(source: Path) -> Iterator[tuple[Path, Expression]]:
-    """The folders of expressions below folders of subjects, wherever these lie."""
+def _sequences(source: Path, rejected: list[Rejection]) -> Iterator[tuple[Path, Expression]]:
+    """The folders of expressions below folders of subjects, wherever these lie, also where an
+    archive was unpacked into a folder of its name; subjects without any go to `rejected`."""
     for subject in _subjects(source, SEARCH_DEPTH):
-        for folder in filter(Path.is_dir, visible(subject)):
-            expression = FOLDERS.get(folder.name.lower())
-            if expression is not None:
-                yield folder, expression
-            elif pictures(folder):
-                raise ValueError(f"{folder}: unknown expression; valid: {', '.join(FOLDERS)}")
+        found = [*_expressions(subject), *_expressions(subject / subject.name)]
+        if not found:
+            name = subject.relative_to(source).as_posix()
+            rejected.append(Rejection(name=name, reason="no folder of an expression"))
+        yield from found
+
+
+def _expressions(subject: Path) -> Iterator[tuple[Path, Expression]]:
+    for folder in filter(Path.is_dir, visible(subject) if subject.is_dir() else ()):
+        expression = FOLDERS.get(folder.name.lower())
+        if expression is not None:
+            yield folder, expression
+        elif pictures(folder):
+            raise ValueError(f"{folder}: unknown expression; valid: {', '.join(FOLDERS)}")
 
 
 def _subjects(folder: Path, depth: int) -> Iterator[Path]:

@@ -75,12 +75,13 @@ class Voted:
 
 
 def scan(source: Path | None, *, labels: Literal["majority", "soft"] = "majority") -> Scan:
-    """The faces with votes; those without a face or without the agreement asked for are rejected.
+    """The faces with votes; those without a face, without the agreement asked for, or listed before
+    are rejected.
 
     ValueError for a folder that lacks votes or pictures, and for tables that do not fit together.
     """
     source = existing_folder(source, NAME, f"a folder with {TABLE} and fer2013.csv")
-    faces: list[SourceFace] = []
+    faces: dict[str, SourceFace] = {}
     rejected: list[Rejection] = []
     files: dict[Path, set[str]] = {}
     for one in _voted(source):
@@ -90,20 +91,19 @@ def scan(source: Path | None, *, labels: Literal["majority", "soft"] = "majority
         files.setdefault(one.path.parent, set()).add(one.path.name)
         votes = without_slips(one.votes)
         label = decide(votes, labels)
-        reason = why_no_file(one.path) if isinstance(label, Expression) else label
+        twice = "listed twice" if one.name in faces else None
+        reason = (twice or why_no_file(one.path)) if isinstance(label, Expression) else label
         if reason is not None or not isinstance(label, Expression):
             rejected.append(Rejection(name=one.name, reason=str(reason)))
             continue
-        faces.append(
-            SourceFace(
-                name=one.name,
-                subject=None,
-                expression=label,
-                path=one.path,
-                split=one.split,
-                votes={str(name): count for name, count in zip(VOTED, votes) if count},
-                options=one.options,
-            )
+        faces[one.name] = SourceFace(
+            name=one.name,
+            subject=None,
+            expression=label,
+            path=one.path,
+            split=one.split,
+            votes={str(name): count for name, count in zip(VOTED, votes) if count},
+            options=one.options,
         )
     for folder, listed in files.items():
         if folder.name in FOLDERS.values():
@@ -113,7 +113,8 @@ def scan(source: Path | None, *, labels: Literal["majority", "soft"] = "majority
                 if path.name not in listed and path.name != LABELS
             )
     expected = EXPECTED if labels == "majority" else {}
-    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=expected, aligned=True)
+    found = tuple(faces.values())
+    return Scan(faces=found, rejected=tuple(rejected), expected=expected, aligned=True)
 
 
 def without_slips(votes: Sequence[float]) -> tuple[float, ...]:

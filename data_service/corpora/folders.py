@@ -10,6 +10,7 @@ import numpy as np
 
 from data_service.corpora._files import existing_folder, listed_faces, visible
 from data_service.corpora._labels import SPLITS, Labels, split_of
+from data_service.corpora._points import landmarks as face_points
 from data_service.corpora._tables import table_rows
 from data_service.corpora._walk import faces_named, name_pattern
 from data_service.schema import Rejection, Scan, SourceFace
@@ -30,6 +31,8 @@ mean, - leaves out); aligned=False (True: the pictures are aligned faces already
 EXPECTED: Mapping[str, int] = {}
 OWN_TABLE = "labels.csv"
 LEFT_OUT = "left out by labels"
+NOT_TOLD = -1.0
+"""What many tables have for both coordinates of a point that is missing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +82,7 @@ def scan(
 
     Without a table or a pattern, folders named after expressions, with or without parts of a split
     above them, are looked for, then labels.csv. ValueError for another layout, an unknown label or
-    part, a missing column, a cell that is no number.
+    part, a missing column, a cell that is no number, a frame that is no whole one.
     """
     source = existing_folder(source, NAME, "folders named after expressions, or a table")
     meaning = Labels(labels)
@@ -173,7 +176,6 @@ def _rows(
         intensity = _number(row, columns.intensity, where)
         if intensity is not None and not 0 <= intensity <= 1:
             raise ValueError(f"{where}: intensity {intensity:g}; valid: 0 to 1")
-        frame = _number(row, columns.frame, where)
         numbers = {name: _number(row, name, where) for name in columns.attributes}
         yield (
             line,
@@ -183,7 +185,7 @@ def _rows(
                 expression=expression,
                 split=split_of(row.get(columns.split, ""), where),
                 sequence=row.get(columns.sequence) or None,
-                frame=None if frame is None else int(frame),
+                frame=_frame(row, columns.frame, where),
                 intensity=intensity,
                 landmarks_L3=_points([_number(row, name, where) for name in columns.landmarks]),
                 attributes={name: value for name, value in numbers.items() if value is not None},
@@ -205,10 +207,20 @@ def _number(row: Mapping[str, str], name: str, where: str) -> float | None:
     return value
 
 
+def _frame(row: Mapping[str, str], name: str, where: str) -> int | None:
+    """The frame in a cell, as `_number`; how large it may be is `sound`'s matter."""
+    value = _number(row, name, where)
+    if value is not None and not value.is_integer():
+        raise ValueError(f"{where}: {name} {value:g}; valid: a whole number")
+    return None if value is None else int(value)
+
+
 def _points(values: list[float | None]) -> np.ndarray | None:
-    """Landmarks with full confidence; None where one is not told."""
+    """Landmarks with full confidence; None where one is not told, or they are none of a face."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
     points_L2 = np.reshape(known, (-1, 2))
-    return np.column_stack([points_L2, np.ones(len(points_L2))])
+    if (points_L2 == NOT_TOLD).all(axis=1).any():
+        return None
+    return face_points(points_L2, len(points_L2))

@@ -18,7 +18,8 @@ SOURCE/               pictures in it or in its folders
   Rafd090_28_Caucasian_male_angry_frontal.jpg
   camera 000 045 090 135 180, model, Caucasian|Moroccan|Kid, female|male, expression, gaze
 expressions: angry contemptuous disgusted fearful happy neutral sad surprised
-options: cameras=90 (the frontal one; several as 45,90,135), gaze=all (or frontal, left, right)"""
+options: cameras=90 (the frontal one; several as 45,90,135), gaze=all (or frontal, left, right)
+pictures of the cameras and directions of gaze that are not chosen are left alone"""
 EXPRESSIONS: Mapping[str, Expression] = {
     "angry": Expression.ANGER,
     "contemptuous": Expression.CONTEMPT,
@@ -31,6 +32,8 @@ EXPRESSIONS: Mapping[str, Expression] = {
 }
 CAMERAS = (0, 45, 90, 135, 180)
 GAZES = ("frontal", "left", "right")
+LEFT_ALONE = tuple(f"*Rafd{camera:03d}_*" for camera in CAMERAS if camera != 90)
+"""The other cameras, where the frontal one is taken."""
 NUM_MODELS = 67
 EXPECTED: Mapping[str, int] = {"subjects": NUM_MODELS, "faces": 1_608}
 """Of the frontal camera; `scan` tells what the chosen cameras and gazes would have."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +27,7 @@ SOURCE/               at most a few folders deep
   .../Val/Val_Aligned_Faces_new/Angry/*.png     Angry Disgust Fear Happy Neutral Sad Surprise
   .../Train/Angry/*.png  Val/Angry/*.png        the frames of the films
 split: Train is train; Val is test, because the labels of Test are not published: it is refused.
+No subjects; film and time in a name tell its clip, whose frames stay together in every fold.
 options: images=aligned (by the owners, placed anew) or frames"""
 FOLDERS: Mapping[str, Expression] = {
     "angry": Expression.ANGER,
@@ -44,6 +47,8 @@ ALIGNED = {
     "Val": ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
     "Test": ("Test_Aligned_Faces", "Test_Aligned_Faces_new"),
 }
+CLIP = re.compile(r"(.+_\d{6,})_\d+")
+"""Film and time, of which there may be several frames; then the frame."""
 
 
 def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned") -> Scan:
@@ -63,7 +68,7 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
         if not found and not refused:
             name = folder.relative_to(source).as_posix()
             rejected.append(Rejection(name=name, reason=NO_PICTURE))
-        faces += found
+        faces += map(_of_clip, found)
         rejected += refused
     if not faces:
         raise ValueError(
@@ -72,6 +77,12 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
         )
     rejected += _withheld(source, _part(source, "Test", images))
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
+
+
+def _of_clip(face: SourceFace) -> SourceFace:
+    """The face with the clip that its name tells, where it tells one."""
+    clip = CLIP.fullmatch(Path(face.name).stem)
+    return replace(face, sequence=clip[1]) if clip else face
 
 
 def _names(part: str, images: str) -> tuple[str, ...]:

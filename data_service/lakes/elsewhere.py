@@ -1,7 +1,8 @@
 """Lakes in a storage service (S3, Google Cloud, HDFS: whatever pyarrow reads by address).
 
-A folder of the home, which all machines share, stands for such a lake: it has the address and the
-lake's small files. The Parquet files are copied by each node into its cache, once, and checked.
+A folder of the home, which all machines share, stands for such a lake: it has the address, the
+manifest and what was refused. The audit is not taken over but made anew, for nothing tells whether
+it is the lake's. The Parquet files are copied by each node into its cache, once, and checked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from data_service.lakes.manifest import MANIFEST, Manifest, blake, write_atomica
 from data_service.lakes.unpacked import cache_dir
 
 ADDRESS = "address"
-_SMALL_FILES = ("quarantine.csv", "audit.json")
+_QUARANTINE = "quarantine.csv"
 
 
 def lake_place(path: Path | None) -> Path | None:
@@ -55,9 +56,8 @@ def _stand_in(place: Place) -> Path:
         raise ValueError(f"no lake at {place.address}: there is no {MANIFEST}") from None
     folder = home() / "lakes" / f"{place.name}-{blake(place.address.encode()).hexdigest()[:8]}"
     folder.mkdir(parents=True, exist_ok=True)
-    for small in _SMALL_FILES:
-        with suppress(FileNotFoundError):
-            write_atomically(folder / small, place.read(small))
+    with suppress(FileNotFoundError):
+        write_atomically(folder / _QUARANTINE, place.read(_QUARANTINE))
     write_atomically(folder / ADDRESS, place.address.encode())
     write_atomically(folder / MANIFEST, manifest)
     return folder

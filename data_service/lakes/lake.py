@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +42,9 @@ from data_service.lakes.mapped import MappedFaces
 from data_service.lakes.sorted_rows import SortedRows
 from data_service.lakes.unpacked import unpack_once
 from data_service.schema import Rejection, face_schema
+
+LOCK = ".lock"
+"""Who holds it writes the lake. It lies outside of the parts, which go while it is held."""
 
 
 class LakeWriter:
@@ -67,8 +73,8 @@ class LakeWriter:
         self._schema = face_schema(image_size, channels)
         self._refuse_other_lake()
         busy = f"the lake at {self._path} is being written by another process"
-        self._lock = held(self._path / PARTS / "lock", busy)
-        for other in (self._path / PARTS).iterdir():
+        self._lock = _locked(self._path / LOCK, busy)
+        for other in (self._path / PARTS).glob("*"):
             if other.is_dir() and other.name != work:
                 shutil.rmtree(other)
         for draft in self._path.glob(".*.draft"):  # of the dead, as the lock is here
@@ -139,6 +145,7 @@ class LakeWriter:
     def remove_parts(self) -> None:
         """Lets go of all parts, and of the lock."""
         shutil.rmtree(self._path / PARTS)
+        (self._path / LOCK).unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -163,11 +170,24 @@ class LakeWriter:
                 path.unlink()
 
 
+def _locked(path: Path, busy: str) -> IO[str]:
+    """The lock at `path`, as `held`; not one that was removed while this process waited for it."""
+    while True:
+        lock = held(path, busy)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()
+
+
 def _quarantine(rejected: Sequence[Rejection]) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("name", "reason", "detail"))
-    writer.writerows(sorted((one.name, one.reason, one.detail) for one in rejected))
+    plain = csv.writer(text, lineterminator="\n")
+    # Python 3.11 writes a carriage return bare, and readers end the line there
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(("name", "reason", "detail"))
+    for cells in sorted((one.name, one.reason, one.detail) for one in rejected):
+        (quoting if "\r" in "".join(cells) else plain).writerow(cells)
     return text.getvalue().encode()
 
 

@@ -109,6 +109,7 @@ def _refused(trace: Path) -> dict[str, tuple[bytes, str]]:
     real = Image.fromarray(_picture()[..., 0].astype(np.float32))
     return {
         "empty.jpg": (b"", "empty file"),
+        "carriage\rreturn.jpg": (b"", "empty file"),
         "half.jpg": (jpeg[: len(jpeg) // 2], "damaged image"),
         "half.png": (png[: len(png) // 2], "damaged image"),
         "header.png": (png[:20], "damaged image"),

@@ -92,10 +92,12 @@ def test_the_audit_lies_beside_the_lake_and_is_found_anew_when_it_is_of_another(
     file = lake.path / "audit.json"
     whole = file.read_bytes()
     first = audited(lake)
-    changes = ({"lake_hash": "other"}, {"method": -1}, {"pairs": [{"first": 1}]})
+    far = [{"first": 0, "second": row, "likeness": 0.95} for row in (-1, len(lake), "1")]
+    changes = ({"lake_hash": "other"}, {"method": -1}, *({"pairs": [one]} for one in far))
+    changes = (*changes, {"pairs": [{"first": 1}]})
     for content in (b"", whole[:40], *(json.dumps(json.loads(whole) | one) for one in changes)):
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        assert Audit.read(lake.path, lake.hash) is None
+        assert Audit.read(lake.path, lake.hash, len(lake)) is None
     assert audited(lake) == first
     assert file.read_bytes() == whole
 

@@ -240,6 +240,19 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert said.code == terminal.WRONG_INPUT
 
 
+def test_options_of_a_corpus_keep_their_texts(call: Mien, tmp_path: Path) -> None:
+    source = photos(tmp_path / "photos", header="file,001,expression")
+    (source / "2018_12").mkdir()
+    for name in ("0.png", "1.png"):
+        (source / name).rename(source / "2018_12" / name)
+    told = ("table=labels.csv", "images=2018_12", "subject=001", "aligned=true")
+    options = [word for one in told for word in ("--option", one)]
+    lake = ("--lake", tmp_path / "lake", "--size", 32)
+    said = call("ingest", "folders", source, *lake, *options, "--json")
+    assert said.code == terminal.DONE
+    assert (said.json["faces"], said.json["found"]["subjects"]) == (2, 2)
+
+
 def test_labels_without_a_column(call: Mien, tmp_path: Path) -> None:
     source = photos(tmp_path / "photos", header="file,subject,mood")
     said = call("ingest", "photos", source, "--lake", tmp_path / "lake")

@@ -50,7 +50,10 @@ def test_unknown_option_lists_the_valid_ones(tmp_path):
     [
         ("ckplus", "frames", "many", "a whole number"),
         ("ckplus", "frames", True, "a whole number"),
+        ("ckplus", "frames", "1.5", "a whole number"),
         ("ckplus", "neutral", 1, "true or false"),
+        ("ckplus", "neutral", "1", "true or false"),
+        ("drawn", "difficulty", "hard", "a number"),
         ("oulu_casia", "light", "Bright", "Strong, Weak, Dark"),
     ],
 )
@@ -110,16 +113,18 @@ def test_photos_goes_on_past_files_it_cannot_take(tmp_path):
     outside = write(tmp_path / "secret.jpg")
     source = tmp_path / "source"
     write(source / "a.jpg")
+    write(source / "10:30.jpg")
     (source / "link.jpg").symlink_to(outside)
     (source / "inner.jpg").symlink_to(source / "a.jpg")
     (source / "folder").symlink_to(tmp_path)
     (source / "circle.jpg").symlink_to(source / "circle.jpg")
     names = ["a.jpg", "./a.jpg", "none.jpg", str(outside), "../secret.jpg", "link.jpg"]
     names += ["folder/secret.jpg", "c:/x.jpg", "", "inner.jpg", "\\a.jpg", "folder", "circle.jpg"]
+    names += [".", "./", "10:30.jpg"]
     rows = "".join(f"{name},s,fear\n" for name in names)
     rows += f"{'n' * 300}.jpg,s,fear\n"
     scan = corpora.scan("photos", photo_table(source, "file,subject,expression\n" + rows), {})
-    assert [face.name for face in scan.faces] == ["a.jpg", "inner.jpg"]
+    assert [face.name for face in scan.faces] == ["a.jpg", "inner.jpg", "10:30.jpg"]
     outside_names = [str(outside), "../secret.jpg", "link.jpg", "folder/secret.jpg", "c:/x.jpg"]
     assert reasons(scan) == {
         "a.jpg": "listed twice",
@@ -127,9 +132,17 @@ def test_photos_goes_on_past_files_it_cannot_take(tmp_path):
         "n" * 300 + ".jpg": "file missing",
         "circle.jpg": "file missing",
         "folder": "file missing",
-        **dict.fromkeys([*outside_names, "", "\\a.jpg"], "path outside the source"),
+        **dict.fromkeys([*outside_names, "", ".", "./", "\\a.jpg"], "path outside the source"),
     }
     assert scan.rejected[0].detail == "line 3"
+
+
+def test_photos_refuses_a_subject_that_is_no_name(tmp_path):
+    """As where a quote that stands alone takes in the rest of the table."""
+    table = f"file,subject,expression\na.jpg,{'s' * 256},fear\nb.jpg,{'s' * 257},fear\n"
+    scan = corpora.scan("photos", photo_table(tmp_path, table, "a.jpg", "b.jpg"), {})
+    assert [face.name for face in scan.faces] == ["a.jpg"]
+    assert reasons(scan) == {"b.jpg": "subject too long"}
 
 
 @pytest.mark.parametrize(
@@ -267,6 +280,15 @@ def test_ckplus_options(ck):
     assert clips[:11] == [(frame, 1 < frame < 9) for frame in range(1, 12)]
     with pytest.raises(ValueError, match="0 frames"):
         ckplus.scan(ck, frames=0)
+
+
+def test_options_may_be_texts(ck):
+    scan = corpora.scan("ckplus", ck, {"frames": "1", "neutral": "False"})
+    assert [face.name for face in scan.faces] == [
+        face.name for face in ckplus.scan(ck, frames=1, neutral=False).faces
+    ]
+    made = {"subjects": "2", "faces_per_subject": "8", "difficulty": "0.5"}
+    assert len(corpora.scan("drawn", None, made).faces) == 16
 
 
 def test_ckplus_peak_is_the_frame_that_the_label_names(ck):

@@ -93,6 +93,7 @@ def test_sfew_val_is_tested_on(films):
         scan = corpora.scan("sfew", films, {"images": images})
         assert parts(scan) == {"train": 21, "test": 14}
         assert {("Aligned" in one.name) for one in scan.faces} == {images == "aligned"}
+        assert {one.sequence for one in scan.faces} == {f"Airheads_{at:09d}" for at in range(3)}
         assert Counter(one.expression for one in scan.faces)[Expression.ANGER] == 5
         names = {Path(one.name).name: one.reason for one in scan.rejected}
         aligned = {"1.png": "labels withheld"}
@@ -105,6 +106,7 @@ def test_sfew_pictures_without_folders_of_expressions_are_told(films, tmp_path):
     write(tmp_path / "Val" / "Val_Aligned_Faces" / "1.png", "")
     scan = sfew.scan(tmp_path)
     assert parts(scan) == {"train": 1} and reasons(scan) == {"in no folder of an expression": 1}
+    assert scan.faces[0].sequence is None
     (tmp_path / "Train" / "Train_Aligned_Faces" / "Angry" / "a.png").unlink()
     with pytest.raises(ValueError, match=r"no part in .* has a folder such as Angry with pictures"):
         sfew.scan(tmp_path)

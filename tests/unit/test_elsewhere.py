@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.storage import _holds_a_secret
+from data_service.audit import audited
+from data_service.audit.findings import AUDIT, Pair
 from data_service.ingest import ingest
 from data_service.lakes.elsewhere import ADDRESS, lake_place
 from data_service.lakes.lake import Lake
@@ -56,6 +59,16 @@ def test_what_changed_on_the_way_is_refused_and_not_kept(away: Path) -> None:
     with pytest.raises(ValueError, match=r"damaged lake at file://.*parquet has changed"):
         Lake.open(place)
     assert not list(cache_dir().glob("*/files/*.parquet"))
+
+
+def test_a_strangers_audit_is_not_taken_over(away: Path) -> None:
+    own = audited(Lake.open(away))
+    forged = replace(own, pairs=(Pair(first=0, second=1, likeness=1.0),))
+    assert forged != own
+    forged.write(away)
+    place = at(away)
+    assert not (place / AUDIT).exists()
+    assert audited(Lake.open(place)) == own
 
 
 def test_an_address_without_a_lake_is_told(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_the_generators_pictures_have_the_same_votes(labels, voted, tmp_path):
     assert sum((by_split - tables).values()) == 1  # the row that the tables say shows no face
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_picture_that_is_listed_twice_is_one_face(labels, tmp_path):
+    source = plus.build_generated(tmp_path, labels=labels)
+    once = ferplus.scan(source)
+    table = source / ("FER2013Train/label.csv" if labels else "fer2013new.csv")
+    lines = table.read_text().splitlines()
+    write(table, "\n".join([*lines, lines[1]]))
+    scan = ferplus.scan(source)
+    assert [face.name for face in scan.faces] == [face.name for face in once.faces]
+    assert reasons(scan) - reasons(once) == Counter({"listed twice": 1})
+
+
 def test_tables_that_do_not_fit_are_refused(voted, tmp_path):
     votes = (voted / "fer2013" / "fer2013new.csv").read_text().splitlines()
     pixels = (voted / "fer2013" / "fer2013.csv").read_bytes()

@@ -115,9 +115,11 @@ def test_unknown_folders_are_told_with_what_helps(tmp_path):
         folders.scan(tmp_path, labels="smug:glee")
 
 
+FIVE = (30, 30, 60, 30, 45, 45, 33, 60, 57, 60)
+"""Eyes, tip of the nose and corners of the mouth, as x and y in turn."""
 TABLE = """\
 path;person;emo;set;clip;no;strength;Smiling;x1;y1;x2;y2;x3;y3;x4;y4;x5;y5;note
-a.jpg;anna;3;val;c1;12;0.5;1;1;2;3;4;5;6;7;8;9;10;"two
+a.jpg;anna;3;val;c1;12;0.5;1;30;30;60;30;45;45;33;60;57;60;"two
 lines"
 b.jpg;;4;;;;;;;;;;;;;;;;
 c.jpg;bob;9;test;;;;0;1;;;;;;;;;;
@@ -152,9 +154,7 @@ def test_a_table_with_columns_of_any_name(tmp_path):
     first, second = scan.faces
     assert (first.sequence, first.frame, first.intensity) == ("c1", 12, 0.5)
     assert first.attributes == {"Smiling": 1} and second.attributes == {}
-    np.testing.assert_array_equal(
-        first.landmarks_L3, np.c_[np.arange(1, 11).reshape(5, 2), np.ones(5)]
-    )
+    np.testing.assert_array_equal(first.landmarks_L3, np.c_[np.reshape(FIVE, (5, 2)), np.ones(5)])
     assert second.landmarks_L3 is None
     assert reasons(scan) == {"../d.jpg": "path outside the source", "c.jpg": "left out by labels"}
 
@@ -165,6 +165,7 @@ def test_a_table_with_columns_of_any_name(tmp_path):
         ("a.jpg,3", {}, "line 2: unknown expression '3'; valid: .*labels=3:happiness"),
         ("a.jpg,fear,x", {"intensity": "extra"}, "line 2: extra 'x' is no number"),
         ("a.jpg,fear,7", {"intensity": "extra"}, "line 2: intensity 7; valid: 0 to 1"),
+        ("a.jpg,fear,3.7", {"frame": "extra"}, "line 2: extra 3.7; valid: a whole number"),
         ("a.jpg,fear,dev", {"split": "extra"}, "line 2: unknown part 'dev'; valid: train"),
         ("a.jpg,fear,1", {"subject": "who"}, "column 'who' is missing; found: file"),
         ("a.jpg,fear,1", {"landmarks": "extra"}, "landmarks: 1 columns; valid: 10 or 136"),
@@ -176,6 +177,36 @@ def test_a_wrong_table_is_told(tmp_path, rows, options, message):
     write(tmp_path / "labels.csv", f"file,expression,extra\n{rows}\n")
     with pytest.raises(ValueError, match=message):
         folders.scan(tmp_path, **options)
+
+
+@pytest.mark.parametrize("change", [{0: -1, 1: -1}, {4: 1e308}, {0: 60, 2: 30}])
+def test_points_that_are_none_of_a_face_are_left_out(tmp_path, change):
+    """A point that is missing, one beyond every picture, and eyes that are confused."""
+    names = [f"p{place}" for place in range(10)]
+    points = [str(change.get(place, value)) for place, value in enumerate(FIVE)]
+    write(tmp_path / "a.jpg", b"picture")
+    rows = (["file", "expression", *names], ["a.jpg", "fear", *points])
+    write(tmp_path / "labels.csv", "\n".join(map(",".join, rows)))
+    assert folders.scan(tmp_path, landmarks=",".join(names)).faces[0].landmarks_L3 is None
+
+
+def test_a_frame_that_no_lake_can_hold_is_refused_by_itself(tmp_path):
+    for name in ("7.jpg", "1543622400000.jpg"):
+        write(tmp_path / "anna" / "happy" / name, b"picture")
+    scan = corpora.scan("folders", tmp_path, {"pattern": "{subject}/{expression}/{frame}"})
+    assert [face.frame for face in scan.faces] == [7]
+    assert reasons(scan) == {"anna/happy/1543622400000.jpg": "frame out of range"}
+
+
+def test_so_is_one_in_a_table(tmp_path):
+    frames = {"a.jpg": "1e12", "b.jpg": "-1", "c.jpg": "2147483648", "d.jpg": "2147483647"}
+    for name in frames:
+        write(tmp_path / name, b"picture")
+    rows = "".join(f"{name},fear,{frame}\n" for name, frame in frames.items())
+    write(tmp_path / "labels.csv", f"file,expression,frame\n{rows}")
+    scan = corpora.scan("folders", tmp_path, {})
+    assert [(face.name, face.frame) for face in scan.faces] == [("d.jpg", 2147483647)]
+    assert reasons(scan) == dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), "frame out of range")
 
 
 def test_options_are_what_they_are_declared_to_be(tmp_path):

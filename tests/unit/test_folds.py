@@ -218,6 +218,16 @@ def test_the_official_split():
         official_split(table(["a", "b"], ["fear"] * 2, ["train", "train"]))
 
 
+def test_frames_of_a_clip_stay_together_where_nobody_knows_the_subject():
+    clips = [f"film_{row // 4}" for row in range(60)]
+    faces = table([None] * 60, ["fear", "anger"] * 30, ["train"] * 48 + ["test"] * 12)
+    faces = faces.append_column("sequence", pa.array(clips))
+    for fold in (official_split(faces), *make_folds(faces, 4)):
+        parts = (fold.train_rows, fold.validation_rows, fold.test_rows)
+        named = [{clips[row] for row in rows} for rows in parts]
+        assert all(named) and sum(map(len, named)) == 15
+
+
 @pytest.mark.parametrize(
     ("corpus", "tested"),
     [("ckplus", [0, 10, 20]), ("oulu_casia", [0, 1, 2]), ("photos", None), ("gone", None)],

@@ -1,8 +1,11 @@
 """Lakes: written in any order to the same bytes, read back exactly, refused when not whole."""
 
+import csv
 import json
 import multiprocessing
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +92,16 @@ def test_the_manifest_counts(tmp_path):
     assert quarantine == 'name,reason,detail\n"a, b",no face,\n'
 
 
+def test_refused_names_are_read_back_whatever_they_hold(tmp_path):
+    names = ["a\rb.jpg", "c\nd.jpg", 'e",f.jpg', " g.jpg "]
+    one = writer(tmp_path / "lake")
+    one.append(rows(NAMES[:1]))
+    one.finish([Rejection(name=name, reason="no face", detail=name) for name in names], {}, {})
+    with (tmp_path / "lake" / "quarantine.csv").open(newline="", encoding="utf-8") as file:
+        told = [(row["name"], row["reason"], row["detail"]) for row in csv.DictReader(file)]
+    assert told == sorted((name, "no face", name) for name in names)
+
+
 def test_the_bytes_do_not_depend_on_the_order_of_arrival(tmp_path):
     write(tmp_path / "a", NAMES, chunk=5)
     write(tmp_path / "b", NAMES[::-1], chunk=2)
@@ -127,6 +140,20 @@ def test_a_new_lake_replaces_the_old_one_only_when_it_is_whole(tmp_path):
     assert len(new) == 6
     assert len(list((tmp_path / "lake").glob("faces-*"))) == len(new.manifest.files)
     new.verify()
+
+
+def test_who_waited_for_a_writer_that_ended_keeps_others_out(tmp_path, monkeypatch):
+    first = writer(tmp_path / "lake")
+    ends = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: first.remove_parts())
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.lock.time", ends)
+        second = writer(tmp_path / "lake")
+    with pytest.raises(ValueError, match="being written by another process"):
+        writer(tmp_path / "lake")
+    second.append(rows(NAMES))
+    second.finish([], {}, {})
+    left = {path.name for path in (tmp_path / "lake").iterdir() if path.suffix != ".parquet"}
+    assert left == {"manifest.json", "quarantine.csv"}
 
 
 def test_parts_are_taken_over_by_the_same_work_alone(tmp_path):

@@ -76,6 +76,12 @@ def test_a_short_copy_is_told(lake, tmp_path):
     assert ["faces", "40", "327"] in lines and ["subjects", "0", "5"] in lines
 
 
+def test_a_way_of_placing_that_nobody_knows_is_shown_by_its_name(lake, tmp_path):
+    manifest = replace(lake.manifest, alignments={**lake.manifest.alignments, "by hand": 3})
+    write_report(replace(lake, manifest=manifest), tmp_path / "page.html")
+    assert "by hand" in (tmp_path / "page.html").read_text()
+
+
 def test_refusals_and_strange_names_are_shown_as_text(lake, tmp_path):
     assert "&lt;b&gt;" in table(("<b>",), [("<i>",)]) and "<i>" not in table((), [("<i>",)])
     assert "<script>" not in bars({"<script>": 1})

@@ -18,7 +18,6 @@ EVERYTHING = {
     "ckplus": {"clips": True},
     "mmi": {"clips": True},
     "oulu_casia": {"clips": True},
-    "rafd": {"cameras": "0,45,90,135,180"},
 }
 """Options by which what lies there is taken."""
 OTHERS = [

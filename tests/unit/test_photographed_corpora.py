@@ -111,6 +111,19 @@ def test_bu4dfe_options(moving):
         bu4dfe.scan(moving, frames=0)
 
 
+def test_bu4dfe_subjects_may_lie_in_folders_of_their_name(tmp_path):
+    for frame in range(9):
+        write(tmp_path / "F001" / "F001" / "Angry" / f"{frame:03d}.jpg", b"picture")
+    write(tmp_path / "F002" / "F002.txt", b"")
+    scan = bu4dfe.scan(tmp_path)
+    assert [(face.subject, face.sequence, face.frame) for face in scan.faces] == [
+        ("F001", "F001/Angry", frame) for frame in (3, 4, 5)
+    ]
+    told = {one.name: one.reason for one in scan.rejected}
+    assert told.pop("F002") == "no folder of an expression"
+    assert set(told.values()) == {"sequence missing"} and len(told) == 5
+
+
 def test_bu4dfe_refuses_folders_that_are_no_expression(tmp_path):
     write(tmp_path / "F001" / "Smug" / "000.jpg", b"")
     with pytest.raises(ValueError, match="Smug: unknown expression; valid: angry, disgust"):
