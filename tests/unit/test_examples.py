@@ -24,7 +24,11 @@ CALLS = {
     "RAY_grpc_client_keepalive_timeout_ms": "30000",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
 }
-CHECKS = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
+CHECKS = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+}
 """How long who has fallen silent is waited for; the head checks."""
 UNTOLD = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Ray sends its makers nothing."""
