@@ -1,19 +1,24 @@
 """What it costs that a lake is larger than memory.
 
 Method. Two lakes of drawn faces of 96 px (4,000 drawn, the others the same moved, mirrored and lit
-otherwise): a large one, and its first tenth, which fits. A reader in a control group whose memory
-limit is well below the large lake's pixels (files in memory count) takes batches of 64 faces, cut
-to 84 px at random and mirrored at random, as uint8 on the CPU, and does nothing with them: from the
-stream by a thread (`local`) and by a Ray Data execution (`ray`, whose whole Ray lies in the group
-too), shuffled within a window (`window`) and as a whole (`whole`); and from a torch DataLoader with
-two workers over the same mapped file (`mapped`). The lake's file is taken out of memory before each
-way; some seconds pass unmeasured; then the rate is that of the seconds told, over more than an
-epoch of the large lake where the rate allows. `kept` is the rate on the large lake divided by that
-on the small one, the same way. Every half second each process of the group is asked for its own
-memory (USS); told is the largest. `disk` is what one process reads of the file by itself, in order.
+otherwise): a large one, and its first twentieth, which fits. A reader in a control group whose
+memory limit is well below the large lake's pixels (files in memory count; without a limit memory
+has room for all) takes batches of 64 faces, cut to 84 px at random and mirrored at random, as uint8
+on the CPU, and does nothing with them: from the stream by a thread (`local`) and by a Ray Data
+execution (`ray`, whose whole Ray lies in the group too), which shows the training faces of a fold
+(seven in ten), shuffled within a window (`window`) and as a whole (`whole`); and from a torch
+DataLoader with two workers over all faces of the same mapped file (`mapped`). The lake's file is
+taken out of memory before each way; some seconds pass unmeasured; then the rate is that of the
+seconds told, over more than an epoch of the large lake where the rate allows. `kept` is the rate on
+the large lake divided by that on the small one, the same way. Every half second each process of the
+group is asked for its own memory (USS); told is the largest. `disk` is what one process reads of
+the file by itself, in order, before all else; `disk_share` is bytes of the large lake's faces shown
+per second divided by it: above 1 where memory still held some.
 
     python -m benchmarks.large_lake write FOLDER [--faces 200000]
     python -m benchmarks.large_lake measure FOLDER [--limit-mib 3072] [--out FILE]
+
+`--limit-mib 0` sets no limit, and needs no right to make a control group.
 """
 
 from __future__ import annotations
@@ -46,6 +51,8 @@ from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import open_stream
 
 FACE, CROP, BATCH = 96, 84, 64
+SMALL = 20
+"""The small lake has one face in so many: of 200,000 well below what counts as a large file."""
 DRAWN, FACES_PER_SUBJECT = 4000, 20
 AUGMENT = AugmentConfig(crop_shift_pixels=6, flip=0.5)
 WAYS = ("local window", "local whole", "ray window", "ray whole", "mapped")
@@ -81,7 +88,7 @@ def _renamed(table: pa.Table, block: str, pixels_NHWC: np.ndarray) -> pa.Table:
 
 def write(folder: Path, faces: int) -> None:
     """Both lakes, unpacked."""
-    for name, count in (("small", faces // 10), ("large", faces)):
+    for name, count in (("small", faces // SMALL), ("large", faces)):
         writer = LakeWriter(
             folder / name, corpus="drawn", image_size=FACE, channels=3, source_hash=""
         )
@@ -96,7 +103,7 @@ def _file(lake: Path) -> Path:
 
 
 def source_of(path: Path, window_mib: int) -> FaceSource:
-    """One long stage over four fifths of the lake."""
+    """One long stage over the training faces of a fold, seven tenths of the lake."""
     lake = Lake.open(path)
     plan = Plan(
         lake.table,
@@ -165,15 +172,15 @@ def _rate(taken: Iterator[int], warm_up: float, seconds: float) -> dict:
     return {"images_per_second": round((images - before) / spent), "images": images}
 
 
-def measured(group: Group, folder: Path, way: str, options: argparse.Namespace) -> dict:
-    """One way on both lakes."""
+def measured(group: Group, way: str, disk: float, options: argparse.Namespace) -> dict:
+    """One way on both lakes, beside a disk of so many bytes per second."""
     found: dict = {}
     for name in ("small", "large"):
-        forget(_file(folder / name))
+        forget(_file(options.folder / name))
         peaks: dict[str, float] = {}
         numbers = ("window_mib", "warm_up", "seconds")
         given = [f"--{key.replace('_', '-')}={getattr(options, key)}" for key in numbers]
-        lake = str(folder / name)
+        lake = str(options.folder / name)
         command = [sys.executable, "-m", "benchmarks.large_lake", "read", lake, "--way", way]
         told = group.run([*command, *given], peaks)
         process, most = max(peaks.items(), key=lambda one: one[1])
@@ -181,7 +188,8 @@ def measured(group: Group, folder: Path, way: str, options: argparse.Namespace) 
         found[name] = card | {"largest_uss_mib": round(most), "process": process.split(" #")[0]}
         print(way, name, found[name], file=sys.stderr, flush=True)
     rates = [found[name]["images_per_second"] for name in ("large", "small")]
-    return found | {"kept": round(rates[0] / rates[1], 3)}
+    shares = {"kept": rates[0] / rates[1], "disk_share": rates[0] * FACE * FACE * 3 / disk}
+    return found | {name: round(share, 3) for name, share in shares.items()}
 
 
 def disk_rate(file: Path) -> float:
@@ -194,13 +202,36 @@ def disk_rate(file: Path) -> float:
     return size / (time.perf_counter() - started)
 
 
+def measure(options: argparse.Namespace) -> str:
+    """The result of all ways; it is written after each, so that a run cut off keeps what it has."""
+    lake = Lake.open(options.folder / "large")
+    disk = disk_rate(_file(lake.path))
+    result: dict = {
+        "method": " ".join(__doc__.split("Method. ")[1].split("\n\n")[0].split()),
+        "faces": len(lake),
+        "lake_mib": lake.manifest.num_bytes >> 20,
+        "limit_mib": options.limit_mib,
+        "window_mib": options.window_mib,
+        "seconds": options.seconds,
+        "disk_mib_per_second": round(disk / 2**20),
+        "environment": environment(),
+        "ways": {},
+    }
+    with limited(options.limit_mib << 20) as group:
+        for way in options.way or WAYS:
+            result["ways"][way] = measured(group, way, disk, options)
+            if options.out:
+                options.out.write_text(json.dumps(result, indent=1) + "\n")
+    return json.dumps(result, indent=1)
+
+
 def main() -> None:
     """Writes the lakes, measures, or (in the group) reads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("write", "measure", "read"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--faces", type=int, default=200_000)
-    parser.add_argument("--limit-mib", type=int, default=3072)
+    parser.add_argument("--limit-mib", type=int, default=3072, help="0: none")
     parser.add_argument("--window-mib", type=int, default=768)
     parser.add_argument("--warm-up", type=float, default=4.0)
     parser.add_argument("--seconds", type=float, default=12.0)
@@ -218,24 +249,7 @@ def main() -> None:
             options.folder, options.way[0], options.window_mib, options.warm_up, options.seconds
         )
         return print(json.dumps(card))
-    lake = Lake.open(options.folder / "large")
-    with limited(options.limit_mib << 20) as group:
-        found = {way: measured(group, options.folder, way, options) for way in options.way or WAYS}
-    result = {
-        "method": " ".join(__doc__.split("Method. ")[1].split("\n\n")[0].split()),
-        "faces": len(lake),
-        "lake_mib": lake.manifest.num_bytes >> 20,
-        "limit_mib": options.limit_mib,
-        "window_mib": options.window_mib,
-        "seconds": options.seconds,
-        "disk_mib_per_second": round(disk_rate(_file(lake.path)) / 2**20),
-        "environment": environment(),
-        "ways": found,
-    }
-    text = json.dumps(result, indent=1) + "\n"
-    if options.out:
-        options.out.write_text(text)
-    print(text)
+    print(measure(options))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Linux control groups, of version 2 where it has the memory controller, else of version 1; who calls
 needs the right to make one. What the group's processes read stays in memory on the group's account.
+Without a limit nothing is made: the group is a command and the processes that it starts.
 """
 
 from __future__ import annotations
@@ -17,45 +18,61 @@ from pathlib import Path
 import psutil
 
 ROOT = Path("/sys/fs/cgroup")
+_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """The folder of a control group."""
+    """The folder of a control group; None without a limit."""
 
-    folder: Path
+    folder: Path | None
 
     def run(self, command: Sequence[str], peaks: dict[str, float]) -> str:
         """What the command prints, run in the group with all processes that it starts.
 
         `peaks` takes, by process, the most memory of its own (USS, MiB) that was seen.
         """
-        enter = f'echo $$ > "{self.folder}/cgroup.procs"; exec "$@"'
-        process = subprocess.Popen(
-            ["sh", "-c", enter, "sh", *command], stdout=subprocess.PIPE, text=True
-        )
+        if self.folder:
+            enter = f'echo $$ > "{self.folder}/cgroup.procs"; exec "$@"'
+            command = ["sh", "-c", enter, "sh", *command]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         while process.poll() is None:
-            self._look(peaks)
+            self._look(process.pid, peaks)
             time.sleep(0.5)
         assert process.stdout is not None
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
         return process.stdout.read()
 
-    def _look(self, peaks: dict[str, float]) -> None:
-        for pid in map(int, (self.folder / "cgroup.procs").read_text().split()):
+    def _look(self, first: int, peaks: dict[str, float]) -> None:
+        for pid in self._members(first):
             try:
                 process = psutil.Process(pid)
                 name = f"{' '.join(process.cmdline())[:60]} #{pid}"
                 own = process.memory_full_info().uss / 2**20
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            except _GONE:
                 continue
             peaks[name] = max(peaks.get(name, 0.0), own)
+
+    def _members(self, first: int) -> list[int]:
+        """The group's processes, of which the first one is the command."""
+        if self.folder:
+            return list(map(int, (self.folder / "cgroup.procs").read_text().split()))
+        try:
+            return [first, *(one.pid for one in psutil.Process(first).children(recursive=True))]
+        except _GONE:
+            return []
 
 
 @contextmanager
 def limited(num_bytes: int) -> Iterator[Group]:
-    """A group with that limit, for the length of the block; OSError where none can be made."""
+    """A group with that limit, for the length of the block; OSError where none can be made.
+
+    With 0 bytes it has no limit.
+    """
+    if not num_bytes:
+        yield Group(folder=None)
+        return
     if "memory" in _text(ROOT / "cgroup.controllers").split():
         folder, limit = ROOT / f"mien-{os.getpid()}", "memory.max"
     else:

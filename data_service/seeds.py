@@ -17,6 +17,9 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _HALF = np.uint64(32)
 
+ZONES = 8
+"""Parts of a lake that a sliding order runs through, forth and back in turn."""
+
 
 def mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64, elementwise on uint64; a bijection."""
@@ -61,29 +64,40 @@ def integers(key: np.ndarray, stream: str, bound: np.ndarray | int) -> np.ndarra
     return (scaled >> _HALF).astype(np.int64)
 
 
-@lru_cache(maxsize=64)
-def permutation(seed: int, stream: str, index: int, count: int) -> np.ndarray:
-    """The `index`-th order of `count` things, read-only; the last ones asked for are kept."""
+def shuffled(seed: int, stream: str, index: int, count: int) -> np.ndarray:
+    """The `index`-th order of `count` things, read-only."""
     order_keys = mix(np.arange(count, dtype=np.uint64) * _GOLDEN ^ stream_key(seed, stream, index))
     order = np.argsort(mix(order_keys + _GOLDEN), kind="stable")
     order.flags.writeable = False
     return order
 
 
-@lru_cache(maxsize=64)
-def sliding_order(
-    seed: int, stream: str, index: int, count: int, window: int, chunk: int
-) -> np.ndarray:
-    """The `index`-th order of `count` things in which neighbours stay near each other, read-only.
+@lru_cache(maxsize=16)
+def permutation(seed: int, stream: str, index: int, count: int) -> np.ndarray:
+    """`shuffled`, of which the last few that were asked for are kept."""
+    return shuffled(seed, stream, index, count)
 
-    Chunks of `chunk` neighbours come in a new order each time, and from there everything moves back
-    by up to `window` places, each by its own: so of the things in chunks' order, only the last
-    `window` are to be held ready at any place.
+
+def sliding_order(
+    seed: int, stream: str, index: int, piece_N: np.ndarray, window: int
+) -> np.ndarray:
+    """The `index`-th order of things in which those of a piece stay near each other, read-only.
+
+    `piece_N` says which piece each lies in. Pieces come in a new order each time, and from there
+    everything moves back by up to `window` places, each by its own: so of the things in pieces'
+    order, only the last `window` are to be held ready at any place. But a piece always lies in the
+    same of a few zones, which every other order runs through backwards: it begins with what the
+    one before it ended with, and what is still in memory then is not read again.
     """
-    chunks = permutation(seed, f"{stream}/chunks", index, -(-count // chunk))
-    in_chunks = (chunks[:, None] * chunk + np.arange(chunk)).ravel()
-    in_chunks = in_chunks[in_chunks < count]
-    moves = keys(seed, f"{stream}/{index}/moves", np.arange(count)) >> np.uint64(11)
-    order = in_chunks[np.argsort(np.arange(count) + window * (moves * 2.0**-53), kind="stable")]
-    order.flags.writeable = False
-    return order
+    pieces, place_N = np.unique(piece_N, return_inverse=True)
+    zone_P = shuffled(seed, f"{stream}/zones", 0, len(pieces)) * ZONES // len(pieces)
+    turn_P = shuffled(seed, f"{stream}/chunks", index, len(pieces))
+    order_P = np.lexsort((turn_P, zone_P if index % 2 == 0 else -zone_P))
+    rank_P = np.empty_like(order_P)
+    rank_P[order_P] = np.arange(len(pieces))
+    in_pieces_N = np.argsort(rank_P[place_N], kind="stable")
+    counter_N = np.arange(len(piece_N))
+    moves_N = keys(seed, f"{stream}/{index}/moves", counter_N) >> np.uint64(11)
+    order_N = in_pieces_N[np.argsort(counter_N + window * (moves_N * 2.0**-53), kind="stable")]
+    order_N.flags.writeable = False
+    return order_N

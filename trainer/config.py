@@ -90,8 +90,8 @@ class DataConfig:
     `classes` empty means every class of the lake. With `labels` votes a face's class is drawn anew
     from the votes on it each time that it is shown (FER+); validation and test keep the given one.
     `synthetic_share` of what every stage shows comes from the sealed pool that the run was given.
-    With `window_mib` a lake of more pixels than that is shuffled within a window of that size; 0
-    shuffles every lake as a whole.
+    With `window_mib` a lake of more pixels than that is shuffled within a window of that size, but
+    for stages that balance their classes; 0 shuffles every lake as a whole.
     `stream` ray runs one Ray Data execution per worker, local a thread; auto takes ray for several
     workers.
     """

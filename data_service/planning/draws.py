@@ -16,7 +16,7 @@ import pyarrow as pa
 from data_service import seeds
 from data_service.folds import Fold, class_codes
 from data_service.lakes import columns
-from data_service.lakes.window import Window
+from data_service.lakes.window import Pieces, Window
 from data_service.planning.needs import DataNeeds
 from data_service.planning.partners import Candidates, Samples
 from data_service.planning.synthetic_slots import (
@@ -84,7 +84,8 @@ class StageDraws:
         window: Window | None = None,
     ) -> None:
         self._needs, self._lake, self._pool, self._seed = needs, lake, pool, seed
-        self._window = window
+        self._batch = batch
+        self._window = None if needs.balance else window
         self._name = f"stage {stage}"
         self._classes = self._stage_classes()
         wanted = lake.train
@@ -103,7 +104,8 @@ class StageDraws:
             raise ValueError(f"{self._name}: the fold has no training face of {', '.join(lacking)}")
         if needs.target == "other_expression" and len(self._classes) < 2:
             raise ValueError(f"{self._name}: another expression needs at least two classes")
-        self._slots = self._synthetic_slots(stage, batch)
+        self._slots = self._synthetic_slots(stage)
+        self._orders: dict[str, dict[int, np.ndarray]] = {}
 
     def draw(self, slot_B: np.ndarray, key_B: np.ndarray) -> dict[str, Any]:
         """Rows, classes, subjects, partners and targets of the samples in those slots."""
@@ -140,6 +142,16 @@ class StageDraws:
             "partner_valid": partner_valid,
         }
 
+    def pieces(self) -> Pieces | None:
+        """What to read when of a lake larger than memory; None for a stage without a window."""
+        if self._window is None:
+            return None
+        return Pieces(self._rows, self._window, self._batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process starts from: it makes its own orders."""
+        return self.__dict__ | {"_orders": {}}
+
     @cached_property
     def _candidates(self) -> Candidates:
         rows = self._rows
@@ -158,7 +170,7 @@ class StageDraws:
             )
         return np.array(sorted(self._lake.classes.index(one) for one in wanted), np.int64)
 
-    def _synthetic_slots(self, stage: int, batch: int) -> SealedSlots | LiveSlots:
+    def _synthetic_slots(self, stage: int) -> SealedSlots | LiveSlots:
         asked, pool, name = self._needs.synthetic_share, self._pool, self._name
         if asked == 0:
             return SealedSlots(name, np.empty(0, np.int64), Fraction(0), self._seed)
@@ -169,7 +181,7 @@ class StageDraws:
         if isinstance(pool, LiveRows):
             if exact is None:
                 raise ValueError(f"{name}: a share in proportion to its pool needs a sealed one")
-            return LiveSlots(stage, name, pool, self._classes, real, exact, batch, self._seed)
+            return LiveSlots(stage, name, pool, self._classes, real, exact, self._batch, self._seed)
         rows = np.flatnonzero(np.isin(pool.class_of_row, self._classes))
         if exact is None:
             share = Fraction(len(rows), len(rows) + real)
@@ -194,12 +206,20 @@ class StageDraws:
         return in_epochs(partial(self._order, stream), rows, draw_B)
 
     def _order(self, stream: str, epoch: int, count: int) -> np.ndarray:
-        """The order of an epoch; a class has its share of the window."""
-        name = f"{self._name}/{stream}"
+        """The order of an epoch; of each stream the last two are kept."""
+        kept = self._orders.setdefault(stream, {})
+        order = kept.get(epoch)
+        if order is None:
+            for old in list(kept)[:-1]:
+                kept.pop(old, None)
+            order = kept[epoch] = self._new_order(f"{self._name}/{stream}", epoch, count)
+        return order
+
+    def _new_order(self, stream: str, epoch: int, count: int) -> np.ndarray:
         if self._window is None:
-            return seeds.permutation(self._seed, name, epoch, count)
-        window = max(1, self._window.faces * count // len(self._rows))
-        return seeds.sliding_order(self._seed, name, epoch, count, window, self._window.chunk)
+            return seeds.shuffled(self._seed, stream, epoch, count)
+        piece_N = self._rows // self._window.chunk
+        return seeds.sliding_order(self._seed, stream, epoch, piece_N, self._window.faces)
 
     def _class_and_source(
         self, rows_B: np.ndarray, synthetic_B: np.ndarray

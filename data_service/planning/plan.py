@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from data_service import seeds
 from data_service.folds import Fold
-from data_service.lakes.window import Window
+from data_service.lakes.window import Pieces, Window
 from data_service.planning.draws import Labels, LakeRows, StageDraws
 from data_service.planning.needs import DataNeeds
 from data_service.planning.synthetic_slots import LiveRows, PoolRows
@@ -94,7 +94,8 @@ class Plan:
     Without classes every training face is drawn, whatever its expression, which is -1.
 
     With a `window` neighbours in the lake stay near each other within an epoch, so that a lake
-    larger than memory is read in pieces; partners come from all of it.
+    larger than memory is read in pieces; partners come from all of it, and so do the faces of a
+    stage with `balance`, whose classes go through the lake at speeds of their own.
 
     `pool` is the table of a sealed pool (source_row, expression), or a live pool; a stage with a
     share of synthetic faces cannot be stepped without one. With a live one a step is a function of
@@ -166,6 +167,10 @@ class Plan:
         key_B = seeds.keys(self.seed, "slot", counter_B + images_before)
         drawn = self._stage_draws(stage).draw(counter_B + within, key_B)
         return StepPlan(step=step, stage=stage, images_before=images_before, key=key_B, **drawn)
+
+    def pieces(self, stage: int) -> Pieces | None:
+        """What to read when of a lake larger than memory; None for a stage without a window."""
+        return self._stage_draws(stage).pieces()
 
     def _stage_draws(self, stage: int) -> StageDraws:
         if stage not in self._draws:

@@ -22,5 +22,5 @@ class BatchActor:
             for steps in ranges.to_pylist()
             for first in range(steps["start"], steps["stop"], self._block_steps)
         ]
-        for block in self._source.blocks(blocks, self._rank, self._world):
+        for block in self._source.blocks(blocks, self._rank, self._world, goes_on=True):
             yield block.to_table()

@@ -5,9 +5,11 @@ Shapes: B samples, N rows, S side of a crop, C channels, L landmarks, A attribut
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from data_service.crops import AugmentConfig, Crops, Faces
 from data_service.lakes import columns
 from data_service.lakes.lake import Lake
 from data_service.planning.plan import Plan, StepPlan
+from data_service.streaming.ahead import LookAhead
 from data_service.streaming.packing import Block, PackedBatch, Specs
 from data_service.synthesis.live_pool import LivePool
 from data_service.synthesis.pool import SealedPool
@@ -41,6 +44,10 @@ class _Draft:
     @property
     def partner_rows(self) -> list[np.ndarray]:
         return [rows for name, (rows, _) in self.images.items() if name.startswith("partner/")]
+
+    @property
+    def num_faces(self) -> int:
+        return max(1, len(self.own_rows) + sum(map(len, self.partner_rows)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,29 +76,46 @@ class FaceSource:
         (block,) = self.blocks([range(step, step + 1)], rank, world)
         return block.batches[0]
 
-    def blocks(self, blocks: Iterable[range], rank: int = 0, world: int = 1) -> Generator[Block]:
+    def blocks(
+        self, blocks: Iterable[range], rank: int = 0, world: int = 1, *, goes_on: bool = False
+    ) -> Generator[Block]:
         """The batches of several steps at a time, side by side in memory.
 
-        While one block is built, the system reads what the next one needs from the disk.
+        While one block is built, the system reads what the next ones need from the disk. Where it
+        `goes_on`, the steps after the last block will be asked for next: theirs are read too.
         """
-        ahead: list[_Draft] = []
-        for steps in blocks:
-            drafts = [self._draft(step, rank, world) for step in steps]
-            self._expect(drafts)
-            if ahead:
-                yield self._built(ahead)
-            ahead = drafts
-        if ahead:
-            yield self._built(ahead)
+        ahead: deque[tuple[bool, list[_Draft]]] = deque()
+        for wanted, steps in self._with_following(blocks, goes_on):
+            ahead.append((wanted, self._drafts(steps, rank, world)))
+            while self._is_far(ahead):
+                yield self._built(ahead.popleft()[1])
+                if not ahead[0][0]:
+                    return
+        for wanted, drafts in ahead:
+            if wanted:
+                yield self._built(drafts)
 
-    def _expect(self, drafts: list[_Draft]) -> None:
-        """Has the lake's faces of the batches read, where they are not in memory."""
-        own = [draft.own_rows for draft in drafts]
-        partners = [rows for draft in drafts for rows in draft.partner_rows]
-        windowed = self.plan.window is not None
-        for rows, chunks in ((own, windowed), (partners, False)):
-            wanted = np.concatenate([np.empty(0, np.int64), *rows])
-            self._lake.mapped.expect(wanted[wanted < len(self._lake)], chunks=chunks)
+    def _with_following(
+        self, blocks: Iterable[range], goes_on: bool
+    ) -> Generator[tuple[bool, range]]:
+        """The blocks, and those that come after them; with each whether it is to be built."""
+        last = None
+        for last in blocks:
+            yield True, last
+        if goes_on and last is not None:
+            for steps in self._look_ahead.following(last):
+                yield False, steps
+
+    def _is_far(self, ahead: deque[tuple[bool, list[_Draft]]]) -> bool:
+        """Whether what comes after the first block is as much as is to be read ahead."""
+        faces = [draft.num_faces for _, drafts in islice(ahead, 1, None) for draft in drafts]
+        return bool(faces) and sum(faces) >= self._look_ahead.faces
+
+    def _drafts(self, steps: range, rank: int, world: int) -> list[_Draft]:
+        drafts = [self._draft(step, rank, world) for step in steps]
+        for draft in drafts:
+            self._look_ahead.expect(draft.step, draft.own_rows, draft.partner_rows)
+        return drafts
 
     def _built(self, drafts: list[_Draft]) -> Block:
         block = Block.allocate([(draft.step, draft.specs) for draft in drafts])
@@ -172,6 +196,10 @@ class FaceSource:
     @cached_property
     def _lake(self) -> Lake:
         return Lake.open(self.lake)
+
+    @cached_property
+    def _look_ahead(self) -> LookAhead:
+        return LookAhead(self.plan, self._lake.mapped, decides=isinstance(self.pool, LivePool))
 
     @cached_property
     def _faces(self) -> np.ndarray | _Joined:

@@ -96,6 +96,7 @@ class Maker:
         self._lake, self._synthesiser, self._admission = lake, synthesiser, admission
 
     def __call__(self, work: Work) -> Made:
+        self._lake.mapped.expect(work.source_rows)
         faces_BHWC = self._lake.faces[work.source_rows]
         target_B = torch.full((len(work.source_rows),), work.klass)
         with _one_thread():

@@ -123,6 +123,7 @@ class FewOfOne:
         )
         generator = np.random.default_rng(0)
         self.faces = generator.integers(0, 256, size=(49, 48, 48, 3), dtype=np.uint8)
+        self.mapped = SimpleNamespace(expect=len)
         self.hash, self.path = "few", Path("few")
         counts = {"anger": 24, "neutral": 24, "fear": 1}
         self.manifest = SimpleNamespace(classes=counts, channels=3, image_size=48)

@@ -50,7 +50,7 @@ def lake():
         }
     )
     faces = generator.integers(0, 256, size=(300, 6, 6, 3), dtype=np.uint8)
-    return SimpleNamespace(table=table, faces=faces)
+    return SimpleNamespace(table=table, faces=faces, mapped=SimpleNamespace(expect=len))
 
 
 @pytest.fixture
@@ -75,6 +75,14 @@ def test_rows_keep_their_order_across_batches(lake, info):
     assert np.allclose(found.logits, middle, atol=1e-5)
     assert np.array_equal(found.labels, rows % 3)
     assert set(found.subjects[rows >= 290]) == {f"row {row}" for row in range(290, 300)}
+
+
+def test_faces_are_expected_before_they_are_read(lake, info):
+    """Of a lake larger than memory they are read together, and let go of again."""
+    expected, rows = [], np.arange(200)
+    lake.mapped.expect = expected.append
+    predict(lake, info, rows)
+    assert len(expected) > 1 and np.array_equal(np.concatenate(expected), rows)
 
 
 def test_mirror_images_are_averaged(lake, info):

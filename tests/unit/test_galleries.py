@@ -66,7 +66,8 @@ def examinee() -> Examinee:
             "subject": [f"s{index // 2}" for index in range(8)],
         }
     )
-    lake: Any = SimpleNamespace(table=table, faces=faces)
+    mapped = SimpleNamespace(expect=len)
+    lake: Any = SimpleNamespace(table=table, faces=faces, mapped=mapped)
     spec: Any = SimpleNamespace(
         capabilities=frozenset({"recognise", "synthesise", "intensity", "transfer"})
     )

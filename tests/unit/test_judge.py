@@ -33,7 +33,8 @@ def lake():
             "subject": [f"s{row // 16}" if row < 60 else None for row in range(64)],
         }
     )
-    return SimpleNamespace(table=table, faces=faces, hash="lake")
+    mapped = SimpleNamespace(expect=len)
+    return SimpleNamespace(table=table, faces=faces, mapped=mapped, hash="lake")
 
 
 def equal(one: judges.Judge, two: judges.Judge) -> bool:

@@ -64,6 +64,7 @@ def lake() -> Any:
     return SimpleNamespace(
         table=table,
         faces=np.clip(faces, 0, 255).astype(np.uint8),
+        mapped=SimpleNamespace(expect=len),
         hash="painted",
         manifest=SimpleNamespace(image_size=SIDE),
     )

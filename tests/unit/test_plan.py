@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_service import seeds
 from data_service.folds import Fold
 from data_service.planning.partners import RULES
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
@@ -134,6 +135,26 @@ def test_epochs_differ_and_may_end_within_a_batch():
     rows, count = all_of(plan, "rows"), len(trainable(plan, 60))
     assert count % 8
     assert list(rows[:count]) != list(rows[count : 2 * count])
+
+
+def test_without_a_window_an_epoch_is_one_shuffle_of_all_faces():
+    """The batches of runs that were made before stay what they were."""
+    rows, members = all_of(plan_of(60, seed=3), "rows"), np.array(trainable(plan_of(60), 60))
+    for epoch in range(3):
+        order = seeds.permutation(3, "stage 0/real", epoch, len(members))
+        shown = rows[epoch * len(members) : (epoch + 1) * len(members)]
+        assert np.array_equal(shown, members[order])
+
+
+@pytest.mark.parametrize("balance", [False, True])
+def test_no_more_orders_are_kept_than_two_of_each_stream_and_none_travels(balance):
+    plan = plan_of(60, balance=balance)
+    sent = len(pickle.dumps(plan))
+    all_of(plan, "rows")
+    kept = plan._draws[0]._orders
+    assert len(kept) == (3 if balance else 1)
+    assert {len(orders) for orders in kept.values()} == {2}
+    assert len(pickle.dumps(plan)) <= sent
 
 
 THREE = [

@@ -155,14 +155,8 @@ def in_epochs(drawn: list[int], members: list[int]) -> bool:
     ) and all(sorted(part) == members for part in parts[:-1])
 
 
-@settings(max_examples=EXAMPLES)
-@given(
-    count=st.integers(1, 400),
-    faces=st.integers(1, 150),
-    chunk=st.integers(1, 30),
-    seed=st.integers(0, 99),
-)
-def test_a_window_slides_over_the_chunks_of_a_lake(count, faces, chunk, seed):
+def windowed(count, rows, window, *, seed=0, batch=None, **needs):
+    """A plan over two epochs of those rows of a lake."""
     table = pa.table(
         {
             "sample_id": [f"{row:04d}" for row in range(count)],
@@ -171,25 +165,77 @@ def test_a_window_slides_over_the_chunks_of_a_lake(count, faces, chunk, seed):
             "expression": ["fear"] * count,
         }
     )
-    rows, none = np.arange(count), np.arange(0)
+    none = np.arange(0)
     fold = Fold(index=1, num_folds=2, train_rows=rows, validation_rows=none, test_rows=none)
-    window = Window(faces=faces, chunk=chunk)
-    stage = StagePlan(images=2 * count)
-    plan = Plan(table, fold, (Expression.FEAR,), [stage], count, seed, window=window)
+    stage = StagePlan(images=2 * len(rows), needs=DataNeeds(**needs))
+    return Plan(table, fold, (Expression.FEAR,), [stage], batch or len(rows), seed, window=window)
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    count=st.integers(1, 400),
+    faces=st.integers(1, 150),
+    chunk=st.integers(1, 30),
+    seed=st.integers(0, 99),
+    held_out=st.booleans(),
+)
+def test_a_window_slides_over_the_chunks_of_a_lake(count, faces, chunk, seed, held_out):
+    rows = np.arange(count)
+    rows = rows[rows // 4 % 3 < 2] if held_out else rows
+    plan = windowed(count, rows, Window(faces=faces, chunk=chunk), seed=seed)
+    sizes = np.bincount(rows // chunk)
     for step in (0, 1):
         order = plan.step(step).rows
         assert sorted(order) == list(rows)
         first = {row // chunk: place for place, row in reversed(list(enumerate(order)))}
         last = {row // chunk: place for place, row in enumerate(order)}
-        # of a chunk that came in its turn, every face comes within window and chunk
+        # of a chunk of the file that came in its turn, every face comes within window and chunk
         assert all(last[one] - place < 2 * faces + chunk for one, place in first.items())
-        held = np.zeros(count + 1)
+        held = np.zeros(len(rows) + 1)
         for one, place in first.items():
-            held[place] += chunk
-            held[last[one] + 1] -= chunk
+            held[place] += sizes[one]
+            held[last[one] + 1] -= sizes[one]
         assert held.cumsum().max() <= 2 * faces + 3 * chunk
-    if min(count, faces) > 99 and chunk > 1:
+    if min(len(rows), faces) > 99 and chunk > 1:
         assert (plan.step(0).rows != plan.step(1).rows).mean() > 0.5
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    faces=st.integers(1, 150),
+    chunk=st.integers(1, 30),
+    batch=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_every_face_was_read_before_it_is_shown_and_hardly_ever_twice(faces, chunk, batch, seed):
+    rows = np.arange(400)
+    rows = rows[rows // 4 % 3 < 2]
+    plan = windowed(400, rows, Window(faces=faces, chunk=chunk), seed=seed, batch=batch)
+    pieces, times = plan.pieces(0), np.zeros(400, int)
+    for step in range(len(rows) // batch):
+        shown = plan.step(step).rows
+        times[pieces.entering(step, shown)] += 1
+        assert times[shown].all()
+    assert times.max() <= 2 and set(np.flatnonzero(times)) <= set(rows)
+
+
+def test_what_is_read_of_a_lake_in_windows_is_read_once_an_epoch():
+    """Subjects that are held out, and the lake's chunks, lie across each other."""
+    rows = np.arange(4000)
+    rows = rows[rows // 20 % 3 < 2]
+    plan = windowed(4000, rows, Window(faces=400, chunk=37), batch=20)
+    pieces, times = plan.pieces(0), np.zeros(4000, int)
+    for step in range(len(rows) // 20):
+        times[pieces.entering(step, plan.step(step).rows)] += 1
+    assert (times[rows] == 1).all() and times.sum() == len(rows)
+
+
+def test_classes_that_are_balanced_have_no_window():
+    rows, window = np.arange(300), Window(faces=20, chunk=5)
+    balanced, whole = (windowed(300, rows, one, balance=True) for one in (window, None))
+    assert balanced.pieces(0) is None is whole.pieces(0)
+    assert np.array_equal(balanced.step(0).rows, whole.step(0).rows)
+    assert not np.array_equal(windowed(300, rows, window).step(0).rows, whole.step(0).rows)
 
 
 @settings(max_examples=EXAMPLES)

@@ -4,6 +4,7 @@ import pickle
 import threading
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,13 @@ import torch
 
 from data_service.crops import AugmentConfig, Crops
 from data_service.folds import make_folds
+from data_service.lakes import mapped
 from data_service.lakes.lake import Lake, LakeWriter
+from data_service.lakes.window import Window
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
+from data_service.streaming.ahead import LookAhead
+from data_service.streaming.batcher import BatchActor
 from data_service.streaming.batches import to_batch
 from data_service.streaming.packing import batches_of
 from data_service.streaming.source import FaceSource
@@ -92,10 +97,11 @@ def lake(tmp_path_factory):
         yield write_lake(folder / "lake")
 
 
-def source_of(lake, *, needs=None, augment=PLAIN, images=160, pool=None, **changes):
+def source_of(lake, *, needs=None, augment=PLAIN, images=160, pool=None, window=None, **changes):
     fold = make_folds(lake.table, 3)[0]
     stages = [StagePlan(images=images, needs=needs or DataNeeds())]
-    plan = Plan(lake.table, fold, CLASSES, stages, 8, 0, pool and pool.table)
+    table = pool and pool.table
+    plan = Plan(lake.table, fold, CLASSES, stages, 8, 0, table, window=window)
     settings = {"side": CROP, "attributes": ("glasses", "smile"), "pool": pool and pool.path}
     return FaceSource(lake=lake.path, plan=plan, augment=augment, **(settings | changes))
 
@@ -191,6 +197,93 @@ def test_batches_travel_in_one_table(lake):
     for name, array in alone.arrays().items():
         assert arrays[name].dtype == array.dtype
         assert np.array_equal(arrays[name], array, equal_nan=array.dtype.kind == "f")
+
+
+@pytest.fixture
+def expected(monkeypatch):
+    """Rows that will be used, and what is read for them, of each step of a lake that is large.
+
+    Forty faces are read ahead.
+    """
+    told = []
+    monkeypatch.setattr(mapped, "LARGE_BYTES", 0)
+    monkeypatch.setattr(mapped, "AHEAD_BYTES", 40 * SIDE * SIDE * 3)
+    monkeypatch.setattr(
+        mapped.MappedFaces, "expect", lambda _, rows, *, read=None: told.append((rows, read))
+    )
+    return told
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_of_a_large_lake_many_steps_are_read_ahead(lake, expected, goes_on):
+    """Forty faces: five steps of eight, also across the end of what is built now."""
+    source = source_of(lake)
+    ahead = source.blocks([range(step, step + 1) for step in range(4, 12)], goes_on=goes_on)
+    for number in range(8):
+        packed = next(ahead).batches[0]
+        assert packed.step == 4 + number
+        assert len(expected) == min(number + 6, 13 if goes_on else 8)
+        for step, (rows, read) in enumerate(expected, 4):
+            assert np.array_equal(rows, source.plan.step(step).rows)
+            assert np.array_equal(rows, read)
+    assert next(ahead, None) is None and len(expected) == (13 if goes_on else 8)
+
+
+def test_reading_ahead_ends_with_the_stage(lake, expected):
+    """The next one may need a pool that is not there yet."""
+    source = source_of(lake, images=80)
+    assert [len(block.batches) for block in source.blocks([range(5, 8)], goes_on=True)] == [3]
+    assert len(expected) == 5
+
+
+def test_partners_are_read_too_and_synthetic_faces_are_not(lake, expected, tmp_path):
+    pool = write_small_pool(tmp_path / "pool", make_folds(lake.table, 3)[0])
+    needs = DataNeeds(synthetic_share=0.5, partner="other_class")
+    source = source_of(lake, needs=needs, pool=pool)
+    source.batch(1)
+    step, (rows, read) = source.plan.step(1), expected[0]
+    shown = [*step.rows[~step.synthetic], *step.partner_rows["other_class"]]
+    assert sorted(rows) == sorted(read) == sorted(row for row in shown if row < ROWS)
+    assert len(shown) == 12
+
+
+def test_a_windowed_lake_is_read_in_pieces(lake, expected):
+    source = source_of(lake, window=Window(faces=12, chunk=5))
+    for _ in source.blocks(range(step, step + 1) for step in range(3)):
+        pass
+    (rows, read), train = expected[0], make_folds(lake.table, 3)[0].train_rows
+    assert np.array_equal(rows, source.plan.step(0).rows)
+    assert sorted(read) == [row for row in train if row // 5 in set(rows // 5)]
+    again = np.concatenate([later for _, later in expected])
+    assert len(again) == len(set(again))
+
+
+def test_a_plan_that_decides_what_it_shows_is_not_asked_early(lake):
+    """As that of a live pool, whose windows show what is there when they are planned."""
+    plan, large = source_of(lake).plan, SimpleNamespace(faces_ahead=40, is_large=True)
+    patient, eager = LookAhead(plan, large, decides=True), LookAhead(plan, large)
+    assert (patient.faces, eager.faces) == (0, 40)
+    assert list(eager.following(range(3))) == [range(k, min(k + 3, 20)) for k in range(3, 20, 3)]
+    assert not list(patient.following(range(3)))
+    assert not list(LookAhead(plan, lake.mapped).following(range(3)))
+
+
+@pytest.mark.parametrize("kind", ["large", "windowed"])
+def test_how_a_lake_is_read_changes_no_batch(lake, monkeypatch, kind):
+    window = Window(faces=12, chunk=5) if kind == "windowed" else None
+    steps = [range(step, step + 1) for step in range(7)]
+    small = list(source_of(lake, needs=EVERYTHING, window=window).blocks(steps))
+    monkeypatch.setattr(mapped, "LARGE_BYTES", 0)
+    large = source_of(lake, needs=EVERYTHING, window=window).blocks(steps, goes_on=True)
+    for one, other in zip(small, large, strict=True):
+        assert np.array_equal(one.content, other.content)
+
+
+def test_the_actor_reads_on_into_what_it_will_be_asked_for_next(lake, expected):
+    actor = BatchActor(source_of(lake), rank=0, world=1, block_steps=2)
+    (table,) = actor(pa.table({"start": [0], "stop": [2]}))
+    assert table["step"].to_pylist() == [0, 1]
+    assert len(expected) == 8
 
 
 def test_to_batch(lake):

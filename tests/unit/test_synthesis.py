@@ -12,6 +12,7 @@ from data_service.folds import Fold
 from data_service.lakes.lake import Lake, LakeWriter
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
+from data_service.synthesis.attempts import Maker, Work
 from data_service.synthesis.fill import (
     ATTEMPTS_PER_FACE,
     CHANCE,
@@ -128,6 +129,15 @@ def test_classes_are_filled_until_equal(lake, tmp_path):
     assert len(set(pool.table["row_id"].to_pylist())) == 20
     assert not list(pool.path.glob(".parts*"))
     pool.verify()
+
+
+def test_sources_are_expected_before_they_are_read(lake, monkeypatch):
+    """Of a lake larger than memory they are read together, and let go of again."""
+    expected = []
+    monkeypatch.setattr(lake.mapped, "expect", expected.append)
+    rows = np.array([7, 2])
+    made = Maker(lake, Inverter(), Everybody())(Work(first=0, klass=1, source_rows=rows))
+    assert made.reasons == ("", "") and [list(one) for one in expected] == [[7, 2]]
 
 
 def test_sources_are_training_faces_of_other_classes(lake, tmp_path):

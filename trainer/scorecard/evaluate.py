@@ -120,6 +120,7 @@ def evaluation_batch(
 
 def faces_of(lake: Lake, rows_B: np.ndarray, run: RunConfig) -> Tensor:
     """The faces of those rows, cut out centrally, [B, C, H, W] in [-1, 1]."""
+    lake.mapped.expect(rows_B)
     faces_BHWC = torch.from_numpy(np.ascontiguousarray(lake.faces[rows_B]))
     return centre_crop(faces_BHWC.permute(0, 3, 1, 2), run.data.image_size, grey=run.data.grey)
 
