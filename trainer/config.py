@@ -133,10 +133,10 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointConfig:
-    """When a checkpoint is due: whichever comes first; the newest `keep` and the best stay.
+    """When a checkpoint is due: after `every_seconds`, or instead at multiples of `every_steps`.
 
-    By the clock it comes later where checkpoints would take more than 3 % of the time. Those older
-    than `keep_hours` go too. The last one that is whole is never deleted. With
+    By the clock it comes later where checkpoints would take more than 3 % of the time. The newest
+    `keep` stay; those older than `keep_hours` go too. The last one that is whole is never deleted. With
     `copy_to`, an address that pyarrow knows (`s3://bucket/folder`), each is copied there too, and
     the run goes on from there by `--resume ADDRESS/RUN` where this home is lost.
     """

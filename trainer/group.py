@@ -127,7 +127,7 @@ def _making_way(job: Job, counts: Sequence[int], held: int) -> Iterator[threadin
                 continue
             more = best is not None and best.workers > held
             seen = seen + 1 if more and time.monotonic() - began > SETTLED_SECONDS else 0
-            if seen == 2:
+            if seen == 2 and not over.is_set():
                 job.leave_file.touch()
                 return
 

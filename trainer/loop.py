@@ -143,6 +143,7 @@ def _enter(training: Training) -> None:
         _on_rank_0(training, stage.on_enter)
     for engine in training.engines.values():
         engine.close()
+    training.engines = {}  # before new ones take their memory
     training.engines = {
         player.name: _engine(training, player, stage)
         for player in training.players.values()
@@ -258,7 +259,7 @@ def _backward(
     assert set(found) == due, f"turn of {turn.player} gave {sorted(found)}, wanted {sorted(due)}"
     terms = means(training.world, found)
     bad = torch.stack([~torch.isfinite(value.detach()) for value in terms.values()]).float()
-    heard = _hear(training.world, signals, bad.to("cpu") if training.world.size == 1 else bad)
+    heard = _hear(training.world, signals, bad)
     spoilt = [name for name, flag in zip(terms, heard[len(signals) :], strict=True) if flag]
     if spoilt:
         raise NonFiniteTermError.of(training, stage, turn, spoilt)
@@ -270,13 +271,13 @@ def _backward(
 
 def _hear(world: World, signals: tuple[bool, ...], bad: Tensor | None = None) -> tuple[bool, ...]:
     """Every rank's signals and flags, each set where any rank set it; the step's host sync."""
-    flags = torch.tensor(
-        signals, dtype=torch.float32, device=bad.device if bad is not None else None
-    )
+    if world.size == 1:
+        return (*signals, *(flag > 0 for flag in (bad.tolist() if bad is not None else ())))
+    flags = torch.tensor(signals, dtype=torch.float32, device=world.device)
     flags = flags if bad is None else torch.cat([flags, bad])
     if not flags.numel():
         return ()
-    return tuple(flag > 0 for flag in world.all_reduce_max(flags.to(world.device)).tolist())
+    return tuple(flag > 0 for flag in world.all_reduce_max(flags).tolist())
 
 
 def means(world: World, found: Mapping[str, Tensor | Mean]) -> dict[str, Tensor]:

@@ -77,7 +77,7 @@ def stop(run: str, *, wait_seconds: float = 120.0) -> dict[str, Any]:
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
         values = row(directory)
-        if values["state"] not in jobs.LIVE:
+        if values["state"] not in jobs.LIVE and not is_held(directory / "lock"):
             return values
         time.sleep(0.2)
     raise TimeoutError(f"run {directory.name} has not ended within {wait_seconds:.0f} s")

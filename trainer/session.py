@@ -206,7 +206,7 @@ def close(session: Session, status: str, result: dict[str, Any] | None = None) -
     tracker = session.tracker
     if tracker is None:
         return
-    if result is not None:
+    if result is not None and status != "stopped":  # what is trained on has other figures
         report(tracker, session.job, result)
         tracker.commit(progress.images)
     names: dict[str, Status] = {

@@ -125,7 +125,7 @@ def _signals(session: Session) -> tuple[bool, ...]:
     due = time.monotonic() - session.saved_at >= config.every_seconds
     if config.every_steps:
         done = session.training.progress.step + 1
-        due = done % config.every_steps == 0
+        due = done // config.every_steps > session.saved_step // config.every_steps
     busy = session.writer.busy if session.writer else False
     make_way = leads and session.job.leave_file.exists()
     return stop, make_way, leads and due and not busy

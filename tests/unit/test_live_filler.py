@@ -53,17 +53,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 @pytest.mark.parametrize(
-    ("settings", "address", "gpus", "share"),
+    ("settings", "address", "gpus", "share", "shown"),
     [
-        ({}, None, 0, 0.0),
-        ({}, None, 1, 0.5),
-        ({}, None, 4, 1.0),
-        ({}, "head:6379", 1, 0.0),
-        ({}, "head:6379", 2, 1.0),
-        ({"engine.workers": 2}, None, 2, 0.0),
-        ({"engine.workers": 2}, None, 3, 1.0),
-        ({"engine.zero": 1}, None, 1, 0.0),
-        ({"engine.workers": 4, "engine.least_workers": 2}, "head:6379", 3, 0.0),
+        ({}, None, 0, 0.0, ""),
+        ({}, None, 1, 0.0, "0"),
+        ({}, None, 4, 0.0, "1"),
+        ({}, "head:6379", 1, 0.0, ""),
+        ({}, "head:6379", 2, 1.0, None),
+        ({"engine.workers": 2}, None, 2, 0.0, ""),
+        ({"engine.workers": 2}, None, 3, 1.0, None),
+        ({"engine.zero": 1}, None, 1, 0.0, ""),
+        ({"engine.workers": 4, "engine.least_workers": 2}, "head:6379", 3, 0.0, ""),
     ],
 )
 def test_the_generator_has_a_gpu_where_the_workers_leave_one(
@@ -71,9 +71,11 @@ def test_the_generator_has_a_gpu_where_the_workers_leave_one(
     address: str | None,
     gpus: int,
     share: float,
+    shown: str | None,
     asked: Asked,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
     asked.capacity = Capacity(cpus=8, gpus=gpus)
@@ -84,7 +86,18 @@ def test_the_generator_has_a_gpu_where_the_workers_leave_one(
     assert asked.killed
     own = asked.options
     assert (own["num_cpus"], own["num_gpus"]) == (0, share)
+    assert own["runtime_env"]["env_vars"].get("CUDA_VISIBLE_DEVICES") == shown
     assert own["max_restarts"] == own["max_task_retries"] == 3
+
+
+def test_the_generator_takes_the_second_of_the_devices_that_are_shown_here(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    asked.capacity = Capacity(cpus=8, gpus=2)
+    with live_pool.synthesising(recorded(catalog.recipe("baseline.tiny"), live="maker")):
+        pass
+    assert asked.options["runtime_env"]["env_vars"]["CUDA_VISIBLE_DEVICES"] == "7"
 
 
 def test_a_run_without_live_faces_asks_for_nothing(asked: Asked) -> None:

@@ -60,6 +60,11 @@ def test_a_run_whose_lock_is_held_is_alive(last: dict[str, object]) -> None:
         assert runs.row(directory)["state"] == "running"
         with pytest.raises(TimeoutError):
             runs.stop("aaaa", wait_seconds=0.1)
+        threading.Timer(0.1, job.set_status, (directory, "stopped"), {"images": 32}).start()
+        with pytest.raises(TimeoutError):  # it says so, and holds the lock until all is told
+            runs.stop("aaaa", wait_seconds=0.8)
+        job.set_status(directory, "running", step=1, images=32, total_images=96)
+        job.write_json(directory / "status.json", job.read_json(directory / "status.json") | last)
         assert (directory / "stop").exists()
     assert runs.row(directory)["state"] == "lost"
     with pytest.raises(ValueError, match="is not running; it is lost"):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from cluster.mlflow_store import ensure_store
+from trainer import catalog
 from trainer.tracking import tracker as tracking
 from trainer.tracking.outbox import Outbox, Point
-from trainer.tracking.tracker import Tracker
+from trainer.tracking.tracker import Tracker, TrackingError
 
 
 @pytest.fixture
@@ -242,3 +245,68 @@ def test_a_server_out_of_reach_is_one_clear_line():
     ) as found:
         tracking.create_run("http://127.0.0.1:9", "e", "a run", tags={}, params={})
     assert "\n" not in str(found.value)
+
+
+def test_names_that_mlflow_refuses_are_mended(store, tmp_path):
+    params = {"lr_scale.trunk.*": 0.1}
+    run_id = tracking.create_run(store, "tests", "a run", tags={}, params=params)
+    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl")
+    tracker.metrics({"test/Smile (%)": 0.5}, 1)
+    assert tracker.close("FINISHED")
+    run = ensure_store(store).get_run(run_id)
+    assert run.data.params == {"lr_scale.trunk._": "0.1"}
+    assert run.data.metrics["test/Smile ___"] == 0.5
+
+
+def test_every_recipe_s_settings_have_names_that_mlflow_takes():
+    recipes = [f"{name}.{one}" for name in catalog.names() for one in catalog.load(name).recipes]
+    keys = {key for recipe in recipes for key in tracking.flat_settings(catalog.recipe(recipe))}
+    assert any("*" in key for key in keys), "oadn.paper's rate of its trunk"
+    assert all(re.fullmatch(r"[/\w.\- :]+", tracking.mlflow_name(key)) for key in keys)
+
+
+def test_a_run_that_could_not_be_begun_is_closed(store, monkeypatch):
+    def refused(*_):
+        raise MlflowException("no")
+
+    monkeypatch.setattr(tracking, "_log_params", refused)
+    with pytest.raises(TrackingError, match="no"):
+        tracking.create_run(store, "refused", "a run", tags={}, params={})
+    client = ensure_store(store)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "refused"]
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+def test_figures_are_told_while_pictures_have_nowhere_to_go(store, run_id, tmp_path, monkeypatch):
+    def away(*_):
+        raise OSError("no such bucket")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_artifact", away)
+    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl")
+    tracker.image("samples", np.zeros((8, 8, 3), np.uint8), 1)
+    tracker.metrics({"train/identity": 1.0}, 2)
+    tracker.commit(2)
+    end = time.monotonic() + 10
+    while not steps(store, run_id):
+        assert time.monotonic() < end, "not sent in time"
+        time.sleep(0.02)
+    assert len(tracker._outbox.due) == 1
+    monkeypatch.undo()
+    assert tracker.close("FINISHED", timeout_seconds=30.0)
+
+
+def test_a_picture_that_was_lost_with_the_power_is_given_up(store, run_id, tmp_path):
+    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl")
+    tracker.image("samples", np.zeros((8, 8, 3), np.uint8), 1)
+    (file,) = tracker._outbox.pictures_dir.iterdir()
+    file.write_bytes(b"")
+    tracker.metrics({"train/identity": 1.0}, 1)
+    assert tracker.close("FINISHED")
+    assert steps(store, run_id) == [1] and not file.exists()
+
+
+def test_one_point_that_is_refused_takes_no_other_with_it(store, run_id, tmp_path):
+    tracker = Tracker(store, run_id, tmp_path / "journal.jsonl")
+    tracker._outbox.add([point(1), point(2, key="refused?"), point(3)])
+    assert tracker.close("FINISHED")
+    assert steps(store, run_id) == [1, 3]

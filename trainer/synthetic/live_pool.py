@@ -95,12 +95,13 @@ def synthesising(job: Job) -> Iterator[None]:
     from cluster.session import connect
 
     with connect(log_file=job.directory / "log.txt") as session:
+        share, devices = _place(job.run.engine, int(session.capacity.gpus))
         remote = ray.remote(
             num_cpus=0,
-            num_gpus=_gpus(job.run.engine, session.capacity.gpus),
+            num_gpus=share,
             max_restarts=3,
             max_task_retries=3,
-            runtime_env={"env_vars": {"MIEN_HOME": str(home())}},
+            runtime_env={"env_vars": {"MIEN_HOME": str(home()), **devices}},
         )
         actor = remote(_Filler).remote()
         filled = actor.fill.remote(job.directory)
@@ -111,15 +112,19 @@ def synthesising(job: Job) -> Iterator[None]:
             ray.kill(actor)  # pyright: ignore[reportArgumentType] - the proxy of a handle
 
 
-def _gpus(engine: EngineConfig, gpus: float) -> float:
-    """What the generator asks of so many GPUs, lest Ray hide them all from it: at most one, and
-    nothing that Ray Train's workers need, each of which has one of its own.
+def _place(engine: EngineConfig, gpus: int) -> tuple[float, dict[str, str]]:
+    """How many GPUs the generator asks Ray for, and which it is shown where it asks for none.
 
-    A run that is trained in this process takes none from Ray; one GPU is then shared by halves.
+    Of a cluster's it has one that the workers, each of which has one of its own, leave. Beside a
+    run that is trained in this process, which takes none from Ray, it has this machine's second,
+    or shares the only one.
     """
     if engine.workers == 1 and engine.zero is None and not os.environ.get("RAY_ADDRESS"):
-        return min(1.0, gpus / 2)
-    return float(gpus > engine.workers)
+        given = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus))))
+        return 0.0, {"CUDA_VISIBLE_DEVICES": ",".join(given.split(",")[:2][-1:])}
+    if gpus > engine.workers:
+        return 1.0, {}
+    return 0.0, {"CUDA_VISIBLE_DEVICES": ""}  # Ray hides none from who asks for none
 
 
 def _tell_of_failure(filled: Any, job: Job) -> None:

@@ -109,25 +109,34 @@ class Sender(threading.Thread):
         return client
 
     def _send_next(self, client: MlflowClient) -> None:
-        """Send the first entry that is due, with the points that follow it; then take them off."""
+        """Send points that are due, or where there are none the first entry; then take them off.
+
+        Points go first: where pictures and files go may be away while figures are taken.
+        """
         with self._outbox.lock:
-            entries = list(islice(self._outbox.due, POINTS_AT_ONCE))
-        if isinstance(entries[0], Point):
-            length = next(
-                (n for n, entry in enumerate(entries) if not isinstance(entry, Point)), len(entries)
-            )
-            entries = entries[:length]
-        else:
-            entries = entries[:1]
+            points = (entry for entry in self._outbox.due if isinstance(entry, Point))
+            entries = list(islice(points, POINTS_AT_ONCE)) or [self._outbox.due[0]]
         try:
             self._send(client, entries)
         except Exception as error:
             if getattr(error, "error_code", None) not in PERMANENT:
                 raise
-            LOG.error("MLflow refuses %s of run %s: %s", entries[0], self._run_id, _line(error))
+            self._send_one_by_one(client, entries)
+        sent = set(map(id, entries))
         with self._outbox.lock:
-            for _ in entries:
-                self._outbox.due.popleft()
+            left = [entry for entry in self._outbox.due if id(entry) not in sent]
+            self._outbox.due.clear()
+            self._outbox.due.extend(left)
+
+    def _send_one_by_one(self, client: MlflowClient, entries: list[Any]) -> None:
+        """What MLflow refuses of them is given up, and said."""
+        for entry in entries:
+            try:
+                self._send(client, [entry])
+            except Exception as error:
+                if getattr(error, "error_code", None) not in PERMANENT:
+                    raise
+                LOG.error("MLflow refuses %s of run %s: %s", entry, self._run_id, _line(error))
 
     def _send(self, client: MlflowClient, entries: list[Any]) -> None:
         first = entries[0]
@@ -155,7 +164,14 @@ class Sender(threading.Thread):
         if not path.exists():
             return
         small = path.with_name(f"{path.stem}+compressed.webp")
-        with Image.open(path) as image:
+        try:
+            image = Image.open(path)
+            image.load()
+        except (OSError, SyntaxError) as error:  # half of it is lost with the machine's power
+            LOG.error("%s is no picture any more: %s", path, error)
+            path.unlink()
+            return
+        with image:
             image.thumbnail((256, 256))
             image.save(small)
         for file in (path, small):

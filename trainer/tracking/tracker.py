@@ -10,10 +10,11 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import re
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,9 +66,14 @@ def create_run(
     try:
         client = ensure_store(uri)
         run = client.create_run(experiment_id(client, uri, experiment), tags=own, run_name=name)
-        _log_params(client, run.info.run_id, params)
-        if "mien.lake" in own:
-            _log_lake(client, run.info.run_id, own["mien.lake"], own["mien.lake_hash"])
+        try:
+            _log_params(client, run.info.run_id, params)
+            if "mien.lake" in own:
+                _log_lake(client, run.info.run_id, own["mien.lake"], own["mien.lake_hash"])
+        except BaseException:
+            with suppress(MlflowException, SQLAlchemyError):  # the first error is the one to tell
+                client.set_terminated(run.info.run_id, "FAILED")
+            raise
     except (MlflowException, SQLAlchemyError) as error:
         raise TrackingError(f"MLflow at {uri}: {_reason(error)}") from error
     return run.info.run_id
@@ -89,9 +95,14 @@ def _told_by(run: RunConfig, tags: Mapping[str, str], *, child: bool) -> dict[st
 def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
-    ready = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in params.items()]
+    ready = [Param(mlflow_name(key), str(value)[:PARAM_LENGTH]) for key, value in params.items()]
     for start in range(0, len(ready), PARAMS_AT_ONCE):
         client.log_batch(run_id, params=ready[start : start + PARAMS_AT_ONCE])
+
+
+def mlflow_name(name: str) -> str:
+    """The name as MLflow takes it: `trunk.*` and `Smile (%)` have signs that it refuses."""
+    return re.sub(r"[^\w/.\- :]", "_", name)
 
 
 def _log_lake(client: MlflowClient, run_id: str, name: str, digest: str) -> None:
@@ -178,7 +189,7 @@ class Tracker:
         """Values by name, such as `train/<term>` or `validation/macro_recall`; None is left out."""
         time_ms = now_ms()
         points = [
-            Point(key=key, value=float(value), step=step, time_ms=time_ms)
+            Point(key=mlflow_name(key), value=float(value), step=step, time_ms=time_ms)
             for key, value in values.items()
             if value is not None
         ]
@@ -288,7 +299,7 @@ def add_to_run(
     from mlflow.entities import Metric
     from mlflow.exceptions import MlflowException
 
-    points = [Metric(key, value, now_ms(), 0) for key, value in figures.items()]
+    points = [Metric(mlflow_name(key), value, now_ms(), 0) for key, value in figures.items()]
     try:
         client = ensure_store(uri)
         for start in range(0, len(points), POINTS_AT_ONCE):
