@@ -24,6 +24,7 @@ from cluster.options import (
     AsJson,
     Experiment,
     Init,
+    InitMap,
     InitOnly,
     Name,
     Precision,
@@ -87,6 +88,7 @@ def train(
     settings: Settings = None,
     init: Init = None,
     init_only: InitOnly = "*",
+    init_map: InitMap = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     allow_leaks: AllowLeaks = False,
     synthetic: Annotated[
@@ -127,6 +129,7 @@ def train(
                 name=name,
                 init=init,
                 init_only=init_only,
+                init_map=init_map or (),
                 allow_leaks=allow_leaks,
                 synthetic=synthetic,
             )

@@ -31,6 +31,10 @@ Init = Annotated[
     str | None, typer.Option(metavar="RUN|FILE", help="Start weights: a run, or *.safetensors.")
 ]
 InitOnly = Annotated[str, typer.Option(metavar="PATTERN", help="Which of them.")]
+InitMap = Annotated[
+    list[str] | None,
+    typer.Option(metavar="OLD=NEW", help="Names there that begin with OLD begin with NEW here."),
+]
 AllowLeaks = Annotated[
     bool, typer.Option("--allow-leaks", help="Train though copies stand on both sides.")
 ]

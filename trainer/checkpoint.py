@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from cluster.resources import usable_cpus
 from trainer.config import CheckpointConfig
 from trainer.system import Progress
+from trainer.tensor_files import write_tensors
 from trainer.training import Training
 
 LOG = logging.getLogger(__name__)
@@ -206,11 +207,11 @@ def saved(folder: Path) -> list[Path]:
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; damaged ones are passed over."""
+    """The newest whole checkpoint; those that are damaged, or that no disk reads, are passed over."""
     for path in reversed(saved(folder)):
         try:
             return read(path)
-        except ValueError:
+        except (ValueError, OSError):
             continue
     return None
 
@@ -236,7 +237,7 @@ def is_whole(path: Path) -> bool:
     """Whether the checkpoint in `path` is one, and its content fits its hash."""
     try:
         _checked(path)
-    except ValueError:
+    except (ValueError, OSError):
         return False
     return True
 
@@ -310,7 +311,8 @@ class Writer:
 def write_weights(path: Path, training: Training) -> None:
     """The players' parameters and buffers as they stand, and the system's own state, in one file.
 
-    This is what `mien edit`, `recognise`, `evaluate` and `--init` read. Atomic.
+    This is what `mien edit`, `recognise`, `evaluate` and `--init` read. OSError where the disk
+    refuses.
     """
     tensors = {
         f"player/{name}/{key}": value
@@ -318,10 +320,7 @@ def write_weights(path: Path, training: Training) -> None:
         for key, value in player.module.state_dict().items()
     }
     tensors |= {f"system/{key}": value for key, value in training.system.state_dict().items()}
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, draft)
-    _sync(draft)
-    os.replace(draft, path)
+    write_tensors(path, tensors)
 
 
 def read_weights(path: Path, training: Training) -> None:

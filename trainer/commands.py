@@ -12,6 +12,7 @@ from cluster.options import (
     AsJson,
     Experiment,
     Init,
+    InitMap,
     InitOnly,
     Name,
     Parallel,
@@ -49,6 +50,7 @@ def crossval(
     settings: Settings = None,
     init: Init = None,
     init_only: InitOnly = "*",
+    init_map: InitMap = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with this cross-validation.")
     ] = None,
@@ -78,6 +80,7 @@ def crossval(
                 name=name,
                 init=init,
                 init_only=init_only,
+                init_map=init_map or (),
                 allow_leaks=allow_leaks,
                 synthetic=synthetic,
                 progress=progress,
@@ -251,7 +254,11 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a run as ONNX and torch.export, checked against the original."""
+    """Write a run as ONNX and torch.export, checked against the original.
+
+    It answers to each face as it is given; `mien evaluate` and `mien recognise` take the mean with
+    its mirror image, where the run has `evaluation.flip`.
+    """
     with working("export"), terminal.progress("exporting"):
         from trainer.inference.export import export as export_run
 

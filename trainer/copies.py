@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cluster.home import runs_dir
 from cluster.storage import Place
+from data_service.lakes.manifest import write_atomically
 from trainer import checkpoint
 
 RECORD = "run.json"
@@ -78,7 +79,7 @@ def bring(address: str) -> Path:
     directory = runs_dir() / place.name
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / RECORD).is_file():
-        (directory / RECORD).write_bytes(record)
+        write_atomically(directory / RECORD, record)
     newest = _newest_whole(directory / "checkpoints")
     for name in reversed(_copied(place / "checkpoints")):
         if name <= newest:

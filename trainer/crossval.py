@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
+from cluster.lock import held
 from cluster.resources import share
 from cluster.session import connect, local_capacity
 from data_service.folds import Fold
@@ -23,6 +24,7 @@ from trainer.ancestry import check_unseen, first_weights
 from trainer.config import RunConfig, fingerprint, to_dict
 from trainer.leakage import leak_tags
 from trainer.overrides import from_dict
+from trainer.restore import check_map
 from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
 from trainer.tracking.report import report_scorecard
 from trainer.tracking.tracker import Tracker, create_run
@@ -68,6 +70,7 @@ class CrossvalJob:
     experiment: str
     init: str | None = None
     init_only: str = "*"
+    init_map: tuple[str, ...] = ()
     allow_leaks: bool = False
 
     def save(self) -> None:
@@ -86,9 +89,10 @@ class CrossvalJob:
         if len(found) != 1:
             names = ", ".join(path.parent.name for path in found) or "none"
             raise ValueError(f"'{run_id}' must name one cross-validation of {runs_dir()}: {names}")
-        values = jobs.read_json(found[0])
+        values: dict[str, Any] = {"init_map": (), **jobs.read_json(found[0])}
         try:
             rest = {name: values[name] for name in _plain_fields()}
+            rest["init_map"] = tuple(rest["init_map"])
             run, lake = from_dict(values["run"]), Path(values["lake"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"{found[0]} is no record of a cross-validation: {error}") from None
@@ -114,13 +118,15 @@ def crossval(
     name: str | None = None,
     init: str | None = None,
     init_only: str = "*",
+    init_map: Sequence[str] = (),
     allow_leaks: bool = False,
     synthetic: Path | None = None,
     progress: Progress | None = None,
 ) -> CrossvalResult:
     """Train and test every fold, `parallel` at a time, each in a process of its own.
 
-    `init` names a run of another lake, or a file of weights, that every fold starts from.
+    `init` names a run of another lake, or a file of weights, that every fold starts from, with
+    `init_only` and `init_map` as for `launch.train`.
     `synthetic`, a pool, is refused, and so is a share of one: it belongs to one fold.
     `progress(done, folds)` is called as folds get done.
     ValueError when the folds, the lake or the cluster do not fit, or a fold leaks and that is not
@@ -132,6 +138,7 @@ def crossval(
             "a pool of synthetic faces belongs to one fold, crossval trains all; for each fold: "
             "mien synthesise RUN --fold K/N, then mien train --fold K/N --synthetic POOL"
         )
+    check_map(init, init_map)
     if folds < 2:
         raise ValueError(f"{folds} folds; at least 2 are needed, for each is tested once")
     opened = Lake.open(Path(lake))
@@ -167,6 +174,7 @@ def crossval(
         experiment=experiment,
         init=str(weights) if weights else None,
         init_only=init_only,
+        init_map=tuple(init_map),
         allow_leaks=allow_leaks,
     )
     job.save()
@@ -210,6 +218,13 @@ def resume(run_id: str, *, parallel: int = 1, progress: Progress | None = None) 
 
 
 def _go_on(
+    job: CrossvalJob, lake: Lake, parallel: int, progress: Progress | None
+) -> CrossvalResult:
+    with held(job.directory / "lock", f"{job.run_id} is being trained by another process"):
+        return _train_and_conclude(job, lake, parallel, progress)
+
+
+def _train_and_conclude(
     job: CrossvalJob, lake: Lake, parallel: int, progress: Progress | None
 ) -> CrossvalResult:
     tracker = Tracker(job.tracking_uri, job.run_id, job.directory / "journal.jsonl")
@@ -321,6 +336,7 @@ def _train_fold(job: CrossvalJob, fold: str) -> launch.RunResult:
         parent=job.run_id,
         init=job.init,
         init_only=job.init_only,
+        init_map=job.init_map,
         allow_leaks=job.allow_leaks,
         resume=_begun(job).get(fold),
     )

@@ -31,10 +31,11 @@ class Job:
     """A run as its workers get it; `run.json` in its directory says the same.
 
     `face_pixels` is the side of the lake's faces, of which the run sees the middle. `fold` is
-    `K/N`, 1-based. `init` is the file of the weights that it starts from, for the
-    parameters that match `init_only`. `validation_only` leaves the test subjects untouched. `pool`
-    is the sealed pool that it was given, or another run's live one to be replayed, with the hash of
-    its content. `live` is the run that makes faces for this one while it trains.
+    `K/N`, 1-based. `init` is the file of the weights that it starts from, for the parameters that
+    match `init_only`; `init_map` says, as OLD=NEW, how names there begin here. `validation_only`
+    leaves the test subjects untouched. `pool` is the sealed pool that it was given, or another
+    run's live one to be replayed, with the hash of its content. `live` is the run that makes faces
+    for this one while it trains.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class Job:
     parent: str | None = None
     init: Path | None = None
     init_only: str = "*"
+    init_map: tuple[str, ...] = ()
     validation_only: bool = False
     pool: Path | None = None
     pool_hash: str = ""
@@ -125,6 +127,7 @@ def save(job: Job) -> None:
             "parent": job.parent,
             "init": str(job.init) if job.init else None,
             "init_only": job.init_only,
+            "init_map": job.init_map,
             "validation_only": job.validation_only,
             "pool": {"path": str(job.pool), "hash": job.pool_hash} if job.pool else None,
             "live": job.live,
@@ -168,6 +171,7 @@ def _from_json(directory: Path, values: Mapping[str, Any]) -> Job:
         parent=values["parent"],
         init=Path(values["init"]) if values["init"] else None,
         init_only=values["init_only"],
+        init_map=tuple(values.get("init_map", ())),
         validation_only=values["validation_only"],
         pool=Path(pool["path"]) if pool else None,
         pool_hash=pool["hash"] if pool else "",
@@ -186,7 +190,7 @@ def find(run: str) -> Path:
 
         return bring(address)
     if (Path(run) / "run.json").is_file():
-        return Path(run)
+        return Path(run).absolute()
     known = sorted(path.parent for path in runs_dir().glob("*/run.json"))
     found = [path for path in known if path.name.startswith(run)]
     if len(found) == 1:
@@ -201,7 +205,9 @@ def records() -> Iterator[dict[str, Any]]:
     """What the run.json of every run says, with its `directory`; an unreadable one is no run."""
     for path in sorted(runs_dir().glob("*/run.json")):
         with contextlib.suppress(ValueError):
-            yield {**read_json(path), "directory": str(path.parent)}
+            values = read_json(path)
+            if values.keys() >= {"run_id", "run", "fold", "parent", "created", "tracking_uri"}:
+                yield {**values, "directory": str(path.parent)}
 
 
 def write_info(directory: Path, info: DatasetInfo) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from trainer.ancestry import check_unseen, first_weights, name_of
 from trainer.config import RunConfig, fingerprint
 from trainer.job import Job
 from trainer.leakage import leak_tags
+from trainer.restore import check_map
 from trainer.session import OnValidation
 from trainer.steps import Steps, whole
 from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
@@ -88,6 +89,7 @@ def train_in_steps(
     parent: str | None = None,
     init: str | None = None,
     init_only: str = "*",
+    init_map: Sequence[str] = (),
     resume: str | None = None,
     on_validation: OnValidation | None = None,
     validation_only: bool = False,
@@ -98,9 +100,10 @@ def train_in_steps(
     """Train one run and test it once on the fold's test subjects.
 
     `init` is a finished run, or a file of weights, that it starts from, for the parameters whose
-    names match the pattern `init_only` and whose shapes fit. `synthetic` is a sealed pool of this
-    lake and fold, of which `data.synthetic_share` is drawn; `live:RUN` has the faces made by that
-    run meanwhile; the folder `live` of a run that was trained so replays what that one saw.
+    names match the pattern `init_only` and whose shapes fit; each `init_map` says, as OLD=NEW, how
+    names there begin here. `synthetic` is a sealed pool of this lake and fold, of which
+    `data.synthetic_share` is drawn; `live:RUN` has the faces made by that run meanwhile; the folder
+    `live` of a run that was trained so replays what that one saw.
     `resume` names a run to go on with; everything else then comes from it. One that has finished is
     returned as it is (its test subjects are touched once), and MLflow is told what it missed.
     `on_validation` sees (images, metrics) after every validation and ends the run by returning
@@ -125,6 +128,7 @@ def train_in_steps(
             parent=parent,
             init=init,
             init_only=init_only,
+            init_map=init_map,
             validation_only=validation_only,
             allow_leaks=allow_leaks,
             synthetic=synthetic,
@@ -204,12 +208,14 @@ def _new_job(
     parent: str | None,
     init: str | None,
     init_only: str,
+    init_map: Sequence[str],
     validation_only: bool,
     allow_leaks: bool,
     synthetic: str | Path | None,
     seen_by: str | None,
 ) -> Job:
     """Check everything that can be checked before anything starts, then write the run down."""
+    check_map(init, init_map)
     if not in_process(run) and (offered := local_capacity()):
         share(run.engine.least, offered)
     if run.checkpoint.copy_to is not None:
@@ -231,6 +237,7 @@ def _new_job(
     tags |= {"mien.fold": fold, "mien.settings": fingerprint(run)}
     tags |= {"mien.init": name_of(weights)} if weights else {}
     tags |= {"mien.init_only": init_only} if weights and init_only != "*" else {}
+    tags |= {"mien.init_map": " ".join(init_map)} if init_map else {}
     tags |= {"mien.synthetic": f"{PREFIX}{live.run}"} if live else {}
     tags |= pool_tags(pool) if pool else {}
     name = name or f"{run.system_name}.{run.recipe} {fold} s{run.seed}"
@@ -248,6 +255,7 @@ def _new_job(
         parent=parent,
         init=weights,
         init_only=init_only,
+        init_map=tuple(init_map),
         validation_only=validation_only,
         pool=pool.path.absolute() if pool else None,
         pool_hash=pool.hash if pool else "",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
@@ -15,6 +18,8 @@ from trainer.config import RunConfig, without_copied
 from trainer.job import Job
 from trainer.system import System, SystemSpec
 
+LOG = logging.getLogger(__name__)
+MOST_BEGINNINGS = 8
 VERBS = {
     "intensity": "scale intensity",
     "transfer": "transfer expressions",
@@ -91,14 +96,14 @@ def load_capable(run: str | Path, capability: str, device: str = "cpu") -> Loade
 
 
 def start_from(own: Job, system: System) -> None:
-    """Copy the weights that lie at `own.init` into the players of the same name.
+    """Copy the weights that lie at `own.init` into the players, by name; see `renamed`.
 
     Parameters whose shape differs (another number of classes) keep their fresh values. ValueError
-    when nothing fits at all.
+    when nothing fits at all, or nothing of what a map names.
     """
     if own.init is None:
         return
-    tensors = load_weights(own.init)
+    tensors = renamed(load_weights(own.init), own.init_map, _parameters(system))
     copied = 0
     for player in system.players():
         prefix = f"player/{player.name}/"
@@ -108,3 +113,88 @@ def start_from(own: Job, system: System) -> None:
         raise ValueError(
             f"nothing in {own.init} fits {own.run.system_name} under the pattern '{own.init_only}'"
         )
+
+
+def check_map(init: str | None, init_map: Sequence[str]) -> None:
+    """ValueError where there are no weights whose names could be mapped, or a map is no OLD=NEW."""
+    if init_map and init is None:
+        raise ValueError("--init-map needs weights to start from: --init RUN, or --init FILE")
+    for text in init_map:
+        _old_and_new(text)
+
+
+def renamed(
+    tensors: Mapping[str, Tensor], init_map: Sequence[str], here: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors by their names, and by those that `init_map` makes of them, which count more.
+
+    A map is OLD=NEW: what begins with OLD there begins with NEW `here`, among the parameters that
+    are to be filled. OLD may be empty, and may stand in several maps. ValueError where a map takes
+    nothing, or a parameter would come from two tensors.
+    """
+    sources: dict[str, str] = {}
+    for text in init_map:
+        for name, source in _mapped(text, tensors, here).items():
+            if sources.setdefault(name, source) != source:
+                raise ValueError(
+                    f"--init-map {text}: {name} would come from {source} and {sources[name]}"
+                )
+    return {**tensors, **{name: tensors[source] for name, source in sources.items()}}
+
+
+def _mapped(text: str, tensors: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> dict[str, str]:
+    """The parameters here that one map names, and the tensor of each."""
+    old, new = _old_and_new(text)
+    named = {new + name.removeprefix(old): name for name in tensors if name.startswith(old)}
+    if not named:
+        raise ValueError(
+            f"--init-map {text}: no weight's name begins with '{old}'; names there begin with "
+            f"{_beginnings(tensors)}"
+        )
+    known = {name: source for name, source in named.items() if name in here}
+    if not known:
+        raise ValueError(
+            f"--init-map {text}: there is no parameter {min(named)}; names here begin with "
+            f"{_beginnings(here)}"
+        )
+    there = {name: tensors[source] for name, source in known.items()}
+    _check_shapes(f"--init-map {text}", len(named), there, here)
+    return known
+
+
+def _check_shapes(
+    who: str, count: int, there: Mapping[str, Tensor], here: Mapping[str, Tensor]
+) -> None:
+    """ValueError where no tensor has its parameter's shape; the log tells of some of `count`."""
+    misfits = sorted(name for name, value in there.items() if value.shape != here[name].shape)
+    fitting = len(there) - len(misfits)
+    told = f"{who}: {fitting} of {count} tensors fit"
+    if misfits:
+        theirs, ours = (tuple(side[misfits[0]].shape) for side in (there, here))
+        told += f"; {misfits[0]} is {theirs} there and {ours} here"
+    if not fitting:
+        raise ValueError(told)
+    if fitting < count:
+        LOG.warning(told)
+
+
+def _old_and_new(text: str) -> tuple[str, str]:
+    old, _, new = (part.strip() for part in text.partition("="))
+    if not new:
+        raise ValueError(f"--init-map {text}: it must look like OLD=NEW, two beginnings of names")
+    return old, new
+
+
+def _parameters(system: System) -> dict[str, Tensor]:
+    """What the players' modules keep, by the names that a file of weights has for it."""
+    return {
+        f"player/{player.name}/{key}": value
+        for player in system.players()
+        for key, value in player.module.state_dict().items()
+    }
+
+
+def _beginnings(names: Iterable[str]) -> str:
+    """The first of the names up to their first dot."""
+    found = sorted({name[: name.find(".") + 1] or name for name in names})
+    return ", ".join([*found[:MOST_BEGINNINGS], *(["..."] if found[MOST_BEGINNINGS:] else [])])

@@ -30,7 +30,7 @@ from tuning.rows import PRUNED, Comparison, Evidence, Row, division_of, num_fold
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-FIRST_WEIGHTS = ("init", "init_only")
+FIRST_WEIGHTS = ("init", "init_only", "init_map")
 """Tags: what a run started from makes a difference, too."""
 INDIFFERENT = (
     *("seed", "checkpoint.", "logging.", "data.stream", "data.prefetch"),

@@ -244,7 +244,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     )
     system = catalog.load("baseline").build(RUN.system, info)
     before = {name: value.clone() for name, value in system.players()[0].module.named_parameters()}
-    own: Any = SimpleNamespace(init=tmp_path / "weights.safetensors", init_only="*", run=RUN)
+    own: Any = SimpleNamespace(
+        init=tmp_path / "weights.safetensors", init_only="*", init_map=(), run=RUN
+    )
     with pytest.raises(ValueError, match=r"nothing in .* fits baseline under the pattern '\*'"):
         start_from(own, system)
     after = dict(system.players()[0].module.named_parameters())

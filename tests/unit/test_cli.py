@@ -192,9 +192,18 @@ WRONG = [
         ("train", "identity.tiny", "--lake", "{lake}", "--init", "nosuch", "--fold", "1/3"),
         "there is no run 'nosuch'",
     ),
+    (
+        ("train", "identity.tiny", "--lake", "{lake}", "--init-map", "a.=b."),
+        "--init-map needs weights to start from",
+    ),
+    (
+        ("train", "identity.tiny", "--lake", "{lake}", "--init", "x", "--init-map", "a"),
+        "--init-map a: it must look like OLD=NEW",
+    ),
     (("train", "--resume", "nosuch"), "there is no run 'nosuch'"),
     (("train", "identity.tiny", "--resume", "x"), "nothing besides it: not SYSTEM[.RECIPE]"),
     (("train", "--resume", "x", "--name", "y"), "give nothing besides it: not --name"),
+    (("train", "--resume", "x", "--init-map", "a=b"), "give nothing besides it: not --init-map"),
     (("train", "--resume", "x", "--experiment", "mien"), "give nothing besides it: not --exp"),
     (("crossval", "--resume", "x", "--init-only", "*"), "give nothing besides it: not --init-only"),
     (("crossval", "--resume", "x", "--allow-leaks"), "give nothing besides it: not --allow-leaks"),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +25,7 @@ from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
 from trainer.config import RunConfig
 from trainer.scorecard.evaluate import faces_of, labels_of
+from trainer.tensor_files import write_tensors
 
 JUDGE_IMAGES = 9216
 """Faces that a judge is trained on, each as often as it is drawn."""
@@ -158,14 +157,9 @@ def _read(path: Path, key: Mapping[str, Any], channels: int, num_classes: int) -
 
 
 def _write(path: Path, key: Mapping[str, Any], judge: Judge) -> None:
-    """In place only when whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: value.contiguous() for name, value in judge.state_dict().items()}
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(state, draft, metadata={"key": json.dumps(key), "hash": _hash(state)})
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    state = judge.state_dict()
+    write_tensors(path, state, {"key": json.dumps(key), "hash": _hash(state)})
 
 
 def _hash(state: Mapping[str, Tensor]) -> str:

@@ -23,7 +23,10 @@ def paper() -> RunConfig:
     """ResNet-50 at 224 px; RAF-DB's 12,271 training images, 60 epochs in batches of 64, SGD.
 
     The trunk moves at a tenth of the heads' rate; it is meant to start from a face-recognition or
-    ImageNet network (`--init`).
+    ImageNet network. `identity` has none of its shape: `--init` takes a file of such a ResNet-50
+    whose parameters are named as in nets/resnet.py, with `--init-map =player/network/trunk.`; or,
+    with `system.network.trunk=resnet18`, a run of `baseline.paper` on another corpus, with
+    `--init-map player/classifier/trunk.=player/network/trunk.`.
     """
     optimizer = OptimizerConfig(
         name="sgd",

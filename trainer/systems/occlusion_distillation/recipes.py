@@ -23,7 +23,11 @@ NAMES = ("paper", "small", "tiny", "tiny_without_teacher")
 def paper() -> RunConfig:
     """VGG-Face at 224 px, the upper half hidden; ten epochs of FER+'s 28,000 training images.
 
-    Meant to start from VGG-Face's weights (`--init`). Rates and epochs are ours: no source.
+    Meant to start from VGG-Face: by `--init RUN` of an `identity` with `system.shape=vggface`, as
+    wide and for faces as large, with `--init-map player/network/backbone.=player/teacher/trunk.`;
+    or by `--init FILE` of published weights (*.safetensors), with `--init-map
+    =player/teacher/trunk.`. The same for `player/soft/` and `player/triplet/` starts the students.
+    Rates and epochs are ours: no source.
     """
     system = DistillationConfig(optimizer=_annealed(1e-4), classifier_optimizer=_annealed(1e-3))
     data = DataConfig(image_size=224, global_batch_images=32)
