@@ -207,7 +207,7 @@ def saved(folder: Path) -> list[Path]:
 
 
 def latest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; those that are damaged, or that no disk reads, are passed over."""
+    """The newest whole checkpoint; what is damaged, or cannot be read, is passed over."""
     for path in reversed(saved(folder)):
         try:
             return read(path)

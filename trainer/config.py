@@ -136,9 +136,9 @@ class CheckpointConfig:
     """When a checkpoint is due: after `every_seconds`, or instead at multiples of `every_steps`.
 
     By the clock it comes later where checkpoints would take more than 3 % of the time. The newest
-    `keep` stay; those older than `keep_hours` go too. The last one that is whole is never deleted. With
-    `copy_to`, an address that pyarrow knows (`s3://bucket/folder`), each is copied there too, and
-    the run goes on from there by `--resume ADDRESS/RUN` where this home is lost.
+    `keep` stay; those older than `keep_hours` go too. The last one that is whole is never deleted.
+    With `copy_to`, an address that pyarrow knows (`s3://bucket/folder`), each is copied there too,
+    and the run goes on from there by `--resume ADDRESS/RUN` where this home is lost.
     """
 
     every_seconds: float = 20.0
