@@ -19,6 +19,8 @@ SOURCE/               pictures in it or in its folders
   camera 000 045 090 135 180, model, Caucasian|Moroccan|Kid, female|male, expression, gaze
 expressions: angry contemptuous disgusted fearful happy neutral sad surprised
 options: cameras=90 (the frontal one; several as 45,90,135), gaze=all (or frontal, left, right)
+the attribute yaw is -90, -45, 0, 45, 90 for the cameras 000 045 090 135 180: their side is assumed
+(000 sees a face that looks to the picture's left), as no source at hand tells it
 pictures of the cameras and directions of gaze that are not chosen are left alone"""
 EXPRESSIONS: Mapping[str, Expression] = {
     "angry": Expression.ANGER,
@@ -31,8 +33,9 @@ EXPRESSIONS: Mapping[str, Expression] = {
     "surprised": Expression.SURPRISE,
 }
 CAMERAS = (0, 45, 90, 135, 180)
+FRONTAL = 90
 GAZES = ("frontal", "left", "right")
-LEFT_ALONE = tuple(f"*Rafd{camera:03d}_*" for camera in CAMERAS if camera != 90)
+LEFT_ALONE = tuple(f"*Rafd{camera:03d}_*" for camera in CAMERAS if camera != FRONTAL)
 """The other cameras, where the frontal one is taken."""
 NUM_MODELS = 67
 EXPECTED: Mapping[str, int] = {"subjects": NUM_MODELS, "faces": 1_608}
@@ -102,6 +105,7 @@ def _face(name: str, path: Path, fields: Mapping[str, str]) -> SourceFace:
         sitting=f"camera {fields['camera']}",
         attributes={
             "camera": float(fields["camera"]),
+            "yaw": float(fields["camera"]) - FRONTAL,
             "female": float(fields["sex"] == "female"),
             "kid": float(fields["group"] == "kid"),
         },

@@ -17,10 +17,11 @@ FIELDS = ("intensity", "landmarks", "attributes", "votes")
 class DataNeeds:
     """What the plan must supply to a system or to one of its stages.
 
-    `partner`: none, or one or several of same_subject, other_subject, same_class, other_class.
-    `views`: the first is the batch's faces, all are in its `views`: augmented, second (augmented
-    once more, independently), plain (cut out centrally). `fields`: intensity, landmarks,
-    attributes, votes. `attributes` names those that are wanted; none means all that the lake has.
+    `partner`: none, or one or several of same_subject (of its sitting where it can be),
+    same_subject_anytime (of any sitting), other_subject, same_class, other_class. `views`: the
+    first is the batch's faces, all are in its `views`: augmented, second (augmented once more,
+    independently), plain (cut out centrally). `fields`: intensity, landmarks, attributes, votes.
+    `attributes` names those that are wanted; none means all that the lake has.
     `classes` and `batch_images` None mean the run's. `balance` draws every class
     equally often. `target` is how a target expression is drawn: the face's own, any other class, or
     the first partner's class. `synthetic_share` is the share of synthetic faces in the long run, or

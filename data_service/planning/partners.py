@@ -12,7 +12,8 @@ import numpy as np
 
 from data_service import seeds
 
-RULES = ("same_subject", "other_subject", "same_class", "other_class")
+RULES = ("same_subject", "same_subject_anytime", "other_subject", "same_class", "other_class")
+_OF_ONE_SUBJECT = ("same_subject", "same_subject_anytime")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,12 +59,13 @@ class Candidates:
         """Partner rows [B], and whether the rule could be kept [B].
 
         `same_subject` is another expression of the same subject, of the same sitting where there is
-        one, so that a pair differs in the expression before all else; where the subject has none it
-        falls back on a face of another class, hence of another subject. Where a rule finds nobody
-        at all, the partner is the sample itself.
+        one, so that a pair differs in the expression before all else; `same_subject_anytime` is one
+        of whatever sitting, so that it also differs in what sittings do: pose, light, camera. Where
+        the subject has none, both fall back on a face of another class, hence of another subject.
+        Where a rule finds nobody at all, the partner is the sample itself.
         """
         rows_B, valid_B = getattr(self, f"_{rule}")(samples)
-        if rule == "same_subject" and not valid_B.all():
+        if rule in _OF_ONE_SUBJECT and not valid_B.all():
             fallback_B, _ = self._other_class(samples)
             rows_B = np.where(valid_B, rows_B, fallback_B)
         return rows_B, valid_B
@@ -77,6 +79,15 @@ class Candidates:
         )
         rows_B = np.where(sitting[1], sitting[0], anytime[0])
         return rows_B, sitting[1] | anytime[1]
+
+    def _same_subject_anytime(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
+        return self._another_class(
+            "same_subject_anytime",
+            samples,
+            samples.group_B,
+            self._group_rows,
+            self._group_sorted,
+        )
 
     def _another_class(
         self,

@@ -48,3 +48,12 @@ def test_both_models_are_the_original(name: str, tmp_path: Path, monkeypatch) ->
     assert done.files == ("model.json", "model.onnx", "model.pt2")
     assert set(done.differences) == {"model.onnx", "model.pt2"}
     assert max(done.differences.values()) < export.TOLERANCE
+
+
+def test_what_reads_68_landmarks_leaves_with_five_too(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("onnxruntime")
+    loaded = trained("oadn")
+    five = replace(loaded, info=replace(loaded.info, landmarks=5))
+    monkeypatch.setattr(export, "load_system", lambda _run: five)
+    done = export.export("oadn", tmp_path / "model")
+    assert "landmarks" in done.inputs and max(done.differences.values()) < export.TOLERANCE

@@ -128,10 +128,11 @@ def test_rafd_names_tell_all(tmp_path):
         "camera 090",
         Expression.ANGER,
     )
-    assert scan.faces[-1].attributes == {"camera": 90, "female": 1, "kid": 1}
+    assert scan.faces[-1].attributes == {"camera": 90, "yaw": 0, "female": 1, "kid": 1}
     assert scan.expected["faces"] == 1608 == rafd.EXPECTED["faces"]
     both = rafd.scan(tmp_path, cameras="45,90", gaze="left")
     assert len(both.faces) == 30 and both.expected["faces"] == 67 * 8 * 2
+    assert {face.attributes["yaw"] for face in both.faces} == {-45, 0}
     assert rafd.scan(tmp_path, cameras="0,45,90,135,180").expected["faces"] == 8040
     for cameras in ("60", "front", ""):
         with pytest.raises(ValueError, match="valid: some of 0, 45, 90, 135, 180"):

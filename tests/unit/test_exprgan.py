@@ -11,6 +11,7 @@ import torch
 from data_service.schema import DatasetInfo, Expression, FaceBatch
 from trainer import catalog
 from trainer.config import wanted, weights_of
+from trainer.nets.identity_source import build_identity
 from trainer.noise import keyed_noise
 from trainer.overrides import with_overrides
 from trainer.schedules import value_at
@@ -124,6 +125,15 @@ def test_nothing_beyond_the_paper_is_on_in_the_paper_recipe() -> None:
     assert not (network.skips or network.place_code or network.critic_pooling)
     needs = catalog.load("exprgan").data(run.system)
     assert needs.target == "own" and needs.partner == "none"
+
+
+def test_paper_weighs_the_identity_network_as_the_release_does() -> None:
+    """Which divides the mean over each map by the map's H x W once more."""
+    network = build_identity("vggface", image_size=224, width=0.02)
+    with torch.no_grad():
+        maps = network.features(torch.zeros(1, 3, 224, 224))  # type: ignore[operator]
+    betas = catalog.recipe("exprgan.paper").system.identity_betas
+    assert betas == pytest.approx([1 / (one.shape[2] * one.shape[3]) for one in maps])
 
 
 def _system(**overrides: object) -> System:

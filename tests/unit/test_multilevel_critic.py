@@ -18,7 +18,7 @@ from trainer.systems.multilevel_critic.nets import VariationCritic, shrunk
 from trainer.systems.multilevel_critic.system import MultilevelCritic, build, data_needs
 
 INFO = DatasetInfo(classes=tuple(Expression), image_size=48, channels=3, subjects=4)
-RULE = "same_subject"
+RULE, ANYTIME = "same_subject", "same_subject_anytime"
 
 
 def system(recipe: str, info: DatasetInfo = INFO, **values: Any) -> MultilevelCritic:
@@ -42,6 +42,12 @@ def batch(size: int = 4, **changes: Any) -> FaceBatch:
         partner_valid={RULE: index > 0},
     )
     return replace(made, **changes)
+
+
+def of_any_sitting(given: FaceBatch) -> FaceBatch:
+    """The batch with the same partners under the rule that ignores sittings."""
+    partners, valid = {ANYTIME: given.partners[RULE]}, {ANYTIME: given.partner_valid[RULE]}
+    return replace(given, partners=partners, partner_valid=valid)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +106,10 @@ def test_yaw_is_a_condition_that_is_told_known_or_upright() -> None:
     made = system("tiny_pose", info)
     needs = data_needs(made.config)
     assert (needs.fields, needs.attributes) == (("attributes",), ("yaw",))
+    assert needs.partners == (ANYTIME,), "a sitting has one pose: within it no head turns"
+    assert data_needs(system("tiny").config).partners == (RULE,)
     unknown, turned = torch.full((4, 1), torch.nan), torch.tensor([[9.0], [0], [torch.nan], [45]])
-    faces = made._made(batch(partner_attributes={RULE: turned}))
+    faces = made._made(of_any_sitting(batch(partner_attributes={ANYTIME: turned})))
     assert faces.condition_BK[:, -1].tolist() == pytest.approx([0.2, 0, 0, 1])
     assert faces.paired_B.tolist() == [False, True, False, True]
     upright = made.predict(batch()).images_BCHW

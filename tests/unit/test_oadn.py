@@ -118,6 +118,42 @@ def test_what_lies_under_hidden_points_does_not_reach_the_attention() -> None:
     assert not torch.allclose(logits, seen)
 
 
+def test_a_face_without_a_shown_point_is_read_by_the_regions_alone() -> None:
+    system = built()
+    system.network.eval()
+    faces = batch()
+    assert faces.landmarks_BL3 is not None
+    some = faces.landmarks_BL3.clone()
+    some[..., 2] = 1.0
+    some[0, :, 2] = 0.0
+    faces = replace(faces, landmarks_BL3=some)
+    with torch.no_grad():
+        logits_BK = system.predict(faces).logits_BK
+        none_BK = system.predict(replace(faces, landmarks_BL3=None)).logits_BK
+        said = system._read(faces, system.heads).logits
+    assert logits_BK is not None and none_BK is not None
+    regions_BK = said["region"].mean(1)
+    torch.testing.assert_close(none_BK, regions_BK)
+    torch.testing.assert_close(logits_BK[0], regions_BK[0])
+    all_BK = torch.cat([said["attention"], said["region"]], dim=1).mean(1)
+    torch.testing.assert_close(logits_BK[1:], all_BK[1:])
+
+
+def test_a_prediction_is_one_pass_of_the_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = built()
+    system.network.eval()
+    features, passes = system.network.features, []
+
+    def counted(faces_BCHW: torch.Tensor) -> torch.Tensor:
+        passes.append(len(faces_BCHW))
+        return features(faces_BCHW)
+
+    monkeypatch.setattr(system.network, "features", counted)
+    with torch.no_grad():
+        prediction = system.predict(batch())
+    assert passes == [4] and prediction.maps["attention"].shape[0] == 4
+
+
 def test_heads_follow_the_weights() -> None:
     backbone = catalog.recipe("oadn.tiny_backbone").system
     assert not catalog.load("oadn").data(backbone).fields

@@ -105,6 +105,30 @@ def test_a_teacher_of_another_shape_is_refused(monkeypatch, own_home: Path) -> N
         built(**{"system.teacher": "abc"})
 
 
+@pytest.mark.parametrize(("off", "reader"), [((), "soft"), (("label", "distillation"), "triplet")])
+def test_a_classifier_that_never_learns_never_answers(off: tuple[str, ...], reader: str) -> None:
+    weights = {f"system.weights.{term}": 0.0 for term in off}
+    system = built(**{"system.joined_images": 0, **weights})
+    assert system.joined is None
+    assert "joined" not in {player.name for player in system.players()}
+    for player in system.players():
+        player.module.eval()
+    batch = made_of.make(DataNeeds(), made_of.INFO, 3, 0)
+    student = system.students[reader]
+    with torch.no_grad():
+        expected_BK = student.read(student(system._half(batch).faces_BCHW))
+        logits_BK = system.predict(batch).logits_BK
+    assert logits_BK is not None and torch.equal(logits_BK, expected_BK)
+
+
+def test_students_that_play_need_images() -> None:
+    with pytest.raises(ValueError, match=r"student_images is 0, so .*: system\.weights\.distill"):
+        built(**{"system.student_images": 0})
+    terms = ("label", "distillation", "triplet", "triplet_label")
+    idle = {f"system.weights.{term}": 0.0 for term in terms}
+    assert not built(**{"system.student_images": 0, **idle}).students
+
+
 def test_vggf_embeds_small_and_published_sizes() -> None:
     from trainer.nets.vggf import VggF
 

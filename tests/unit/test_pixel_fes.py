@@ -80,6 +80,23 @@ def test_neutral_sources_alone_are_summed() -> None:
         built(replace(INFO, classes=(Expression.ANGER, Expression.FEAR)), source="neutral")
 
 
+def test_faces_without_pairs_are_refused_before_and_after_they_were_seen() -> None:
+    with pytest.raises(ValueError, match="no training face has a known subject"):
+        built(replace(INFO, subjects=0))
+    system = built()
+    needs = catalog.load("pixel_fes").data(catalog.recipe("pixel_fes.tiny").system)
+    batch = made_of.make(needs, INFO, 8, 0)
+    alone = {rule: torch.zeros_like(valid) for rule, valid in batch.partner_valid.items()}
+    (stage,) = system.stages()
+    assert stage.observe and stage.on_exit
+    context = StepContext(
+        batch=replace(batch, partner_valid=alone), progress=Progress(), wanted=frozenset()
+    )
+    sums = stage.observe(context)
+    with pytest.raises(ValueError, match="of no face among 8192 was there another expression"):
+        stage.on_exit(sums)
+
+
 def test_a_face_stays_until_pairs_were_seen() -> None:
     system = built(receptive_field=3)
     batch = made_of.make(catalog.load("pixel_fes").data(None), INFO, 4, 0)

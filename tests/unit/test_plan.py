@@ -19,6 +19,7 @@ from data_service.schema import Expression
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
 ARRAYS = ("rows", "expression", "target_expression", "subject", "key", "synthetic")
 MAPS = ("partner_rows", "partner_expression", "partner_valid")
+OF_ONE_SUBJECT = ("same_subject", "same_subject_anytime")
 
 
 def table(num_rows, seed=0, num_subjects=9):
@@ -230,7 +231,7 @@ def test_partners_keep_their_rule(num_rows, seed, synthetic):
                 own = str(CLASSES[step.expression[slot]])
                 if not valid[slot]:
                     assert no_candidate(rule, row, source, own, members, subjects, expressions)
-                    if rule != "same_subject":
+                    if rule not in OF_ONE_SUBJECT:
                         assert partner == row
                         continue
                     if partner == row:
@@ -243,6 +244,7 @@ def test_partners_keep_their_rule(num_rows, seed, synthetic):
                 if valid[slot]:
                     assert {
                         "same_subject": same_subject and not same_class,
+                        "same_subject_anytime": same_subject and not same_class,
                         "other_subject": not same_subject,
                         "same_class": same_class,
                         "other_class": not same_class,
@@ -265,14 +267,40 @@ def sittings_alike(source, own, members, num_rows):
 
 def no_candidate(rule, row, source, own, members, subjects, expressions):
     others = [member for member in members if member != row]
+    anytime = [
+        one for one in others if subjects[one] == subjects[source] and expressions[one] != own
+    ]
     return not {
-        "same_subject": [
-            one for one in others if subjects[one] == subjects[source] and expressions[one] != own
-        ],
+        "same_subject": anytime,
+        "same_subject_anytime": anytime,
         "other_subject": [one for one in others if subjects[one] != subjects[source]],
         "same_class": [one for one in others if expressions[one] == own],
         "other_class": [one for one in others if expressions[one] != own],
     }[rule]
+
+
+def test_partners_of_any_time_come_from_every_sitting():
+    """Of many draws, each face of another class that the subject has; of its sitting, some."""
+    stages = [StagePlan(images=20000, needs=DataNeeds(partner=OF_ONE_SUBJECT))]
+    plan = plan_of(120, stages=stages, batch=500)
+    found = {rule: {} for rule in OF_ONE_SUBJECT}
+    for k in range(plan.num_steps):
+        step = plan.step(k)
+        for rule, drawn in found.items():
+            valid = step.partner_valid[rule]
+            for row, partner in zip(step.rows[valid], step.partner_rows[rule][valid]):
+                drawn.setdefault(row, set()).add(partner)
+    near, far = (found[rule] for rule in OF_ONE_SUBJECT)
+    subjects, expressions = facts(120)
+    members = trainable(plan, 120)
+    for row, partners in far.items():
+        assert near[row] <= partners
+        assert partners == {
+            one
+            for one in members
+            if subjects[one] == subjects[row] and expressions[one] != expressions[row]
+        }
+    assert near.keys() == far.keys() and any(near[row] < far[row] for row in near)
 
 
 def test_partners_are_drawn_evenly():

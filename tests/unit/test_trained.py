@@ -174,6 +174,24 @@ def test_sweep_shows_every_expression_as_a_strip_and_as_a_moving_picture(
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 
+def test_a_run_with_pose_turns_heads_where_it_is_told(
+    call, lake: Path, own_home: Path, photograph: Path, tmp_path: Path
+) -> None:
+    finished_on(lake, self_contained("multilevel_critic.tiny_pose"), "aaaa")
+    for command, own in (("edit", ("--to", "fear", "--face")), ("sweep", ())):
+        made = {}
+        for yaw in (None, 0.0, -60.0):
+            out = tmp_path / f"{command}{yaw}.png"
+            told = () if yaw is None else ("--yaw", yaw)
+            code, values, _ = call(command, "aaaa", photograph, *own, *told, "--out", out)
+            assert code == terminal.DONE and values["yaw"] == yaw
+            made[yaw] = np.array(Image.open(out))
+        assert np.array_equal(made[None], made[0.0])
+        assert not np.array_equal(made[None], made[-60.0])
+    code, _, err = call("sweep", "aaaa", photograph, "--yaw", 120, "--out", tmp_path / "x.png")
+    assert code == terminal.WRONG_INPUT and "yaw is 120; valid: -90 to 90 degrees" in err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -181,6 +199,7 @@ def test_sweep_shows_every_expression_as_a_strip_and_as_a_moving_picture(
         (("--out", "{tmp}/no/x.png"), "there is no folder"),
         (("--to", "bored", "--out", "{tmp}/x.png"), "unknown expression 'bored'"),
         (("--levels", "1", "--out", "{tmp}/x.png"), "1 levels of intensity; valid: 2 or more"),
+        (("--yaw", "0", "--out", "{tmp}/x.png"), "was trained without pose; leave --yaw away"),
     ],
 )
 def test_sweep_says_what_is_wrong(
@@ -262,6 +281,7 @@ def test_a_file_that_is_no_image_is_refused(call, run: Path, tmp_path: Path) -> 
         (("--to", "fear", "--out", "{tmp}/x.jpg"), "a name that ends in .png"),
         (("--to", "fear", "--out", "{tmp}/no/x.png"), "there is no folder"),
         (("--to", "fear", "--intensity", "0.5", "--out", "{tmp}/x.png"), "has no intensity"),
+        (("--to", "fear", "--yaw", "-9", "--out", "{tmp}/x.png"), "was trained without pose"),
     ],
 )
 def test_edit_says_what_is_wrong(

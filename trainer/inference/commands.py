@@ -16,6 +16,13 @@ Out = Annotated[Path, typer.Option(metavar="FILE", help="A PNG.")]
 FaceOnly = Annotated[
     bool, typer.Option("--face", help="Only the aligned face, not pasted back into the picture.")
 ]
+Yaw = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DEGREES",
+        help="Where the run has pose: 0 (default) is to the front, 30 to the picture's right.",
+    ),
+]
 
 
 @app.command(epilog="Example: mien edit 3f2a me.jpg --to happiness --intensity 0.5 --out happy.png")
@@ -25,6 +32,7 @@ def edit(
     *,
     to: Annotated[str, typer.Option(metavar="EXPRESSION")],
     intensity: Annotated[float | None, typer.Option(help="0 to 1, where the system can.")] = None,
+    yaw: Yaw = None,
     out: Out,
     face: FaceOnly = False,
     as_json: AsJson = False,
@@ -33,7 +41,7 @@ def edit(
     with working("edit"), terminal.progress("editing"):
         from trainer.inference.edit import edit as edit_face
 
-        done = edit_face(run, image, to, intensity=intensity, out=out, face_only=face)
+        done = edit_face(run, image, to, intensity=intensity, yaw=yaw, out=out, face_only=face)
     show(done.as_json(), [f"{done.out}: {done.to}; {_placed(done.alignment)}"], as_json)
 
 
@@ -69,6 +77,7 @@ def sweep(
         list[str] | None, typer.Option(metavar="EXPRESSION", help="By default all, in order.")
     ] = None,
     levels: Annotated[int, typer.Option(help="Steps of intensity, where the system can.")] = 6,
+    yaw: Yaw = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A PNG (strip) or a GIF (moving).")],
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +85,7 @@ def sweep(
     with working("sweep"), terminal.progress("sweeping"):
         from trainer.inference.sweep import sweep as sweep_face
 
-        done = sweep_face(run, image, out=out, to=to or (), levels=levels)
+        done = sweep_face(run, image, out=out, to=to or (), levels=levels, yaw=yaw)
     said = f"{done.out}: {', '.join(done.expressions)}; {_placed(done.alignment)}"
     show(done.as_json(), [said], as_json)
 

@@ -16,17 +16,28 @@ from data_service.lakes.lake import Lake
 from data_service.schema import Expression
 from trainer import feed
 from trainer import job as jobs
-from trainer.inference.photographs import Photograph, Viewer, ask, pasted
+from trainer.inference.photographs import (
+    Photograph,
+    Viewer,
+    ask,
+    has_pose,
+    pasted,
+    read_expression,
+)
 from trainer.pictures import as_pixels, write_png
 from trainer.restore import LoadedSystem, load_capable
 from trainer.scorecard.judge import expression_judge
+
+MOST_YAW = 90
+"""Degrees, at which a face is in profile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edited:
     """One photograph with another expression, as written to `out`.
 
-    `to` is the expression asked for, or read in `source` where it was shown by another face.
+    `to` is the expression asked for, or read in `source` where it was shown by another face. `yaw`
+    is None where none was asked for.
     """
 
     image: str
@@ -35,6 +46,7 @@ class Edited:
     out: str
     alignment: str
     source: str | None = None
+    yaw: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -48,20 +60,23 @@ def edit(
     *,
     out: Path,
     intensity: float | None = None,
+    yaw: float | None = None,
     face_only: bool = False,
 ) -> Edited:
     """Write the photograph with the expression `to` on its main face, as a PNG.
 
     `face_only` writes the aligned face alone, as the system made it. `intensity` in [0, 1] needs a
-    system with that capability; without it the expression is full. ValueError for a system that
-    cannot, a class it does not know, or a file that is no image.
+    system with that capability; without it the expression is full. `yaw` needs a run with pose,
+    which without it turns the head to the front. ValueError for a system that cannot, a class it
+    does not know, or a file that is no image.
     """
     loaded = load_capable(run, "synthesise")
     target = class_index(loaded, to)
     check_intensity(loaded, intensity)
+    check_yaw(loaded, yaw)
     check_png(out)
     photograph = Viewer(loaded).read(image)
-    made_1CSS = ask(loaded, photograph, target=target, intensity=intensity).images_BCHW
+    made_1CSS = ask(loaded, photograph, target=target, intensity=intensity, yaw=yaw).images_BCHW
     assert made_1CSS is not None
     write_png(_picture(photograph, made_1CSS, face_only), out)
     return Edited(
@@ -70,6 +85,7 @@ def edit(
         intensity=intensity,
         out=str(out),
         alignment=photograph.alignment,
+        yaw=yaw,
     )
 
 
@@ -112,9 +128,7 @@ def transfer(
 def _shown(loaded: LoadedSystem, reference: Photograph) -> int:
     """The class of the expression in the reference."""
     if "recognise" in loaded.spec.capabilities:
-        logits_BK = ask(loaded, reference).logits_BK
-        assert logits_BK is not None
-        return int(logits_BK[0].argmax())
+        return int(read_expression(loaded, reference)[0].argmax())
     job = jobs.load(loaded.directory)
     lake = Lake.open(job.lake)
     train_rows = feed.split(lake, job.fold, loaded.info.classes).train_rows
@@ -143,6 +157,16 @@ def check_intensity(loaded: LoadedSystem, intensity: float | None) -> None:
         raise ValueError(f"{loaded.spec.name} has no intensity; leave --intensity away")
     if not 0 <= intensity <= 1:
         raise ValueError(f"intensity is {intensity}; valid: 0 to 1")
+
+
+def check_yaw(loaded: LoadedSystem, yaw: float | None) -> None:
+    """ValueError where the run was trained without pose, or for a yaw out of range."""
+    if yaw is None:
+        return
+    if not has_pose(loaded):
+        raise ValueError(f"run {loaded.directory.name} was trained without pose; leave --yaw away")
+    if not -MOST_YAW <= yaw <= MOST_YAW:
+        raise ValueError(f"yaw is {yaw:g}; valid: {-MOST_YAW} to {MOST_YAW} degrees")
 
 
 def check_png(out: Path) -> None:

@@ -1,6 +1,7 @@
 """Photographs as a trained system sees them, and what it makes of a face put back into its place.
 
-Shapes: B faces, C channels, H height, W width, S side of the system's crop, L landmarks.
+Shapes: B faces, C channels, H height, W width, S side of the system's crop, L landmarks,
+K classes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from data_service.schema import FaceBatch, Prediction
 from data_service.transforms import centre_crop
 from trainer.job import load as load_job
 from trainer.restore import LoadedSystem
-from trainer.scorecard.evaluate import with_reference
+from trainer.scorecard.evaluate import logits_of, with_reference
 
+YAW = "yaw"
 FEATHER = 0.12
 """Over this share of the crop's side an edit fades into the photograph."""
 
@@ -92,15 +94,40 @@ def ask(
     *,
     target: int = 0,
     intensity: float | None = None,
+    yaw: float | None = None,
     reference: Photograph | None = None,
     reference_class: int = 0,
 ) -> Prediction:
     """What the system says of the face, asked for class `target`, or for a reference's expression.
 
-    `intensity` in [0, 1]; None means full.
+    `intensity` in [0, 1]; None means full. `yaw` is where the head is to be turned, in degrees
+    (`data_service.schema.SourceFace`), by a run that `has_pose`; None means to the front.
     """
+    batch = _batch(loaded, photograph, target, intensity, yaw)
+    if reference is not None:
+        shown_1 = torch.full_like(batch.expression_B, reference_class)
+        batch = with_reference(batch, reference.face_1CSS, shown_1)
+    with torch.inference_mode():
+        return loaded.system.predict(batch)
+
+
+def read_expression(loaded: LoadedSystem, photograph: Photograph) -> Tensor:
+    """The logits [1, K] of the face as the scorecard takes them: with the run's `evaluation.flip`
+    the mean of those of the face and of its mirror image."""
+    batch = _batch(loaded, photograph)
+    with torch.inference_mode():
+        return logits_of(loaded.system, batch, flip=loaded.run.evaluation.flip)
+
+
+def _batch(
+    loaded: LoadedSystem,
+    photograph: Photograph,
+    target: int = 0,
+    intensity: float | None = None,
+    yaw: float | None = None,
+) -> FaceBatch:
     one = torch.zeros(1, dtype=torch.int64)
-    batch = FaceBatch(
+    return FaceBatch(
         faces_BCHW=photograph.face_1CSS,
         expression_B=one,
         target_expression_B=torch.full_like(one, target),
@@ -110,11 +137,19 @@ def ask(
         synthetic_B=torch.zeros(1, dtype=torch.bool),
         target_intensity_B=None if intensity is None else torch.tensor([intensity]),
         landmarks_BL3=photograph.landmarks_1L3,
+        target_attributes_BA=None if yaw is None else _turned(loaded, yaw),
     )
-    if reference is not None:
-        batch = with_reference(batch, reference.face_1CSS, torch.full_like(one, reference_class))
-    with torch.inference_mode():
-        return loaded.system.predict(batch)
+
+
+def has_pose(loaded: LoadedSystem) -> bool:
+    """Whether the run was trained to turn heads as well as to change expressions."""
+    return YAW in loaded.info.attributes
+
+
+def _turned(loaded: LoadedSystem, yaw: float) -> Tensor:
+    """Target attributes [1, A] that tell the yaw alone."""
+    names = loaded.info.attributes
+    return torch.tensor([[yaw if name == YAW else torch.nan for name in names]])
 
 
 def pasted(photograph: Photograph, made_1CSS: Tensor) -> np.ndarray:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.inference.edit import check_folder, class_index
-from trainer.inference.photographs import Viewer, ask
+from trainer.inference.edit import check_folder, check_yaw, class_index
+from trainer.inference.photographs import Photograph, Viewer, ask
 from trainer.pictures import as_pixels, face_grid, write_png
 from trainer.restore import LoadedSystem, load_capable
 
@@ -26,13 +26,17 @@ FRAME_MILLISECONDS, REST_MILLISECONDS = 90, 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sweep:
-    """What was swept, as written to `out`; `levels` is empty for a system without intensity."""
+    """What was swept, as written to `out`; `levels` is empty for a system without intensity.
+
+    `yaw` is None where none was asked for.
+    """
 
     image: str
     expressions: tuple[str, ...]
     levels: tuple[float, ...]
     out: str
     alignment: str
+    yaw: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -40,13 +44,20 @@ class Sweep:
 
 
 def sweep(
-    run: str, image: Path, *, out: Path, to: Sequence[str] = (), levels: int = LEVELS
+    run: str,
+    image: Path,
+    *,
+    out: Path,
+    to: Sequence[str] = (),
+    levels: int = LEVELS,
+    yaw: float | None = None,
 ) -> Sweep:
     """Write the photograph's face with each expression of `to` (all), at rising intensity.
 
     A PNG has a row for each expression and a column for each of the `levels` from 0 to 1; in a GIF
-    each expression comes and goes. A system without intensity shows full expressions only.
-    ValueError for a system that makes no faces, a class it does not know, or a wrong file.
+    each expression comes and goes. A system without intensity shows full expressions only. `yaw`
+    is as for `edit`. ValueError for a system that makes no faces, a class it does not know, or a
+    wrong file.
     """
     loaded = load_capable(run, "synthesise")
     if out.suffix.lower() not in FORMATS:
@@ -55,13 +66,14 @@ def sweep(
     if levels < 2:
         raise ValueError(f"{levels} levels of intensity; valid: 2 or more")
     check_folder(out)
+    check_yaw(loaded, yaw)
     targets = [class_index(loaded, name) for name in to] or list(range(len(loaded.info.classes)))
     rises = "intensity" in loaded.spec.capabilities
     steps = np.linspace(0, 1, levels).tolist() if rises else []
     photograph = Viewer(loaded).read(image)
     source_HW3 = as_pixels(photograph.face_1CSS)[0]
     faces = [
-        [_face(loaded, photograph, target, level) for level in steps or [None]]
+        [_face(loaded, photograph, target, level, yaw) for level in steps or [None]]
         for target in targets
     ]
     names = [str(loaded.info.classes[target]) for target in targets]
@@ -75,11 +87,18 @@ def sweep(
         levels=tuple(steps),
         out=str(out),
         alignment=photograph.alignment,
+        yaw=yaw,
     )
 
 
-def _face(loaded: LoadedSystem, photograph: Any, target: int, level: float | None) -> np.ndarray:
-    made_1CHW = ask(loaded, photograph, target=target, intensity=level).images_BCHW
+def _face(
+    loaded: LoadedSystem,
+    photograph: Photograph,
+    target: int,
+    level: float | None,
+    yaw: float | None,
+) -> np.ndarray:
+    made_1CHW = ask(loaded, photograph, target=target, intensity=level, yaw=yaw).images_BCHW
     assert made_1CHW is not None
     return as_pixels(made_1CHW)[0]
 

@@ -17,6 +17,9 @@ from trainer.systems.exprgan.config import (
 )
 from trainer.systems.exprgan.views import ViewConfig
 
+_RELEASED_SIDES = (224, 112, 56, 28, 14)
+"""Of VGG-Face's maps. The release divides each map's mean distance by its H x W once more."""
+
 
 def paper() -> RunConfig:
     """The released sizes at 128 px colour, Oulu-CASIA's 1,296 training images a fold.
@@ -24,7 +27,8 @@ def paper() -> RunConfig:
     Stage 1: 200 epochs in batches of 60; stages 2 and 3: 50 epochs each in batches of 48; Adam at
     2e-4 for all three players. It needs a VGG-Face as `system.identity_network`.
     """
-    system = ExprganConfig(controller_batch_images=60)
+    betas = tuple(side**-2 for side in _RELEASED_SIDES)
+    system = ExprganConfig(controller_batch_images=60, identity_betas=betas)
     augment = AugmentConfig(crop_shift_pixels=0)
     data = DataConfig(image_size=128, global_batch_images=48, augment=augment)
     return RunConfig(system_name="exprgan", recipe="paper", system=system, data=data)

@@ -31,7 +31,6 @@ from trainer.systems.multilevel_critic.config import MultilevelCriticConfig
 from trainer.systems.multilevel_critic.losses import Made
 from trainer.systems.multilevel_critic.nets import Critics, Generator
 
-RULE = "same_subject"
 YAW = "yaw"
 
 
@@ -41,6 +40,7 @@ class MultilevelCritic(System):
     def __init__(self, config: MultilevelCriticConfig, info: DatasetInfo) -> None:
         _check(config, info)
         self.config, self.num_classes = config, len(info.classes)
+        self.rule = _rule(config)
         self.yaw = info.attributes.index(YAW) if config.pose else None
         num_conditions, network = self.num_classes + config.pose, config.network
         self.generator = Generator(
@@ -90,14 +90,14 @@ class MultilevelCritic(System):
         return losses.generator_terms(self.critics, self._made(ctx.batch), ctx.wanted)
 
     def _made(self, batch: FaceBatch) -> Made:
-        yaw_B, paired_B = None, batch.partner_valid[RULE] & ~batch.synthetic_B
+        yaw_B, paired_B = None, batch.partner_valid[self.rule] & ~batch.synthetic_B
         if self.yaw is not None:
-            yaw_B = batch.partner_attributes[RULE][:, self.yaw]
+            yaw_B = batch.partner_attributes[self.rule][:, self.yaw]
             paired_B = paired_B & ~yaw_B.isnan()
         condition_BK = self._condition(batch.target_expression_B, yaw_B)
         return Made(
             faces_BCHW=batch.faces_BCHW,
-            targets_BCHW=batch.partners[RULE],
+            targets_BCHW=batch.partners[self.rule],
             images=self.generator(batch.faces_BCHW, condition_BK),
             condition_BK=condition_BK,
             paired_B=paired_B,
@@ -114,7 +114,11 @@ class MultilevelCritic(System):
         return torch.cat([condition_BK, turned_B1], dim=1)
 
     def predict(self, batch: FaceBatch) -> Prediction:
-        """The faces with their target expressions; the head keeps its yaw unless told another."""
+        """The faces with their target expressions, and heads turned to the yaw that is told.
+
+        Where none is told a head keeps its own, and where that is not known (a photograph, a pool's
+        face) it turns to the front.
+        """
         yaw_B = None
         if self.yaw is not None:
             told_BA = batch.target_attributes_BA
@@ -123,6 +127,11 @@ class MultilevelCritic(System):
         condition_BK = self._condition(batch.target_expression_B, yaw_B)
         images = self.generator(batch.faces_BCHW, condition_BK)
         return Prediction(images_BCHW=images[max(images)].clamp(-1, 1))
+
+
+def _rule(config: MultilevelCriticConfig) -> str:
+    """Which face of the subject is the target: with `pose` of any sitting, since each has one."""
+    return "same_subject_anytime" if config.pose else "same_subject"
 
 
 def _check(config: MultilevelCriticConfig, info: DatasetInfo) -> None:
@@ -156,7 +165,7 @@ def build(config: MultilevelCriticConfig, info: DatasetInfo) -> MultilevelCritic
 def data_needs(config: MultilevelCriticConfig) -> DataNeeds:
     """Another expression of the same subject, which is the target; with `pose` both yaws."""
     return DataNeeds(
-        partner=RULE,
+        partner=_rule(config),
         target="partner",
         balance=config.balance,
         fields=("attributes",) if config.pose else (),

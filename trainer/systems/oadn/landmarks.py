@@ -6,6 +6,7 @@ are 0-based. Shapes: B faces, L landmarks, P = 24 points; a point is x, y in pix
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,6 @@ BESIDE_MOUTH = ((48, (-16.0, -16.0)), (54, (16.0, -16.0)))
 LIFTS = {1: 10.0, 2: 10.0, 0: 2.0, 3: 2.0}
 """How many pixels of 256 the direct brow points are lifted."""
 
-NUM_POINTS = len(DIRECT) + len(MIDPOINTS) + len(BESIDE_MOUTH)
 _FRAME = 256.0
 
 FROM_FIVE = (
@@ -38,8 +38,18 @@ FIVE = ((0.361677, 0.403877), (0.636967, 0.402355), (0.500197, 0.560442), (0.387
         (0.615077, 0.720345))  # fmt: skip
 """Eyes, nose tip and mouth corners of the same mean face."""
 
-_GUIDES = ((0, 2), (1, 2), (0, 1), (3, 4), (2, 2))
-"""Which of the five points' scores a substitute point takes: the least of two."""
+
+def _with_one(points: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """Points [N, 2] with a column of ones, on which an affine map is a matrix."""
+    return np.pad(np.array(points), ((0, 0), (0, 1)), constant_values=1.0)
+
+
+_SHARES_P5: list[list[float]] = (_with_one(FROM_FIVE) @ np.linalg.pinv(_with_one(FIVE))).tolist()
+"""How much of each of five points goes into each of the 24. A constant, for ONNX has no pinv."""
+
+_APART_P5 = np.linalg.norm(np.array(FROM_FIVE)[:, None] - np.array(FIVE), axis=2)
+_NEAREST_2P: list[list[int]] = _APART_P5.argsort(axis=1, kind="stable")[:, :2].T.tolist()
+"""Which two of the five points lie nearest to each of the 24 on the mean face."""
 
 
 def points_24(landmarks_BL3: Tensor, side: int) -> Tensor:
@@ -86,14 +96,8 @@ def _of_five(landmarks_B53: Tensor) -> Tensor:
 
     Each takes the least score of the two of the five points that lie next to it.
     """
-    mean_53 = torch.cat([landmarks_B53.new_tensor(FIVE), landmarks_B53.new_ones(5, 1)], dim=1)
-    affine_B32 = torch.linalg.pinv(mean_53) @ landmarks_B53[..., :2]
-    ones_P1 = landmarks_B53.new_ones(NUM_POINTS, 1)
-    points_BP2 = torch.cat([landmarks_B53.new_tensor(FROM_FIVE), ones_P1], dim=1) @ affine_B32
-    nearest_P2 = (
-        torch.cdist(landmarks_B53.new_tensor(FROM_FIVE), landmarks_B53.new_tensor(FIVE))
-        .topk(2, largest=False)
-        .indices
-    )
-    scores_BP = landmarks_B53[..., 2][:, nearest_P2].amin(2)
+    shares_P5 = landmarks_B53.new_tensor(_SHARES_P5)
+    points_BP2 = (shares_P5.unsqueeze(2) * landmarks_B53[:, None, :, :2]).sum(2)
+    scores_B5, (first_P, second_P) = landmarks_B53[..., 2], _NEAREST_2P
+    scores_BP = torch.minimum(scores_B5[:, first_P], scores_B5[:, second_P])
     return torch.cat([points_BP2, scores_BP.unsqueeze(2)], dim=2)

@@ -7,7 +7,7 @@ W width, D features, h and w sides of the map F, P = 24 points, N blocks, K clas
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -35,6 +35,18 @@ from trainer.systems.oadn.nets import OadnNetwork, attended, attention_maps, vis
 TERMS = ("attention", "region", "whole")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Reading:
+    """What each head says, [B, 1, K] or, of the regions, [B, N, K].
+
+    Where the attention branch reads, also its maps [B, P, h, w] and which points are shown [B, P].
+    """
+
+    logits: Mapping[str, Tensor]
+    maps_BPhw: Tensor | None = None
+    shown_BP: Tensor | None = None
+
+
 class Oadn(System):
     """One player, one stage."""
 
@@ -58,9 +70,11 @@ class Oadn(System):
 
     def _loss(self, ctx: StepContext) -> Mapping[str, Tensor | Mean]:
         batch = self._hidden(ctx)
-        logits = self._logits(batch, ctx.wanted, training=True)
+        reading = self._read(batch, ctx.wanted)
+        if reading.shown_BP is not None:
+            self.network.shown.copy_(reading.shown_BP.float().mean())
         terms: dict[str, Tensor | Mean] = {}
-        for name, logits_BNK in logits.items():
+        for name, logits_BNK in reading.logits.items():
             target_BN = batch.expression_B.unsqueeze(1).expand(logits_BNK.shape[:2])
             loss_BN = functional.cross_entropy(
                 logits_BNK.transpose(1, 2), target_BN, reduction="none"
@@ -79,23 +93,20 @@ class Oadn(System):
         mask_BHW = mask_BHW & (draw_B4[:, 0] < config.probability).view(-1, 1, 1)
         return covered(batch, mask_BHW, draw_B4[:, 3] * 2 - 1)
 
-    def _logits(
-        self, batch: FaceBatch, heads: frozenset[str], *, training: bool = False
-    ) -> dict[str, Tensor]:
-        """What each head says, [B, 1, K] or, of the regions, [B, N, K]."""
+    def _read(self, batch: FaceBatch, heads: frozenset[str]) -> Reading:
+        """What those heads say, in one pass of the trunk."""
         features_BDhw = self.network.features(batch.faces_BCHW)
         found: dict[str, Tensor] = {}
+        maps_BPhw = shown_BP = None
         if "attention" in heads and self.network.attention is not None:
             maps_BPhw, shown_BP = self._maps(batch, features_BDhw)
-            if training:
-                self.network.shown.copy_(shown_BP.float().mean())
             pooled_BD = attended(features_BDhw, maps_BPhw, self.config.gates.pooling)
             found["attention"] = self.network.attention(pooled_BD).unsqueeze(1)
         if "region" in heads and self.network.region is not None:
             found["region"] = self.network.region(features_BDhw)
         if "whole" in heads and self.network.whole is not None:
             found["whole"] = self.network.whole(features_BDhw.mean((2, 3))).unsqueeze(1)
-        return found
+        return Reading(logits=found, maps_BPhw=maps_BPhw, shown_BP=shown_BP)
 
     def _maps(self, batch: FaceBatch, features_BDhw: Tensor) -> tuple[Tensor, Tensor]:
         """The attention maps [B, P, h, w], and which points are shown [B, P]."""
@@ -110,19 +121,27 @@ class Oadn(System):
         return attention_maps(points_BP3, shown_BP, gates.sigma, side, size), shown_BP
 
     def predict(self, batch: FaceBatch) -> Prediction:
-        """The mean of the heads' logits (all, or the regions'); the sum of the attention maps.
+        """The mean of the heads' logits (all, or the regions'); the largest of the attention maps.
 
-        Without landmarks no point is visible, and the other heads see what they see.
+        A face of which no point is shown, as without landmarks, is read by the other heads alone,
+        where there are any.
         """
-        logits = self._logits(batch, self.heads)
+        reading = self._read(batch, self.heads)
+        maps_BPhw = reading.maps_BPhw
+        maps = {} if maps_BPhw is None else {"attention": maps_BPhw.amax(1)}
+        return Prediction(logits_BK=self._fused(reading), maps=maps)
+
+    def _fused(self, reading: Reading) -> Tensor:
+        """The answer [B, K]: the mean of the logits that count."""
+        logits, shown_BP = reading.logits, reading.shown_BP
         if self.config.fusion == "regions":
-            logits = {"region": logits["region"]}
+            return logits["region"].mean(1)
         logits_BK = torch.cat(list(logits.values()), dim=1).mean(1)
-        maps = {}
-        if self.network.attention is not None:
-            features_BDhw = self.network.features(batch.faces_BCHW)
-            maps["attention"] = self._maps(batch, features_BDhw)[0].amax(1)
-        return Prediction(logits_BK=logits_BK, maps=maps)
+        others = [logits_BNK for name, logits_BNK in logits.items() if name != "attention"]
+        if shown_BP is None or not others:
+            return logits_BK
+        blind_BK = torch.cat(others, dim=1).mean(1)
+        return torch.where(shown_BP.any(1, keepdim=True), logits_BK, blind_BK)
 
 
 def _heads(config: OadnConfig) -> frozenset[str]:

@@ -62,7 +62,8 @@ class DistillationConfig:
     """All settings of the system.
 
     `teacher` names a run of this system whose teacher is taken over; without it the first stage
-    trains one. A stage of 0 images is left out.
+    trains one. A stage of 0 images is left out: without the last one there is no joined classifier,
+    and the students' cannot be left out while one of their terms counts.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -44,6 +44,7 @@ class OcclusionDistillation(System):
     """Players: teacher, student A (soft outputs), student B (triplets), the joined classifier."""
 
     def __init__(self, config: DistillationConfig, info: DatasetInfo) -> None:
+        _check(config)
         self.config, self.info = config, info
         self.plays = _plays(config)
         self.teacher = Recogniser(config.network, info)
@@ -60,7 +61,8 @@ class OcclusionDistillation(System):
 
     @property
     def _joins(self) -> bool:
-        return "joined" in self.plays and bool(self.students)
+        learns = self.config.joined_images > 0 and "joined" in self.plays
+        return learns and bool(self.students)
 
     def players(self) -> tuple[Player, ...]:
         optimizer = self.config.optimizer
@@ -160,7 +162,7 @@ class OcclusionDistillation(System):
         return masked_mean(loss_B)
 
     def predict(self, batch: FaceBatch) -> Prediction:
-        """What the joined classifier says; without it student A, then the teacher.
+        """What the joined classifier says; without it student A, B if it reads, or the teacher.
 
         Faces are half hidden first, unless `occlusion.faces` is all.
         """
@@ -171,7 +173,8 @@ class OcclusionDistillation(System):
             return Prediction(
                 logits_BK=self.joined(embeddings), features_BD=torch.cat(embeddings, dim=1)
             )
-        reader = self.students.get("soft", self.teacher)
+        readers = [one for one in self.students.values() if one.classifier is not None]
+        reader = readers[0] if readers else self.teacher
         features_BD = reader(batch.faces_BCHW)
         return Prediction(logits_BK=reader.read(features_BD), features_BD=features_BD)
 
@@ -181,8 +184,18 @@ def _plays(config: DistillationConfig) -> frozenset[str]:
     return wanted(weights)
 
 
+def _check(config: DistillationConfig) -> None:
+    """ValueError for students that would be asked without having learnt."""
+    plays = sorted(_plays(config).intersection(SOFT_TERMS + TRIPLET_TERMS))
+    if plays and not config.student_images:
+        raise ValueError(
+            "occlusion_distillation: system.student_images is 0, so these weights must be 0: "
+            + ", ".join(f"system.weights.{term}" for term in plays)
+        )
+
+
 def build(config: DistillationConfig, info: DatasetInfo) -> OcclusionDistillation:
-    """The system for these data; ValueError for a teacher that does not fit."""
+    """The system for these data; ValueError for a teacher that does not fit, or idle students."""
     return OcclusionDistillation(config, info)
 
 

@@ -59,6 +59,11 @@ class PixelFes(System):
     """No player; one stage whose sums are solved at its end."""
 
     def __init__(self, config: PixelFesConfig, info: DatasetInfo) -> None:
+        if not info.subjects:
+            raise ValueError(
+                "pixel_fes: no training face has a known subject; it learns from pairs of faces of "
+                "one subject"
+            )
         self.config, self.info = config, info
         self.neutral = -1
         if config.source == "neutral":
@@ -96,9 +101,18 @@ class PixelFes(System):
         return normal_sums(inputs_BCDHW, targets_BCHW, class_B, len(self.info.classes))
 
     def _solve(self, sums: Sums) -> None:
-        """The maps of all classes; a class without a pair leaves faces as they are."""
-        solved = ridge(sums["gram"], sums["cross"], self.config.ridge).float()
+        """The maps of all classes; a class without a pair leaves faces as they are.
+
+        ValueError where no class has a pair: nothing was learnt.
+        """
         seen_K = sums["gram"][:, 0, 0, 0, -1, -1] > 0
+        if not seen_K.any():
+            source = "neutral face" if self.neutral >= 0 else "face"
+            raise ValueError(
+                f"pixel_fes: of no {source} among {self.config.images} was there another "
+                "expression of the same subject, so there is nothing to fit"
+            )
+        solved = ridge(sums["gram"], sums["cross"], self.config.ridge).float()
         old = self.weights_KCHWD.to(solved.device)
         self.weights_KCHWD = torch.where(seen_K.view(-1, 1, 1, 1, 1), solved, old)
 
@@ -132,7 +146,7 @@ def _unit(faces_BCHW: Tensor) -> Tensor:
 
 
 def build(config: PixelFesConfig, info: DatasetInfo) -> PixelFes:
-    """The system for these data; ValueError where neutral sources are asked for and missing."""
+    """The system for these data; ValueError where no subject, or no neutral source, is known."""
     return PixelFes(config, info)
 
 
