@@ -70,7 +70,7 @@ def parted(loaded: Any, lake: Any, fold: str) -> tuple[np.ndarray, np.ndarray]:
 
 def edit_confusions(loaded: Any, lake: Any, train_rows: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """For each subject how often edits to a class are read as which class."""
-    from trainer.scorecard.evaluate import evaluation_batch, labels_of
+    from trainer.scorecard.evaluate import evaluation_batch, labels_of, subjects_of
     from trainer.scorecard.judge import expression_judge
     from trainer.scorecard.statistics import confusion_by_subject
 
@@ -78,7 +78,7 @@ def edit_confusions(loaded: Any, lake: Any, train_rows: np.ndarray, rows: np.nda
     judge = expression_judge(lake, train_rows, run, info, seed=run.seed + 1)
     labels_N = labels_of(lake, rows, info)
     batch = evaluation_batch(lake, rows, labels_N, run, info)
-    subjects = np.array(lake.table["subject"].take(rows).to_pylist(), "U")
+    subjects = subjects_of(lake, rows)
     asked, read, whose = [], [], []
     for target in range(len(info.classes)):
         other = np.flatnonzero(labels_N != target)
@@ -97,7 +97,7 @@ def attribute_confusions(
     loaded: Any, lake: Any, rows: np.ndarray, change: Change | None
 ) -> np.ndarray:
     """For each subject how often attributes are there (1) or not (0), and are said to be."""
-    from trainer.scorecard.evaluate import evaluation_batch, labels_of
+    from trainer.scorecard.evaluate import evaluation_batch, labels_of, subjects_of
     from trainer.scorecard.statistics import confusion_by_subject
 
     batch = evaluation_batch(
@@ -111,7 +111,7 @@ def attribute_confusions(
             for start in range(0, len(batch), 64)
         ]
     known_BA = torch.isfinite(batch.attributes_BA).numpy()
-    subjects = np.array(lake.table["subject"].take(rows).to_pylist(), "U")
+    subjects = subjects_of(lake, rows)
     return confusion_by_subject(
         (batch.attributes_BA.numpy() > 0)[known_BA].astype(np.int64),
         torch.cat(said).numpy()[known_BA].astype(np.int64),

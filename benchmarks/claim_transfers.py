@@ -21,11 +21,12 @@ def transferred(
 
     `expression`: the class that was to come over, and the class that is read. `person`: of two
     classes, the face's own subject (1) or the one that lent the expression, whose further faces the
-    made face is more like; the truth is always 1.
+    made face is more like; the truth is always 1. There faces and lenders count whose subject has
+    further faces.
     """
     from data_service.lakes.lake import Lake
     from trainer.restore import load_system
-    from trainer.scorecard.evaluate import evaluation_batch, labels_of
+    from trainer.scorecard.evaluate import evaluation_batch, labels_of, subjects_of
     from trainer.scorecard.statistics import confusion_by_subject
 
     loaded, lake = load_system(directory), Lake.open(lake_path)
@@ -33,8 +34,11 @@ def transferred(
     run, info = loaded.run, loaded.info
     labels_N = labels_of(lake, rows, info)
     batch = evaluation_batch(lake, rows, labels_N, run, info)
-    subjects_N = np.array(lake.table["subject"].take(rows).to_pylist(), "U")
+    subjects_N = subjects_of(lake, rows)
     face_M, lender_M = lent(labels_N, subjects_N, run.seed)
+    if counted == "person":
+        known_M = shown_again(subjects_N)[np.stack([face_M, lender_M])].all(axis=0)
+        face_M, lender_M = face_M[known_M], lender_M[known_M]
     made_BCHW = made_of(loaded.system, batch, face_M, lender_M)
     if counted == "expression":
         read_M = expression_read(lake, train_rows, run, info, made_BCHW)
@@ -43,6 +47,12 @@ def transferred(
         said_M = own_person(lake, train_rows, run, info, batch, made_BCHW, face_M, lender_M)
         size, truth_M = 2, np.ones_like(said_M)
     return confusion_by_subject(truth_M, said_M, subjects_N[face_M], size)
+
+
+def shown_again(subjects_N: np.ndarray) -> np.ndarray:
+    """Whether there is another face of each face's subject, [N]."""
+    _, subject_N, count_S = np.unique(subjects_N, return_inverse=True, return_counts=True)
+    return count_S[subject_N] > 1
 
 
 def lent(labels_N: np.ndarray, subjects_N: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,6 +39,8 @@ DEFAULT_FOLD = "1/10"
 Pool = SealedPool | LivePool
 WITHOUT_CLASSES = frozenset({"identify", "attributes"})
 """What can be learnt of faces whose expression nobody told."""
+ANGLES = {"yaw", "pitch", "roll", "camera"}
+"""Attributes in degrees, which nobody has or lacks."""
 _NUMBERS_LANDMARK = 3
 
 
@@ -82,9 +84,7 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
     """Split the lake for the run. ValueError where lake, fold and settings do not fit."""
     check_fold(fold)
     lake.require_size(run.data.image_size)
-    classes = classes_of(run, lake.manifest.classes)
-    if not classes and not spec.capabilities <= WITHOUT_CLASSES:
-        raise ValueError(f"{lake.path} has no face with an expression, which {spec.name} needs")
+    classes = _classes(run, spec, lake)
     if run.data.labels == "votes" and not columns.votes(lake.table, classes).any():
         raise ValueError(f"data.labels is votes, but {lake.path} has no votes; valid: given")
     rows = split(lake, fold, classes)
@@ -103,6 +103,19 @@ def prepare(run: RunConfig, spec: SystemSpec, lake: Lake, fold: str) -> Training
     if spec.capabilities & {"recognise", "synthesise"}:
         _check_classes(info, fold)
     return TrainingData(fold=rows, info=info, needs=needs)
+
+
+def _classes(run: RunConfig, spec: SystemSpec, lake: Lake) -> tuple[Expression, ...]:
+    """The classes of the run; ValueError where they are too few for the system."""
+    classes = classes_of(run, lake.manifest.classes)
+    if not classes and not spec.capabilities <= WITHOUT_CLASSES:
+        raise ValueError(f"{lake.path} has no face with an expression, which {spec.name} needs")
+    if "synthesise" in spec.capabilities and len(classes) < 2:
+        raise ValueError(
+            f"{spec.name} gives faces another expression and needs two classes or more; a run of "
+            f"{', '.join(classes)} alone on {lake.path} has none to give"
+        )
+    return classes
 
 
 def _check_classes(info: DatasetInfo, fold: str) -> None:
@@ -125,18 +138,19 @@ def _class_images(lake: Lake, fold: Fold, classes: tuple[Expression, ...]) -> tu
 
 
 def _attributes(lake: Lake, needs: DataNeeds) -> tuple[str, ...]:
-    """The attributes that are needed, by default all of the lake; ValueError where one is missing.
+    """The attributes that are needed, by default all of the lake but for how the head or the camera
+    stands; ValueError where one is missing.
 
     The order is that of the needs, by default the alphabet's.
     """
     names = {key for row in lake.table["attributes"].to_pylist() for key, _ in row or ()}
-    if not names:
+    if not names - (ANGLES - set(needs.attributes)):
         raise ValueError(f"{lake.path} has no attributes, which this system learns")
     if missing := [name for name in needs.attributes if name not in names]:
         raise ValueError(
             f"{lake.path} has no attribute {', '.join(missing)}; it has {', '.join(sorted(names))}"
         )
-    return needs.attributes or tuple(sorted(names))
+    return needs.attributes or tuple(sorted(names - ANGLES))
 
 
 def _num_landmarks(lake: Lake) -> int:

@@ -26,6 +26,8 @@ from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
 PUBLISHED = Path(__file__).with_name("published.json")
 LOOKS = 20
 """How often a run is looked at, where its recipe does not say."""
+OWN_NETWORK = "system.identity_network"
+"""Names a network that the paper has too; the other settings depart from its recipe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,16 +104,17 @@ def reproduce(
     table share fewer than two classes, where the folds leak unless `allow_leaks`, or where nothing
     is left to run; the corpus' terms are named where there is no lake.
     """
-    table = table_named(name)
+    settings, table = settings or {}, table_named(name)
     opened = _opened(table, lake)
     classes = [one for one in table.classes if opened.manifest.classes.get(one)]
     if len(classes) < 2:
         raise ValueError(f"{lake} has not two of the classes of {name}: {', '.join(table.classes)}")
     chosen = _chosen(table, systems)
-    _check_settings(chosen, recipe, settings or {})
-    runs = {entry: _run(entry, recipe, opened, classes, images, settings or {}) for entry in chosen}
+    _check_settings(chosen, recipe, settings)
+    runs = {entry: _run(entry, recipe, opened, classes, images, settings) for entry in chosen}
     told = folds or table.folds
     leaks = _leaks(opened, told, classes, allow=allow_leaks)
+    differs = _differs(table, opened, classes, recipe, told, images, settings)
     rows = [_row(entry) for entry in table.entries if entry not in runs]
     for entry, run in runs.items():
         rows += _ours(entry, table, run, lake, told, parallel, experiment, allow_leaks)
@@ -122,7 +125,7 @@ def reproduce(
         "metric": table.metric,
         "lake": str(lake),
         "lake_hash": opened.hash,
-        "differs": [*_differs(table, opened, classes, recipe, told, images), *leaks],
+        "differs": [*differs, *leaks],
         "rows": rows,
     }
 
@@ -165,7 +168,10 @@ def _recipe(entry: Entry, recipe: str) -> RunConfig:
 
 def _paths(run: RunConfig) -> set[str]:
     """What a setting of the run may be called."""
-    return {name for knob in knobs(run) for name in (knob.path, knob.alias) if name}
+    found = {knob.path for knob in knobs(run)}
+    aliases = {knob.alias for knob in knobs(run) if knob.alias}
+    symbols = {alias.rpartition(".")[2] for alias in aliases}
+    return found | aliases | symbols
 
 
 def _check_settings(chosen: list[Entry], recipe: str, settings: Mapping[str, Any]) -> None:
@@ -270,6 +276,7 @@ def _differs(
     recipe: str,
     folds: int | str,
     images: int | None,
+    settings: Mapping[str, Any],
 ) -> list[str]:
     """What keeps our figures from being comparable with the paper's; empty where nothing does."""
     corpus = lake.manifest.corpus
@@ -282,4 +289,5 @@ def _differs(
         f"folds: {folds}, not {table.folds}": folds != table.folds,
         f"{images} images of training": images is not None,
     }
-    return [text for text, holds in found.items() if holds]
+    changed = [f"--set {path}={settings[path]}" for path in settings if path != OWN_NETWORK]
+    return [*(text for text, holds in found.items() if holds), *changed]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_service.folds import Fold
+from data_service.lakes import columns
 from data_service.lakes.lake import Lake
 from trainer import feed
 from trainer import job as jobs
@@ -24,15 +25,20 @@ from trainer.scorecard.measures import measure
 from trainer.tracking.report import record_evaluation
 from trainer.world import World
 
+_LOOK_ROWS = 4096
+"""Rows that are looked through at a time."""
+
 
 def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
-    """All cards of a trained run on the faces of `lake` that show one of the run's classes.
+    """All cards of a trained run on the faces of `lake` that show one of the run's classes, or on
+    all of them where its system needs no classes.
 
     `full` adds occlusions, the gain by synthetic faces, and more edits. Pictures are written below
     the run's directory; figures and pictures also go into the run's record in MLflow, under the
     lake's name. ValueError where the lake has none of the run's classes, or nobody whom the run has
-    not learnt from, or faces that are smaller than what the run saw or have other channels, or
-    where the run makes faces and the lake that it was trained on, which its judges need, is gone.
+    not learnt from, or none of the attributes that the run tells, or faces that are smaller than
+    what the run saw or have other channels, or where the run makes faces and the lake that it was
+    trained on, which its judges need, is gone.
     """
     began = time.monotonic()
     loaded = load_system(run)
@@ -80,13 +86,15 @@ def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
             "judges are trained"
         )
     fold = feed.split(home, job.fold, loaded.info.classes) if own or judged else None
+    rows_N = _rows(loaded, fold if own else None, lake)
+    _require_attributes(loaded, lake, rows_N)
     return Examinee(
         system=loaded.system,
         spec=loaded.spec,
         run=loaded.run,
         info=loaded.info,
         lake=lake,
-        rows_N=_rows(loaded, fold if own else None, lake),
+        rows_N=rows_N,
         home_lake=home,
         train_rows_N=np.empty(0, np.int64) if fold is None else np.asarray(fold.train_rows),
     )
@@ -107,12 +115,12 @@ def _predicted(examinee: Examinee, began: float) -> tuple[Predictions, dict[str,
 
 def _rows(loaded: LoadedSystem, fold: Fold | None, lake: Lake) -> np.ndarray:
     """Rows that may be tested: no subject it learnt from, no class it does not know; every other
-    face of another lake for a run without classes."""
+    face of another lake for a run without classes, or whose system needs none."""
     if fold is not None:
         return np.asarray(fold.test_rows)
     rows_N = np.arange(len(lake))
     classes = [str(name) for name in loaded.info.classes]
-    if classes:
+    if classes and not loaded.spec.capabilities <= feed.WITHOUT_CLASSES:
         rows_N = rows_N[np.isin(np.asarray(lake.table["expression"].to_pylist(), str), classes)]
     if not len(rows_N):
         raise ValueError(f"{lake.path} has no face of {', '.join(classes)}, the run's classes")
@@ -123,3 +131,19 @@ def _rows(loaded: LoadedSystem, fold: Fold | None, lake: Lake) -> np.ndarray:
             "evaluate it on the lake that it was trained on, or on other people"
         )
     return rows_N
+
+
+def _require_attributes(loaded: LoadedSystem, lake: Lake, rows_N: np.ndarray) -> None:
+    """ValueError where nothing that the run tells is known of any of the rows."""
+    if "attributes" not in loaded.spec.capabilities:
+        return
+    table, names = lake.table.select(["attributes"]), loaded.info.attributes
+    parts = (
+        table.take(rows_N[start : start + _LOOK_ROWS])
+        for start in range(0, len(rows_N), _LOOK_ROWS)
+    )
+    if not any(np.isfinite(columns.attributes(part, names)).any() for part in parts):
+        raise ValueError(
+            f"the faces of {lake.path} to be tested have none of the attributes that run "
+            f"{loaded.directory.name} tells: {', '.join(names)}"
+        )

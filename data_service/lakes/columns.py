@@ -21,14 +21,18 @@ def intensities(table: pa.Table) -> np.ndarray:
     return np.array(table["intensity"].to_numpy(), np.float32)
 
 
-def landmarks(table: pa.Table) -> np.ndarray:
-    """Float32 [N, L, 3]: x, y, confidence in pixels of the face; ValueError where L varies."""
+def landmarks(table: pa.Table, count: int | None = None) -> np.ndarray:
+    """Float32 [N, L, 3]: x, y, confidence in pixels of the face; ValueError where L varies.
+
+    L is `count` where that is given and no face has landmarks.
+    """
     values = table["landmarks"].to_pylist()
-    lengths = {len(value) for value in values if value}
+    lengths = {len(value) for value in values if value} or ({3 * count} if count else set())
     if len(lengths) != 1:
         raise ValueError("landmarks are asked for, but the lake's faces have none, or not the same")
-    unknown = np.full(lengths.pop(), np.nan, np.float32)
-    return np.array([value or unknown for value in values], np.float32).reshape(len(values), -1, 3)
+    length = lengths.pop()
+    unknown = np.full(length, np.nan, np.float32)
+    return np.array([value or unknown for value in values], np.float32).reshape(-1, length // 3, 3)
 
 
 def attributes(table: pa.Table, names: Sequence[str]) -> np.ndarray:

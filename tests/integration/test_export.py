@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def test_a_model_says_what_it_takes(own_home: Path, tmp_path: Path) -> None:
     assert done.inputs == ("faces", "target_expression", "target_intensity")
     told = json.loads((tmp_path / "model" / "model.json").read_text())
     assert told["classes"] == list(map(str, CLASSES))
+
+
+def test_a_model_says_that_it_takes_no_mean_with_the_mirror_image(own_home: Path) -> None:
+    for recipe, averaged in (("fersnet.tiny", True), ("exprgan.tiny", False)):
+        loaded = load_system(fresh(recipe, recipe.partition(".")[0]))
+        model = export.Exportable(loaded)
+        assert ("logits" in export._described(loaded, model)) == averaged
+        alone = replace(loaded.run, evaluation=replace(loaded.run.evaluation, flip=False))
+        assert "logits" not in export._described(replace(loaded, run=alone), model)
 
 
 def test_a_model_that_differs_is_not_written(own_home: Path, tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from data_service.lakes import columns
 from data_service.schema import DatasetInfo, Expression, Prediction
 from trainer.config import DataConfig, EvaluationConfig
 from trainer.scorecard import evaluate
@@ -185,3 +186,16 @@ def test_landmarks_follow_the_crop_and_the_mirror(lake, info):
     left, right = evaluate.mirrored(batch).landmarks_BL3[0, :2]
     assert torch.equal(left[0], 3 - batch.landmarks_BL3[0, 1, 0])
     assert torch.equal(right[1:], batch.landmarks_BL3[0, 0, 1:])
+
+
+def test_a_batch_in_which_no_face_has_landmarks_has_unknown_ones(lake, info):
+    points = [None] * 150 + [[1.0] * 15] * 150
+    lake.table = lake.table.append_column("landmarks", pa.array(points, pa.list_(pa.float32())))
+    told = DatasetInfo(classes=CLASSES, image_size=4, channels=3, subjects=20, landmarks=5)
+    for rows, known in ((np.array([0, 1]), [False, False]), (np.array([0, 200]), [False, True])):
+        batch = evaluate.evaluation_batch(lake, rows, rows % 3, settings(), told)
+        assert batch.landmarks_BL3 is not None and batch.landmarks_BL3.shape == (2, 5, 3)
+        assert torch.isfinite(batch.landmarks_BL3).flatten(1).all(1).tolist() == known
+        assert evaluate.mirrored(batch).landmarks_BL3.shape == (2, 5, 3)
+    with pytest.raises(ValueError, match="have none"):
+        columns.landmarks(lake.table.take([0, 1]))

@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from trainer import feed
+from data_service.schema import Expression
+from trainer import catalog, feed
+from trainer.overrides import with_overrides
 from trainer.system import DataNeeds
 
 
@@ -22,7 +24,7 @@ def lake(**columns: list[Any]) -> Any:
 def test_attributes_are_all_or_those_that_are_named() -> None:
     some = lake(attributes=[[("hat", 1.0), ("beard", 0.0)], None, [("yaw", 3.0)]])
     needs = DataNeeds(fields=("attributes",))
-    assert feed._attributes(some, needs) == ("beard", "hat", "yaw")
+    assert feed._attributes(some, needs) == ("beard", "hat"), "an angle is no attribute of a face"
     named = DataNeeds(fields=("attributes",), attributes=("yaw", "hat"))
     assert feed._attributes(some, named) == ("yaw", "hat")
 
@@ -33,6 +35,8 @@ def test_attributes_that_are_missing_are_named() -> None:
         feed._attributes(lake(attributes=[[("hat", 1.0), ("beard", 0.0)]]), needs)
     with pytest.raises(ValueError, match="has no attributes, which"):
         feed._attributes(lake(attributes=[None, []]), needs)
+    with pytest.raises(ValueError, match="has no attributes, which"):
+        feed._attributes(lake(attributes=[[("yaw", 1.0)]]), DataNeeds(fields=("attributes",)))
     with pytest.raises(ValueError, match="'attributes' is not asked for"):
         DataNeeds(attributes=("hat",))
 
@@ -47,3 +51,16 @@ def test_landmarks_are_alike_or_unknown() -> None:
         feed._num_landmarks(lake(landmarks=[five, many]))
     with pytest.raises(ValueError, match="with 21 landmarks"):
         feed._num_landmarks(lake(landmarks=[[1.0] * 63]))
+
+
+def test_a_generator_needs_two_classes() -> None:
+    run = with_overrides(catalog.recipe("fersnet.small"), {"data.classes": "anger"})
+    one: Any = SimpleNamespace(
+        path=Path("lakes/some"),
+        manifest=SimpleNamespace(classes={"anger": 5}),
+        require_size=lambda side: None,
+    )
+    with pytest.raises(ValueError, match=r"needs two classes or more; a run of anger alone on"):
+        feed.prepare(run, catalog.spec_of(run), one, "1/2")
+    alone = with_overrides(catalog.recipe("fersnet.small_single_task"), {"data.classes": "anger"})
+    assert feed._classes(alone, catalog.spec_of(alone), one) == (Expression.ANGER,)

@@ -15,7 +15,7 @@ from torch import nn
 from data_service.schema import DatasetInfo, Expression, FaceBatch, Prediction
 from tests.made_runs import shorten_judges
 from trainer.config import DataConfig, EvaluationConfig
-from trainer.scorecard import gain, measures
+from trainer.scorecard import evaluate, gain, measures
 from trainer.scorecard.attribute_scores import attribute_card
 from trainer.scorecard.evaluate import predict_rows
 from trainer.scorecard.examinee import Examinee
@@ -213,11 +213,68 @@ def test_attributes_each_and_their_mean(lake: Any) -> None:
     assert json.loads(json.dumps(card)) == card
 
 
+def tell_attributes(lake: Any, attributes: list[Any]) -> None:
+    """The lake with these in the place of its own."""
+    told = pa.array(attributes, pa.map_(pa.string(), pa.float32()))
+    lake.table = lake.table.drop_columns("attributes").append_column("attributes", told)
+
+
+def test_an_attribute_above_zero_is_there_as_in_training(lake: Any) -> None:
+    """The faces under test are all bright."""
+    for value, right in ((0.3, 1.0), (1.0, 1.0), (0.0, 0.0), (-1.0, 0.0)):
+        tell_attributes(lake, [[("bright", value)]] * COUNT)
+        card = attribute_card(examinee(lake, "idle", "attributes"))
+        assert card is not None and card["accuracy"]["value"] == right
+
+
+def test_an_attribute_that_is_known_of_one_subject_has_an_interval(lake: Any) -> None:
+    of_one = [[("bright", 1.0)] if 96 <= row < 108 else None for row in range(COUNT)]
+    tell_attributes(lake, of_one)
+    card = attribute_card(examinee(lake, "idle", "attributes"))
+    assert json.loads(json.dumps(card, allow_nan=False)) == card
+
+
+def test_where_no_attribute_is_known_there_is_no_card(lake: Any) -> None:
+    tell_attributes(lake, [None] * COUNT)
+    one = examinee(lake, "idle", "attributes")
+    assert attribute_card(one) is None and measures.measure(one, None) == {}
+
+
+def test_a_system_that_needs_no_classes_is_examined_on_any_face(lake: Any) -> None:
+    names = pa.array(["surprise", None, "anger"] * (COUNT // 3))
+    lake.table = lake.table.drop_columns("expression").append_column("expression", names)
+    rows = np.arange(3)
+    one = examinee(lake, "idle", "attributes")
+    assert one.labels(rows).tolist() == [-1, -1, 0]
+    assert next(one.batches(rows)).expression_B.tolist() == [-1, -1, 0]
+    with pytest.raises(ValueError, match="faces of None, surprise cannot be evaluated"):
+        examinee(lake).labels(rows)
+
+
 def test_faces_that_teach_give_a_gain_and_it_is_paired(lake: Any) -> None:
     card = gain.gain_card(examinee(lake), images=320)
     assert (card["num_real"], card["num_synthetic"], card["seeds"]) == (96, 96, 3)
     assert card["accuracy"]["low"] <= card["accuracy"]["value"] <= card["accuracy"]["high"]
     assert 0 <= card["accuracy"]["p"] <= 1
+
+
+def test_the_gain_holds_a_batch_of_real_faces_at_most(lake: Any, monkeypatch) -> None:
+    held, cut_out = [], evaluate.faces_of
+    for module in (evaluate, gain):
+        monkeypatch.setattr(
+            module, "faces_of", lambda *given: held.append(len(given[1])) or cut_out(*given)
+        )
+    gain.gain_card(examinee(lake), images=64)
+    assert 0 < max(held) <= 64
+
+
+def test_real_faces_come_before_the_edits(lake: Any) -> None:
+    one, made_MCHW = examinee(lake), torch.rand(5, 3, SIDE, SIDE)
+    faces = gain._reader(one, made_MCHW)
+    whole_NCHW = torch.cat([evaluate.faces_of(lake, one.train_rows_N, RUN), made_MCHW])
+    for numbers in ([3, 98, 0, 96, 3], [100, 97], [7]):
+        given_BCHW = faces(np.array(numbers))
+        assert torch.equal(given_BCHW, whole_NCHW[torch.tensor(numbers)])
 
 
 def test_what_a_system_cannot_is_not_measured(lake: Any) -> None:

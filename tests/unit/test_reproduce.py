@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +36,42 @@ def test_figures_kept_without_a_protocol_have_a_source_too() -> None:
     values = json.loads(reproduce.PUBLISHED.read_text())
     for one in values["figures"].values():
         assert one["source"] in values["sources"] and one["values"]
+
+
+def line_of(table: str, method: str) -> reproduce.Entry:
+    (found,) = (one for one in TABLES[table].entries if one.method == method)
+    return found
+
+
+def test_both_tables_of_ckplus_say_how_the_paper_counts() -> None:
+    notes = {line_of(table, "FN2EN").note for table in ("ckplus6", "ckplus8")}
+    assert notes == {"mean over classes, by the survey of Li & Deng"}
+
+
+def test_the_paper_of_fersnet_has_its_title() -> None:
+    assert "Synthesis Based on Selective Feature Sharing" in line_of("ckplus7", "FERSNet").source
+
+
+def test_a_setting_has_the_names_that_a_run_knows_it_by() -> None:
+    chosen = [line_of("ckplus7", "FERSNet")]
+    lake: Any = None
+    names = ("lambda_cls", "system.weights.lambda_cls", "system.weights.classification")
+    for name in names:
+        reproduce._check_settings(chosen, "paper", {name: 2})
+        run = reproduce._run(chosen[0], "paper", lake, [], None, {name: 2})
+        assert run.system.weights.classification == 2
+
+
+def test_what_is_set_differs_from_the_paper() -> None:
+    table = TABLES["ckplus7"]
+    manifest = SimpleNamespace(corpus="ckplus", classes={table.classes[0]: table.faces})
+    lake: Any = SimpleNamespace(manifest=manifest)
+    given = (table, lake, list(table.classes), "paper", 10, None)
+    assert reproduce._differs(*given, {"system.identity_network": "aaaa"}) == []
+    assert reproduce._differs(*given, {"lambda_cls": "9", "data.grey": True}) == [
+        "--set lambda_cls=9",
+        "--set data.grey=True",
+    ]
 
 
 RUN = sorted(

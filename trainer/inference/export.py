@@ -34,6 +34,11 @@ CHECKED_FACES = (1, 3)
 TOLERANCE = 1e-3
 """Most that an output may differ, relative to the original's largest value where that is above 1.
 Two runtimes add in different orders; a wrong operator differs by far more."""
+ONE_VIEW = (
+    "of each face as it is given; mien's own answers, and the run's accuracy, are of the mean of "
+    "these and those of the face's mirror image"
+)
+"""What `model.json` says of the logits of a run with `evaluation.flip`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,9 +102,11 @@ class Exportable(nn.Module):
 def export(run: str, out: Path) -> Exported:
     """Write `model.onnx`, `model.pt2` (torch.export) and `model.json` into the new folder `out`.
 
-    `model.json` says what goes in and comes out, and how a face must be placed. Both models are run
-    beside the original, on one face and on three; the folder appears only when they agree.
-    ValueError where the folder exists, or the run has no finished weights.
+    `model.json` says what goes in and comes out, and how a face must be placed. The models answer
+    to a face as it is given: the mean with its mirror image, of which the run's accuracy is where
+    it has `evaluation.flip`, is the caller's to take. Both models are run beside the original, on
+    one face and on three; the folder appears only when they agree. ValueError where the folder
+    exists, or the run has no finished weights.
     """
     loaded = load_system(run)
     if out.exists():
@@ -200,6 +207,7 @@ def _described(loaded: LoadedSystem, model: Exportable) -> dict[str, Any]:
     info, job = loaded.info, jobs.load(loaded.directory)
     size = info.image_size
     points_52 = TEMPLATE_52 * job.face_pixels - (job.face_pixels - size) // 2
+    averaged = "logits" in model.outputs and loaded.run.evaluation.flip
     return {
         "format_version": FORMAT_VERSION,
         "run_id": loaded.directory.name,
@@ -213,4 +221,5 @@ def _described(loaded: LoadedSystem, model: Exportable) -> dict[str, Any]:
             "meaning": "where left eye, right eye, nose tip and mouth corners lie in a face, x y",
             "pixels": points_52.round(3).tolist(),
         },
+        **({"logits": ONE_VIEW} if averaged else {}),
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_service.alignment.decode import UnreadableImageError, decode, read_bytes
 from data_service.alignment.video import SUFFIXES, count_frames, read_frames
-from trainer.inference.photographs import Photograph, Viewer, ask
+from trainer.inference.photographs import Photograph, Viewer, read_expression
 from trainer.restore import LoadedSystem, load_capable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif")
@@ -54,8 +54,10 @@ def recognise(
     """The expression of the main face of each picture, and what could not be read.
 
     A source is a picture, a video, of which each `every`-th frame is taken, or a folder whose
-    pictures and videos are taken in order, at any depth. ValueError when the run's system does not
-    recognise, a file named as such is neither picture nor video, or a folder has none.
+    pictures and videos are taken in order, at any depth. As on the scorecard, an answer is the mean
+    of those to the face and to its mirror image, where the run has `evaluation.flip`. ValueError
+    when the run's system does not recognise, a file named as such is neither picture nor video, or
+    a folder has none.
     """
     if every < 1:
         raise ValueError(f"every {every}th frame; valid: 1 or more")
@@ -107,8 +109,7 @@ def _files(source: Path) -> Iterator[Path]:
 def _named(
     loaded: LoadedSystem, path: Path, frame: int | None, photograph: Photograph
 ) -> Recognised:
-    logits_BK = ask(loaded, photograph).logits_BK
-    assert logits_BK is not None
+    logits_BK = read_expression(loaded, photograph)
     shares = logits_BK[0].float().softmax(0).tolist()
     best = int(np.argmax(shares))
     return Recognised(

@@ -15,16 +15,16 @@ from trainer.scorecard import statistics
 from trainer.scorecard.evaluate import evaluating
 from trainer.scorecard.examinee import Examinee
 
-PRESENT = 0.5
-"""An attribute above this is present; what is NaN in the lake is not counted."""
+PRESENT = 0.0
+"""An attribute above this is present, as in training; what is NaN in the lake is not counted."""
 
 
 @torch.no_grad()
-def attribute_card(examinee: Examinee) -> dict[str, Any]:
+def attribute_card(examinee: Examinee) -> dict[str, Any] | None:
     """Accuracy of each attribute and their means, over the faces under test; plain JSON values.
 
-    Attributes that are known of no face are left out. `balanced` is the mean of the recalls of
-    present and absent: chance is 0.5 however rare an attribute is.
+    Attributes that are known of no face are left out; None where that are all of them. `balanced`
+    is the mean of the recalls of present and absent: chance is 0.5 however rare an attribute is.
     """
     rights, truths = [], []
     with evaluating(examinee.system):
@@ -37,6 +37,8 @@ def attribute_card(examinee: Examinee) -> dict[str, Any]:
     sums_SA22 = _sums(
         np.concatenate(rights), np.concatenate(truths), examinee.subjects(examinee.rows_N)
     )
+    if not sums_SA22.any():
+        return None
     metrics = {"accuracy": mean_accuracy, "balanced": mean_balanced}
     means = statistics.subject_bootstrap(sums_SA22, metrics, seed=examinee.run.seed)
     per_attribute = {}

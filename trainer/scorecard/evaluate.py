@@ -84,7 +84,8 @@ def predict_rows(
         for own in _batches(np.arange(world.rank, len(rows_N), world.size)):
             batch = evaluation_batch(lake, rows_N[own], labels_N[own], run, info).to(world.device)
             batch = batch if change is None else change(batch)
-            parts.append(_logits(system, batch, run.evaluation.flip).float().cpu().numpy())
+            logits_BK = logits_of(system, batch, flip=run.evaluation.flip)
+            parts.append(logits_BK.float().cpu().numpy())
     logits_NK = np.empty((len(rows_N), len(info.classes)), np.float32)
     for rank, logits in enumerate(world.gather_objects(np.concatenate(parts))):
         logits_NK[rank :: world.size] = logits
@@ -111,7 +112,7 @@ def evaluation_batch(
         row_B=rows,
         key_B=rows,
         synthetic_B=torch.zeros(len(rows), dtype=torch.bool),
-        landmarks_BL3=_landmarks(table, lake, run) if info.landmarks else None,
+        landmarks_BL3=_landmarks(table, lake, run, info.landmarks) if info.landmarks else None,
         attributes_BA=torch.from_numpy(columns.attributes(table, info.attributes))
         if info.attributes
         else None,
@@ -136,9 +137,9 @@ def with_reference(batch: FaceBatch, faces_BCHW: Tensor, class_B: Tensor) -> Fac
     )
 
 
-def _landmarks(table: pa.Table, lake: Lake, run: RunConfig) -> Tensor:
-    """Landmarks [B, L, 3] in the pixels of the central crop."""
-    landmarks_BL3 = torch.from_numpy(columns.landmarks(table))
+def _landmarks(table: pa.Table, lake: Lake, run: RunConfig, count: int) -> Tensor:
+    """Landmarks [B, L, 3] in the pixels of the central crop; `count` where no face has any."""
+    landmarks_BL3 = torch.from_numpy(columns.landmarks(table, count))
     landmarks_BL3[..., :2] -= (lake.faces.shape[1] - run.data.image_size) // 2
     return landmarks_BL3
 
@@ -157,9 +158,10 @@ def evaluating(system: System) -> Iterator[None]:
             module.training = training
 
 
-def _logits(system: System, batch: FaceBatch, flip: bool) -> Tensor:
+def logits_of(system: System, batch: FaceBatch, *, flip: bool) -> Tensor:
+    """The logits [B, K] of the batch; with `flip` the mean with those of its mirror image."""
     logits_BK = system.predict(batch).logits_BK
-    assert logits_BK is not None, "only systems that recognise are evaluated for recognition"
+    assert logits_BK is not None, "only systems that recognise are asked for expressions"
     if not flip:
         return logits_BK
     mirrored_BK = system.predict(mirrored(batch)).logits_BK
@@ -182,20 +184,24 @@ def _batches(index_N: np.ndarray) -> Iterator[np.ndarray]:
         yield index_N[start : start + BATCH_IMAGES]
 
 
-def labels_of(lake: Lake, rows_N: np.ndarray, info: DatasetInfo) -> np.ndarray:
-    """The class indices of the given rows, -1 in a run without classes; ValueError where a row has
-    none of the run's classes."""
+def labels_of(
+    lake: Lake, rows_N: np.ndarray, info: DatasetInfo, *, strangers: bool = False
+) -> np.ndarray:
+    """The class indices of the given rows, -1 in a run without classes.
+
+    A row that has none of the run's classes is a ValueError, or with `strangers` -1 as well.
+    """
     if not info.classes:
         return np.full(len(rows_N), -1)
     names = lake.table["expression"].take(rows_N).to_pylist()
     index = {str(expression): number for number, expression in enumerate(info.classes)}
-    strangers = sorted({str(name) for name in names} - set(index))
-    if strangers:
+    unknown = sorted({str(name) for name in names} - set(index))
+    if unknown and not strangers:
         raise ValueError(
-            f"faces of {', '.join(strangers)} cannot be evaluated by a system that was trained on "
+            f"faces of {', '.join(unknown)} cannot be evaluated by a system that was trained on "
             f"{', '.join(info.classes)}"
         )
-    return np.array([index[name] for name in names], dtype=np.int64)
+    return np.array([index.get(name, -1) for name in names], dtype=np.int64)
 
 
 def subjects_of(lake: Lake, rows_N: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo, FaceBatch
 from trainer.config import RunConfig
+from trainer.feed import WITHOUT_CLASSES
 from trainer.scorecard.evaluate import evaluation_batch, labels_of, subjects_of
 from trainer.system import System, SystemSpec
 
@@ -46,8 +47,10 @@ class Examinee:
         return subjects_of(self.lake, rows_N)
 
     def labels(self, rows_N: np.ndarray) -> np.ndarray:
-        """The class index of each row; -1 for a run without classes."""
-        return labels_of(self.lake, rows_N, self.info)
+        """The class index of each row; -1 for a run without classes, and, where the system needs
+        none, for a row whose class the run does not have."""
+        unasked = self.spec.capabilities <= WITHOUT_CLASSES
+        return labels_of(self.lake, rows_N, self.info, strangers=unasked)
 
     def batches(self, rows_N: np.ndarray) -> Iterator[FaceBatch]:
         """The rows as they are tested, on the device."""

@@ -1,10 +1,11 @@
 """What a recogniser gains by the faces that a system makes.
 
-Shapes: N faces, B faces of a batch, K classes.
+Shapes: N faces, M edits, B faces of a batch, C channels, H height, W width, K classes, S subjects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer.scorecard import statistics
-from trainer.scorecard.evaluate import evaluating, evaluation_batch, labels_of
+from trainer.scorecard.evaluate import evaluating, evaluation_batch, faces_of, labels_of
 from trainer.scorecard.examinee import Examinee
 from trainer.scorecard.intervals import paired_difference, subject_intervals
 from trainer.scorecard.judge import JUDGE_IMAGES, Judge, train_judge
@@ -33,14 +34,14 @@ def gain_card(examinee: Examinee, *, images: int = JUDGE_IMAGES) -> dict[str, An
     """
     with evaluating(examinee.system):
         made_MCHW, made_labels_M = _edits(examinee)
-    real_NCHW, labels_N = _real(examinee)
-    sets = (
-        (torch.cat([real_NCHW, made_MCHW]), np.concatenate([labels_N, made_labels_M])),
-        (real_NCHW, labels_N),
-    )
+    faces = _reader(examinee, made_MCHW)
+    labels_N = labels_of(examinee.home_lake, examinee.train_rows_N, examinee.info)
     with_edits_SKK, real_alone_SKK = (
-        np.sum([_confusions(examinee, *faces, seed=seed, images=images) for seed in SEEDS], axis=0)
-        for faces in sets
+        np.sum(
+            [_confusions(examinee, faces, shown, seed=seed, images=images) for seed in SEEDS],
+            axis=0,
+        )
+        for shown in (np.concatenate([labels_N, made_labels_M]), labels_N)
     )
     found = {
         name: asdict(
@@ -58,22 +59,32 @@ def gain_card(examinee: Examinee, *, images: int = JUDGE_IMAGES) -> dict[str, An
     }
 
 
-def _real(examinee: Examinee) -> tuple[Tensor, np.ndarray]:
-    labels_N = labels_of(examinee.home_lake, examinee.train_rows_N, examinee.info)
-    batch = evaluation_batch(
-        examinee.home_lake, examinee.train_rows_N, labels_N, examinee.run, examinee.info
-    )
-    return batch.faces_BCHW, labels_N
+def _reader(examinee: Examinee, made_MCHW: Tensor) -> Callable[[np.ndarray], Tensor]:
+    """Gives faces by number: first the training faces, of which there may be more than fit into
+    memory and which are cut out as they are asked for, then the edits."""
+    rows_N, lake, run = examinee.train_rows_N, examinee.home_lake, examinee.run
+
+    def faces(number_B: np.ndarray) -> Tensor:
+        real_B = number_B < len(rows_N)
+        made_B = torch.from_numpy(number_B[~real_B] - len(rows_N))
+        found_BCHW = made_MCHW.new_empty((len(number_B), *made_MCHW.shape[1:]))
+        found_BCHW[torch.from_numpy(real_B)] = faces_of(lake, rows_N[number_B[real_B]], run)
+        found_BCHW[torch.from_numpy(~real_B)] = made_MCHW[made_B]
+        return found_BCHW
+
+    return faces
 
 
 def _edits(examinee: Examinee) -> tuple[Tensor, np.ndarray]:
     """Edits of training faces, evenly spread, each to one class that is not its own, in turn."""
-    rows_N, num_classes = examinee.train_rows_N, len(examinee.info.classes)
+    rows_N, info = examinee.train_rows_N, examinee.info
     rows_N = rows_N[:: max(1, len(rows_N) // SYNTHETIC_FACES)]
-    labels_N = labels_of(examinee.home_lake, rows_N, examinee.info)
+    num_classes = len(info.classes)
+    labels_N = labels_of(examinee.home_lake, rows_N, info)
     step_N = 1 + np.arange(len(rows_N)) % (num_classes - 1)
     target_N = (labels_N + step_N) % num_classes
-    made = []
+    made_MCHW = torch.empty(len(rows_N), info.channels, info.image_size, info.image_size)
+    start = 0
     for target in range(num_classes):
         for part in _parts(np.flatnonzero(target_N == target)):
             batch = evaluation_batch(
@@ -81,8 +92,9 @@ def _edits(examinee: Examinee) -> tuple[Tensor, np.ndarray]:
             ).to(examinee.device)
             images_BCHW = examinee.system.predict(aimed(batch, target)).images_BCHW
             assert images_BCHW is not None
-            made.append(images_BCHW.float().clamp(-1, 1).cpu())
-    return torch.cat(made), np.sort(target_N, kind="stable")
+            made_MCHW[start : start + len(part)] = images_BCHW.float().clamp(-1, 1)
+            start += len(part)
+    return made_MCHW, np.sort(target_N, kind="stable")
 
 
 def _parts(index_N: np.ndarray, size: int = 64) -> list[np.ndarray]:
@@ -90,14 +102,19 @@ def _parts(index_N: np.ndarray, size: int = 64) -> list[np.ndarray]:
 
 
 def _confusions(
-    examinee: Examinee, faces_NCHW: Tensor, labels_N: np.ndarray, *, seed: int, images: int
+    examinee: Examinee,
+    faces: Callable[[np.ndarray], Tensor],
+    labels_N: np.ndarray,
+    *,
+    seed: int,
+    images: int,
 ) -> np.ndarray:
     num_classes = len(examinee.info.classes)
     judge = train_judge(
-        lambda chosen_B: faces_NCHW[torch.from_numpy(chosen_B)],
+        faces,
         labels_N,
         num_classes,
-        channels=faces_NCHW.shape[1],
+        channels=examinee.info.channels,
         seed=seed,
         images=images,
     )

@@ -77,7 +77,8 @@ def validation_metrics(
         found |= _identification(training, data, lake)
     if world.leads and "attributes" in spec.capabilities and len(data.fold.validation_rows):
         card = attribute_card(_examinee(training, spec, data, lake))
-        found["attribute_accuracy"] = card["accuracy"]["value"]
+        if card is not None:
+            found["attribute_accuracy"] = card["accuracy"]["value"]
     return world.broadcast_object(found)
 
 

@@ -130,14 +130,18 @@ def subject_bootstrap(
 
     `sums_S` are any sums by subject (S, ...) that the metrics are made for; accuracy and recall
     have better intervals in `trainer.scorecard.intervals`. Subjects are resampled with
-    replacement; a resample that lacks a class averages over the classes that it has.
-    Where every resample agrees (a perfect score, one subject) the interval is a point.
+    replacement; a resample that lacks a class averages over the classes that it has, and one whose
+    figure is not finite, as it holds nobody of whom something is known, is left out. Where every
+    resample agrees (a perfect score, one subject) the interval is a point.
     """
     resampled_RKK = resampled_sums(sums_S, num_resamples=num_resamples, seed=seed)
     pooled_KK = sums_S.sum(axis=0)
     found = {}
     for name, metric in metrics.items():
-        low, high = expanded_percentiles(metric(resampled_RKK), len(sums_S), level)
+        resampled_R = metric(resampled_RKK)
+        finite_R = resampled_R[np.isfinite(resampled_R)]
+        counted_R = finite_R if len(finite_R) else resampled_R
+        low, high = expanded_percentiles(counted_R, len(sums_S), level)
         found[name] = Interval(value=float(metric(pooled_KK)), low=low, high=high)
     return found
 
