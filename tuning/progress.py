@@ -8,7 +8,7 @@ from typing import Any
 from cluster.home import runs_dir, tracking_uri
 from trainer.scorecard.measures import flat
 from trainer.tracking.sender import Status
-from trainer.tracking.tracker import Tracker, create_run, run_tags
+from trainer.tracking.tracker import Tracker, create_run, knows, run_tags
 from tuning.plan import Plan
 from tuning.results import FINAL, SearchResult, TrialRecord
 from tuning.setup import Setup
@@ -31,6 +31,18 @@ def create_study_run(plan: Plan, setup: Setup) -> str:
         },
         params=plan.identity(),
     )
+
+
+def check_study_run(plan: Plan, run_id: str) -> None:
+    """ValueError where this MLflow, whatever its address, is not the one that the study began in.
+
+    TrackingError where it cannot be reached.
+    """
+    if not knows(tracking_uri(), run_id):
+        raise ValueError(
+            f"MLflow at {tracking_uri()} has no run of study '{plan.name}', which began in "
+            "another: set MLFLOW_TRACKING_URI, or the home, to where it began"
+        )
 
 
 class Progress:

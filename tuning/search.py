@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from cluster.home import tracking_uri
 from cluster.resources import share
 from cluster.session import connect, worker_environment
 from data_service.lakes.lake import Lake
@@ -25,7 +24,7 @@ from tuning.databases import Where
 from tuning.ending import conclude
 from tuning.objectives import SPEED, measuring, objectives_of
 from tuning.plan import Plan
-from tuning.progress import OnTrial, Progress, create_study_run
+from tuning.progress import OnTrial, Progress, check_study_run, create_study_run
 from tuning.results import SearchResult, TrialRecord
 from tuning.setup import Setup, trial_run
 from tuning.slots import run_slots
@@ -223,11 +222,11 @@ def run_study(
     try:
         setup = replace(setup, experiment=study.kept("experiment") or setup.experiment)
         if not study.is_finished():
-            _check_mlflow(study)
-            setup = replace(setup, study_run=study.kept("run_id") or create_study_run(plan, setup))
+            if begun := study.kept("run_id"):
+                check_study_run(plan, begun)
+            setup = replace(setup, study_run=begun or create_study_run(plan, setup))
             study.keep("run_id", setup.study_run)
             study.keep("experiment", setup.experiment)
-            study.keep("tracking_uri", tracking_uri())
             study.keep("origin", to_dict(setup.origin or setup.run))
             study.keep("lake", str(setup.lake))
             study.keep("unseen", setup.unseen)
@@ -240,16 +239,6 @@ def run_study(
         return conclude(study, replace(setup, study_run=study.kept("run_id")), train)
     finally:
         study.close()
-
-
-def _check_mlflow(study: Study) -> None:
-    """ValueError where the study's runs lie in another MLflow."""
-    begun = study.kept("tracking_uri")
-    if begun not in (None, tracking_uri()):
-        raise ValueError(
-            f"study '{study.plan.name}' began in MLflow at {begun}, and this is {tracking_uri()}: "
-            "set MLFLOW_TRACKING_URI, or the home, to where it began"
-        )
 
 
 def _search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,8 @@ from tuning.trial_runs import (
     create_trial_run,
     tracker_of,
 )
+
+LOG = logging.getLogger(__name__)
 
 Train = Callable[..., Steps[Any]]
 """`trainer.launch.train_in_steps`, or what a test puts in its place."""
@@ -80,7 +83,8 @@ def work(
                 continue
             try:
                 done = yield from company.joined(task.number, evaluate(ledger, task, setup, train))
-            except BusyError:
+            except BusyError as error:
+                LOG.warning("%s; it is tried again in %.0f s", error, BUSY_SECONDS)
                 yield from _pause(BUSY_SECONDS)
                 continue
             if done is not None:

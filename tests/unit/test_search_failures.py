@@ -14,6 +14,7 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
 
+from cluster.home import tracking_uri
 from cluster.lock import BusyError
 from tests.made_runs import recorded
 from tests.studies import (
@@ -29,7 +30,7 @@ from tests.studies import (
     work_on,
 )
 from trainer.config import RunConfig
-from trainer.tracking.tracker import TrackingError
+from trainer.tracking.tracker import TrackingError, create_run
 from tuning import progress, search, slots, trial_runs
 from tuning.results import FoldRecord, TrialRecord
 from tuning.slots import RemoteStudy, StudyOwner
@@ -297,6 +298,14 @@ class Closed:
         )
 
 
+def blank_study(home: Path) -> Path:
+    """The file of a study that has not begun."""
+    path = home / "studies" / "study.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(blank_database())
+    return path
+
+
 def test_what_is_given_up_with_its_process_is_closed_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,20 +386,28 @@ def test_a_study_goes_on_in_its_own_experiment_and_mlflow(
         seen.append(setup.experiment)
         work_on(path, trials=trials)
 
-    monkeypatch.setattr(search, "create_study_run", lambda plan, setup: "study-run")
+    made: list[str] = []
+
+    def create(plan: Any, setup: Any) -> str:
+        made.append(create_run(tracking_uri(), setup.experiment, "study", tags={}, params={}))
+        return made[-1]
+
+    monkeypatch.setattr(search, "create_study_run", create)
     monkeypatch.setattr(search, "_search", some)
     monkeypatch.setattr("tuning.ending.tell_ending", lambda result: None)
-    path = own_home / "studies" / "study.db"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(blank_database())
+    path = blank_study(own_home)
     first = replace(setup_of(PLAN, path), experiment="first", unseen="1/10")
     assert search.run_study(PLAN, first, trials=2, parallel=1).unseen == "1/10"
     search.run_study(PLAN, replace(first, experiment="other"), trials=3, parallel=1)
     assert seen == ["first", "first"]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
-    search.run_study(PLAN, first, trials=3, parallel=1)  # nothing is left to be told
-    with pytest.raises(ValueError, match=r"began in MLflow at .* and this is http://other:5000"):
-        search.run_study(PLAN, first, trials=4, parallel=1)
+    (own_home / "mlflow.db").rename(own_home / "moved.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own_home}/moved.db")
+    search.run_study(PLAN, first, trials=4, parallel=1)  # the same, by another address
+    assert len(made) == 1
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{own_home}/other.db")
+    search.run_study(PLAN, first, trials=4, parallel=1)  # nothing is left to be told
+    with pytest.raises(ValueError, match=r"other\.db has no run of study 'study', which began in"):
+        search.run_study(PLAN, first, trials=5, parallel=1)
 
 
 @pytest.mark.parametrize(("done", "status"), [(2, "KILLED"), (3, "FINISHED")])
@@ -405,8 +422,6 @@ def test_mlflow_hears_of_a_search_that_was_stopped(
     monkeypatch.setattr(search, "create_study_run", lambda plan, setup: "study-run")
     monkeypatch.setattr(search, "_search", only_some)
     monkeypatch.setattr("tuning.ending.tell_ending", lambda result: None)
-    path = own_home / "studies" / "study.db"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(blank_database())
+    path = blank_study(own_home)
     search.run_study(PLAN, setup_of(PLAN, path), trials=3, parallel=1)
     assert closed.runs == {"study-run": status}

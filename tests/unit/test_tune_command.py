@@ -17,6 +17,22 @@ from tuning.ending import _result
 from tuning.results import FoldRecord, SearchResult, TrialRecord
 from tuning.study import Study
 
+FOUND = SearchResult(
+    study="study",
+    run_id=None,
+    objectives=(RECALL,),
+    trials=(
+        TrialRecord(
+            number=0,
+            params={},
+            state="COMPLETE",
+            folds={1: FoldRecord(values={"macro_recall": 0.5})},
+        ),
+    ),
+    status="finished",
+    seconds=1.0,
+)
+
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     mien.app(list(words), prog_name="mien", standalone_mode=False)
@@ -37,16 +53,7 @@ def test_the_table_and_json_say_that_a_search_was_asynchronous(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = FoldRecord(values={"macro_recall": 0.5})
-    result = SearchResult(
-        study="study",
-        run_id=None,
-        objectives=(RECALL,),
-        trials=(TrialRecord(number=0, params={}, state="COMPLETE", folds={1: done}),),
-        status="finished",
-        seconds=1.0,
-        asynchronous=asynchronous,
-    )
+    result = replace(FOUND, asynchronous=asynchronous)
 
     def found(*arguments: Any, asynchronous: bool, **options: Any) -> SearchResult:
         assert asynchronous == result.asynchronous
@@ -63,16 +70,7 @@ def test_the_table_and_json_say_that_a_search_was_asynchronous(
 
 @pytest.mark.parametrize("unseen", ["1/10", None])
 def test_the_command_that_is_told_for_the_best_can_be_run(unseen: str | None) -> None:
-    done = FoldRecord(values={"macro_recall": 0.5})
-    result = SearchResult(
-        study="study",
-        run_id=None,
-        objectives=(RECALL,),
-        trials=(TrialRecord(number=0, params={}, state="COMPLETE", folds={1: done}),),
-        status="finished",
-        seconds=1.0,
-        unseen=unseen,
-    )
+    result = replace(FOUND, unseen=unseen)
     *_, best = tables.study(result.as_json())
     assert "mien train --from-study study" in best
     assert ("--allow-leaks" in best) == (unseen is None)

@@ -116,27 +116,25 @@ class Sender(threading.Thread):
         with self._outbox.lock:
             points = (entry for entry in self._outbox.due if isinstance(entry, Point))
             entries = list(islice(points, POINTS_AT_ONCE)) or [self._outbox.due[0]]
-        try:
-            self._send(client, entries)
-        except Exception as error:
-            if getattr(error, "error_code", None) not in PERMANENT:
-                raise
-            self._send_one_by_one(client, entries)
+        self._give(client, entries)
         sent = set(map(id, entries))
         with self._outbox.lock:
             left = [entry for entry in self._outbox.due if id(entry) not in sent]
             self._outbox.due.clear()
             self._outbox.due.extend(left)
 
-    def _send_one_by_one(self, client: MlflowClient, entries: list[Any]) -> None:
-        """What MLflow refuses of them is given up, and said."""
-        for entry in entries:
-            try:
-                self._send(client, [entry])
-            except Exception as error:
-                if getattr(error, "error_code", None) not in PERMANENT:
-                    raise
-                LOG.error("MLflow refuses %s of run %s: %s", entry, self._run_id, _line(error))
+    def _give(self, client: MlflowClient, entries: list[Any]) -> None:
+        """Send the entries; what MLflow refuses, sent by itself, is given up, and said."""
+        try:
+            self._send(client, entries)
+        except Exception as error:
+            if getattr(error, "error_code", None) not in PERMANENT:
+                raise
+            if len(entries) == 1:
+                LOG.error("MLflow refuses %s of run %s: %s", entries[0], self._run_id, _line(error))
+                return
+            for entry in entries:
+                self._give(client, [entry])
 
     def _send(self, client: MlflowClient, entries: list[Any]) -> None:
         first = entries[0]

@@ -79,6 +79,20 @@ def create_run(
     return run.info.run_id
 
 
+def knows(uri: str, run_id: str) -> bool:
+    """Whether MLflow has the run. TrackingError where it cannot be asked."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        ensure_store(uri).get_run(run_id)
+    except (MlflowException, SQLAlchemyError) as error:
+        if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise TrackingError(f"MLflow at {uri}: {_reason(error)}") from error
+    return True
+
+
 def _reason(error: Exception) -> str:
     """In one line; of what a database refused its own words, not what SQLAlchemy says of them."""
     cause = error if error.__cause__ is None else error.__cause__
