@@ -8,9 +8,9 @@ on the CPU, and does nothing with them: from the stream by a thread (`local`) an
 execution (`ray`, whose whole Ray lies in the group too), which shows the training faces of a fold
 (seven in ten), shuffled within a window (`window`) and as a whole (`whole`); and from a torch
 DataLoader with two workers over all faces of the same mapped file (`mapped`). The lake's file is
-taken out of memory before each way; some seconds pass unmeasured; then the rate is that of the
-seconds told, over more than an epoch of the large lake where the rate allows. `kept` is the rate on
-the large lake divided by that on the small one, the same way. Every half second each process of the
+taken out of memory before each way; the first seconds, an epoch where the rate allows, are told
+apart (`cold`); then the rate is that of the seconds told. `kept` is the rate on the large lake
+divided by that on the small one, the same way. Every half second each process of the
 group is asked for its own memory (USS); told is the largest. `disk` is what one process reads of
 the file by itself, in order, before all else; `disk_share` is bytes of the large lake's faces shown
 per second divided by it: above 1 where memory still held some.
@@ -165,11 +165,12 @@ def _rate(taken: Iterator[int], warm_up: float, seconds: float) -> dict:
     images, started = 0, time.perf_counter()
     while time.perf_counter() - started < warm_up:
         images += next(taken)
+    cold = round(images / (time.perf_counter() - started))
     before, started = images, time.perf_counter()
     while (spent := time.perf_counter() - started) < seconds:
         images += next(taken)
     taken.close()  # type: ignore[attr-defined]
-    return {"images_per_second": round((images - before) / spent), "images": images}
+    return {"images_per_second": round((images - before) / spent), "cold": cold, "images": images}
 
 
 def measured(group: Group, way: str, disk: float, options: argparse.Namespace) -> dict:
@@ -232,8 +233,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--faces", type=int, default=200_000)
     parser.add_argument("--limit-mib", type=int, default=3072, help="0: none")
-    parser.add_argument("--window-mib", type=int, default=768)
-    parser.add_argument("--warm-up", type=float, default=4.0)
+    parser.add_argument("--window-mib", type=int, default=512)
+    parser.add_argument("--warm-up", type=float, default=8.0)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--out", type=Path)

@@ -17,9 +17,6 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _HALF = np.uint64(32)
 
-ZONES = 8
-"""Parts of a lake that a sliding order runs through, forth and back in turn."""
-
 
 def mix(values: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64, elementwise on uint64; a bijection."""
@@ -85,16 +82,10 @@ def sliding_order(
 
     `piece_N` says which piece each lies in. Pieces come in a new order each time, and from there
     everything moves back by up to `window` places, each by its own: so of the things in pieces'
-    order, only the last `window` are to be held ready at any place. But a piece always lies in the
-    same of a few zones, which every other order runs through backwards: it begins with what the
-    one before it ended with, and what is still in memory then is not read again.
+    order, only the last `window` are to be held ready at any place.
     """
     pieces, place_N = np.unique(piece_N, return_inverse=True)
-    zone_P = shuffled(seed, f"{stream}/zones", 0, len(pieces)) * ZONES // len(pieces)
-    turn_P = shuffled(seed, f"{stream}/chunks", index, len(pieces))
-    order_P = np.lexsort((turn_P, zone_P if index % 2 == 0 else -zone_P))
-    rank_P = np.empty_like(order_P)
-    rank_P[order_P] = np.arange(len(pieces))
+    rank_P = shuffled(seed, f"{stream}/chunks", index, len(pieces))
     in_pieces_N = np.argsort(rank_P[place_N], kind="stable")
     counter_N = np.arange(len(piece_N))
     moves_N = keys(seed, f"{stream}/{index}/moves", counter_N) >> np.uint64(11)

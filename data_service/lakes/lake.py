@@ -243,7 +243,10 @@ class Lake:
         tables = [schema.empty_table()]  # a lake made before a column came has nothing in it
         for file in self.manifest.files:
             tables.append(pq.ParquetFile(self.files / file.name).read(columns=schema.names))
-        return pa.concat_tables(tables, promote_options="default").combine_chunks()
+        table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        del tables
+        pa.default_memory_pool().release_unused()  # else twice the table stays the process's own
+        return table
 
     @cached_property
     def faces(self) -> np.ndarray:

@@ -9,9 +9,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from cluster.limits import free_bytes
 from data_service.lakes.mapped import MappedFaces
 from data_service.lakes.window import Pieces
 from data_service.planning.plan import Plan
+
+KEPT_SHARE = 0.95
+"""Of the memory that is free when a stage begins, what faces may fill; more is needed later."""
 
 
 class LookAhead:
@@ -23,7 +27,7 @@ class LookAhead:
 
     def __init__(self, plan: Plan, mapped: MappedFaces, *, decides: bool = False) -> None:
         self._plan, self._mapped = plan, mapped
-        self._pieces: dict[int, Pieces | None] = {}
+        self._pieces: dict[int, tuple[Pieces, int] | None] = {}
         self.faces = 0 if decides else mapped.faces_ahead
 
     def expect(self, step: int, own_B: np.ndarray, partners: Sequence[np.ndarray]) -> None:
@@ -31,11 +35,23 @@ class LookAhead:
         if not self._mapped.is_large:
             return
         own_B, partners_B = self._of_lake([own_B]), self._of_lake(partners)
-        pieces = self._pieces_of(self._plan.stage_of(step))
-        entering = own_B if pieces is None else pieces.entering(step, own_B)
-        self._mapped.expect(
-            np.concatenate([own_B, partners_B]), read=np.concatenate([entering, partners_B])
-        )
+        found = self._pieces_of(self._plan.stage_of(step))
+        if found is None:
+            self._mapped.expect(np.concatenate([own_B, partners_B]))
+        else:
+            self._mapped.expect(partners_B)
+            self._mapped.enter(found[0].entering(step, own_B))
+
+    def shown(self, step: int) -> None:
+        """The step's batch is built: what only it and those before it show is let go.
+
+        Of a lake too large for memory always the same part stays, as much as there is room for:
+        if all came and went, each face would have gone before the next epoch shows it.
+        """
+        for found in self._pieces.values():
+            if found is not None:
+                pieces, keep = found
+                self._mapped.leave(pieces.leaving(step), keep=keep)
 
     def following(self, last: range) -> Iterator[range]:
         """Blocks of steps after the last one, to the end of its stage; none of a small lake."""
@@ -47,7 +63,9 @@ class LookAhead:
         together = np.concatenate([np.empty(0, np.int64), *rows])
         return together[together < len(self._mapped.faces)]
 
-    def _pieces_of(self, stage: int) -> Pieces | None:
+    def _pieces_of(self, stage: int) -> tuple[Pieces, int] | None:
         if stage not in self._pieces:
-            self._pieces[stage] = self._plan.pieces(stage)
+            pieces = self._plan.pieces(stage)
+            free = KEPT_SHARE * free_bytes()
+            self._pieces[stage] = None if pieces is None else (pieces, pieces.kept(free))
         return self._pieces[stage]

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +84,16 @@ class FaceSource:
         `goes_on`, the steps after the last block will be asked for next: theirs are read too.
         """
         ahead: deque[tuple[bool, list[_Draft]]] = deque()
+        after_first = 0
         for wanted, steps in self._with_following(blocks, goes_on):
-            ahead.append((wanted, self._drafts(steps, rank, world)))
-            while self._is_far(ahead):
+            if ahead:
+                after_first += _num_faces(drafts := self._drafts(steps, rank, world))
+            else:
+                drafts = self._drafts(steps, rank, world)
+            ahead.append((wanted, drafts))
+            while after_first >= max(1, self._look_ahead.faces):
                 yield self._built(ahead.popleft()[1])
+                after_first -= _num_faces(ahead[0][1])
                 if not ahead[0][0]:
                     return
         for wanted, drafts in ahead:
@@ -106,11 +111,6 @@ class FaceSource:
             for steps in self._look_ahead.following(last):
                 yield False, steps
 
-    def _is_far(self, ahead: deque[tuple[bool, list[_Draft]]]) -> bool:
-        """Whether what comes after the first block is as much as is to be read ahead."""
-        faces = [draft.num_faces for _, drafts in islice(ahead, 1, None) for draft in drafts]
-        return bool(faces) and sum(faces) >= self._look_ahead.faces
-
     def _drafts(self, steps: range, rank: int, world: int) -> list[_Draft]:
         drafts = [self._draft(step, rank, world) for step in steps]
         for draft in drafts:
@@ -125,6 +125,7 @@ class FaceSource:
                 arrays[name][...] = array
             for name, (rows_B, crops) in draft.images.items():
                 crops.cut(self._faces, rows_B, arrays[name])
+        self._look_ahead.shown(drafts[-1].step)
         return block
 
     def _draft(self, step: int, rank: int, world: int) -> _Draft:
@@ -212,6 +213,10 @@ class FaceSource:
 def view_key(key_B: np.ndarray, view: str) -> np.ndarray:
     """The key that a view's augmentation is drawn from."""
     return key_B if view == "augmented" else seeds.derive(key_B, f"view {view}")
+
+
+def _num_faces(drafts: list[_Draft]) -> int:
+    return sum(draft.num_faces for draft in drafts)
 
 
 def _labels(part: StepPlan) -> Values:

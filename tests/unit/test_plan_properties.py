@@ -59,7 +59,15 @@ def plans(draw):
         {"source_row": sources, "expression": [str(CLASSES[row % 3]) for row in range(9)]}
     )
     chosen, batch = draw(stages), draw(st.integers(1, 16))
-    window = draw(st.sampled_from([None, Window(faces=1, chunk=1), Window(faces=11, chunk=4)]))
+    window = draw(
+        st.sampled_from(
+            [
+                None,
+                Window(faces=1, chunk=1, face_bytes=1 << 16),
+                Window(faces=11, chunk=4, face_bytes=1 << 16),
+            ]
+        )
+    )
 
     def make() -> Plan:
         return Plan(table, fold, CLASSES, chosen, batch, seed, pool, window=window)
@@ -182,7 +190,7 @@ def windowed(count, rows, window, *, seed=0, batch=None, **needs):
 def test_a_window_slides_over_the_chunks_of_a_lake(count, faces, chunk, seed, held_out):
     rows = np.arange(count)
     rows = rows[rows // 4 % 3 < 2] if held_out else rows
-    plan = windowed(count, rows, Window(faces=faces, chunk=chunk), seed=seed)
+    plan = windowed(count, rows, Window(faces=faces, chunk=chunk, face_bytes=1 << 16), seed=seed)
     sizes = np.bincount(rows // chunk)
     for step in (0, 1):
         order = plan.step(step).rows
@@ -210,11 +218,14 @@ def test_a_window_slides_over_the_chunks_of_a_lake(count, faces, chunk, seed, he
 def test_every_face_was_read_before_it_is_shown_and_hardly_ever_twice(faces, chunk, batch, seed):
     rows = np.arange(400)
     rows = rows[rows // 4 % 3 < 2]
-    plan = windowed(400, rows, Window(faces=faces, chunk=chunk), seed=seed, batch=batch)
+    plan = windowed(
+        400, rows, Window(faces=faces, chunk=chunk, face_bytes=1 << 16), seed=seed, batch=batch
+    )
     pieces, times = plan.pieces(0), np.zeros(400, int)
     for step in range(len(rows) // batch):
         shown = plan.step(step).rows
-        times[pieces.entering(step, shown)] += 1
+        for first, end in pieces.entering(step, shown):
+            times[first:end] += 1
         assert times[shown].all()
     assert times.max() <= 2 and set(np.flatnonzero(times)) <= set(rows)
 
@@ -223,15 +234,16 @@ def test_what_is_read_of_a_lake_in_windows_is_read_once_an_epoch():
     """Subjects that are held out, and the lake's chunks, lie across each other."""
     rows = np.arange(4000)
     rows = rows[rows // 20 % 3 < 2]
-    plan = windowed(4000, rows, Window(faces=400, chunk=37), batch=20)
+    plan = windowed(4000, rows, Window(faces=400, chunk=37, face_bytes=1 << 16), batch=20)
     pieces, times = plan.pieces(0), np.zeros(4000, int)
     for step in range(len(rows) // 20):
-        times[pieces.entering(step, plan.step(step).rows)] += 1
+        for first, end in pieces.entering(step, plan.step(step).rows):
+            times[first:end] += 1
     assert (times[rows] == 1).all() and times.sum() == len(rows)
 
 
 def test_classes_that_are_balanced_have_no_window():
-    rows, window = np.arange(300), Window(faces=20, chunk=5)
+    rows, window = np.arange(300), Window(faces=20, chunk=5, face_bytes=1 << 16)
     balanced, whole = (windowed(300, rows, one, balance=True) for one in (window, None))
     assert balanced.pieces(0) is None is whole.pieces(0)
     assert np.array_equal(balanced.step(0).rows, whole.step(0).rows)

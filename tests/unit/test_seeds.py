@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from data_service import seeds
-from data_service.seeds import ZONES
 
 PIECE, PIECES, WINDOW = 10, 800, 20
 PIECE_N = np.arange(PIECE * PIECES) // PIECE
@@ -33,14 +32,6 @@ def test_a_sliding_order_has_everything_once_and_pieces_together(index: int) -> 
     places = np.argsort(order).reshape(PIECES, PIECE)
     assert (np.ptp(places, axis=1) < 2 * WINDOW + PIECE).all()
     assert (np.abs(np.diff(places[:, 0])) > 2 * WINDOW).mean() > 0.9, "pieces come in no order"
-
-
-def test_an_order_begins_with_what_the_one_before_ended_with() -> None:
-    zone = len(PIECE_N) // ZONES
-    for index in range(3):
-        last, first = (set(one) for one in (slid(index)[-zone:], slid(index + 1)[:zone]))
-        assert len(last & first) > 0.9 * zone
-        assert slid(index)[-zone:].tolist() != slid(index + 1)[:zone][::-1].tolist()
 
 
 def test_things_that_are_missing_in_a_file_leave_its_pieces_as_they_are() -> None:

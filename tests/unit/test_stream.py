@@ -18,6 +18,7 @@ from data_service.lakes.lake import Lake, LakeWriter
 from data_service.lakes.window import Window
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.schema import Expression, face_schema
+from data_service.streaming import ahead
 from data_service.streaming.ahead import LookAhead
 from data_service.streaming.batcher import BatchActor
 from data_service.streaming.batches import to_batch
@@ -28,6 +29,7 @@ from data_service.synthesis.pool import EXAMPLE_SCHEMA, PoolManifest, content_ha
 
 SIDE, CROP, ROWS = 24, 16, 48
 CLASSES = (Expression.ANGER, Expression.FEAR, Expression.HAPPINESS)
+WINDOW = Window(faces=12, chunk=5, face_bytes=SIDE**2 * 3)
 PLAIN = AugmentConfig(crop_shift_pixels=0, flip=0.0)
 BUSY = AugmentConfig(rotation_degrees=10, scale=0.1, contrast=0.2, erase=0.5)
 EVERYTHING = DataNeeds(
@@ -201,15 +203,23 @@ def test_batches_travel_in_one_table(lake):
 
 @pytest.fixture
 def expected(monkeypatch):
-    """Rows that will be used, and what is read for them, of each step of a lake that is large.
-
-    Forty faces are read ahead.
-    """
+    """The rows that each step of a lake that is large will use; forty faces are read ahead."""
     told = []
     monkeypatch.setattr(mapped, "LARGE_BYTES", 0)
     monkeypatch.setattr(mapped, "AHEAD_BYTES", 40 * SIDE * SIDE * 3)
+    monkeypatch.setattr(mapped.MappedFaces, "expect", lambda _, rows: told.append(rows))
+    return told
+
+
+@pytest.fixture
+def walked(monkeypatch):
+    """The spans that enter a window and, with what memory may keep, that leave it."""
+    told = {"enter": [], "leave": []}
+    monkeypatch.setattr(mapped, "LARGE_BYTES", 0)
+    monkeypatch.setattr(ahead, "free_bytes", lambda: 0)
+    monkeypatch.setattr(mapped.MappedFaces, "enter", lambda _, spans: told["enter"].append(spans))
     monkeypatch.setattr(
-        mapped.MappedFaces, "expect", lambda _, rows, *, read=None: told.append((rows, read))
+        mapped.MappedFaces, "leave", lambda _, spans, *, keep: told["leave"].append((spans, keep))
     )
     return told
 
@@ -223,9 +233,8 @@ def test_of_a_large_lake_many_steps_are_read_ahead(lake, expected, goes_on):
         packed = next(ahead).batches[0]
         assert packed.step == 4 + number
         assert len(expected) == min(number + 6, 13 if goes_on else 8)
-        for step, (rows, read) in enumerate(expected, 4):
+        for step, rows in enumerate(expected, 4):
             assert np.array_equal(rows, source.plan.step(step).rows)
-            assert np.array_equal(rows, read)
     assert next(ahead, None) is None and len(expected) == (13 if goes_on else 8)
 
 
@@ -241,21 +250,27 @@ def test_partners_are_read_too_and_synthetic_faces_are_not(lake, expected, tmp_p
     needs = DataNeeds(synthetic_share=0.5, partner="other_class")
     source = source_of(lake, needs=needs, pool=pool)
     source.batch(1)
-    step, (rows, read) = source.plan.step(1), expected[0]
+    step, rows = source.plan.step(1), expected[0]
     shown = [*step.rows[~step.synthetic], *step.partner_rows["other_class"]]
-    assert sorted(rows) == sorted(read) == sorted(row for row in shown if row < ROWS)
+    assert sorted(rows) == sorted(row for row in shown if row < ROWS)
     assert len(shown) == 12
 
 
-def test_a_windowed_lake_is_read_in_pieces(lake, expected):
-    source = source_of(lake, window=Window(faces=12, chunk=5))
-    for _ in source.blocks(range(step, step + 1) for step in range(3)):
-        pass
-    (rows, read), train = expected[0], make_folds(lake.table, 3)[0].train_rows
-    assert np.array_equal(rows, source.plan.step(0).rows)
-    assert sorted(read) == [row for row in train if row // 5 in set(rows // 5)]
-    again = np.concatenate([later for _, later in expected])
-    assert len(again) == len(set(again))
+def test_a_windowed_lake_is_read_in_pieces(lake, walked):
+    """Each once an epoch, before a face of it is shown; and it leaves when the window passed it."""
+    source = source_of(lake, window=WINDOW, images=160)
+    train, steps = make_folds(lake.table, 3)[0].train_rows, source.plan.num_steps
+    for block in source.blocks(range(step, step + 1) for step in range(steps)):
+        there = {row for spans in walked["enter"] for one in spans for row in range(*one)}
+        assert {int(row) for row in block.batches[0].arrays()["row"]} <= there <= set(train)
+    first = walked["enter"][0]
+    rows = source.plan.step(0).rows
+    assert {row for one in first for row in range(*one)} == {
+        row for row in train if row // 5 in set(rows // 5)
+    }
+    left = [chunk for spans, _ in walked["leave"] for chunk in spans[:, 0]]
+    entered = sum(len({one[0] // 5 for one in spans.tolist()}) for spans in walked["enter"])
+    assert 0 < len(left) <= entered and {keep for _, keep in walked["leave"]} == {0}
 
 
 def test_a_plan_that_decides_what_it_shows_is_not_asked_early(lake):
@@ -270,7 +285,7 @@ def test_a_plan_that_decides_what_it_shows_is_not_asked_early(lake):
 
 @pytest.mark.parametrize("kind", ["large", "windowed"])
 def test_how_a_lake_is_read_changes_no_batch(lake, monkeypatch, kind):
-    window = Window(faces=12, chunk=5) if kind == "windowed" else None
+    window = WINDOW if kind == "windowed" else None
     steps = [range(step, step + 1) for step in range(7)]
     small = list(source_of(lake, needs=EVERYTHING, window=window).blocks(steps))
     monkeypatch.setattr(mapped, "LARGE_BYTES", 0)
