@@ -110,7 +110,8 @@ def ingest(
     recipe = Recipe(corpus=corpus, image_size=image_size, channels=channels, aligned=scan.aligned)
     if not scan.faces:
         raise ValueError(_nothing_usable(corpus, source, scan.rejected))
-    blocks = dict(enumerate(_chunks(scan.faces, _block_faces(scan.faces))))
+    most = TASK_BYTES // _face_bytes(recipe)
+    blocks = dict(enumerate(_chunks(scan.faces, _block_faces(scan.faces), most)))
     tally = _Tally(rejected=list(scan.rejected))
     writer = LakeWriter(
         lake,
@@ -347,17 +348,23 @@ def _tasks(recipe: Recipe, blocks: Blocks, at_once: int) -> Iterator[Task]:
     together."""
     waiting = deque(blocks.items())
     while waiting:
-        block_bytes = len(waiting[0][1]) * recipe.image_size**2 * recipe.channels
+        block_bytes = len(waiting[0][1]) * _face_bytes(recipe)
         bound = min(TASK_BLOCKS, len(waiting) // (2 * at_once), TASK_BYTES // block_bytes)
         yield [waiting.popleft() for _ in range(max(1, bound))]
 
 
-def _chunks(faces: Sequence[SourceFace], size: int) -> list[Sequence[SourceFace]]:
-    """The faces in pieces of `size`; frames of one video stay together, so that it is read once."""
+def _face_bytes(recipe: Recipe) -> int:
+    return recipe.image_size**2 * recipe.channels
+
+
+def _chunks(faces: Sequence[SourceFace], size: int, most: int) -> list[Sequence[SourceFace]]:
+    """The faces in pieces of `size`; frames of one video stay together, so that it is read once,
+    but for a video of more than `most` frames, whose piece would not fit into memory."""
     chunks, start = [], 0
     while start < len(faces):
         stop = min(start + size, len(faces))
-        while stop < len(faces) and _video(faces[stop - 1]) == _video(faces[stop]) is not None:
+        last = min(start + most, len(faces))
+        while stop < last and _video(faces[stop - 1]) == _video(faces[stop]) is not None:
             stop += 1
         chunks.append(faces[start:stop])
         start = stop

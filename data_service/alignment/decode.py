@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 16_000_000
@@ -64,8 +65,9 @@ def decode(content: bytes) -> np.ndarray:
     """The picture of an encoded JPEG, PNG, BMP, TIFF or still GIF as RGB uint8 H x W x 3, upright.
 
     The format is told from the content, never from a name. The header is checked against
-    `MAX_PIXELS` and `MAX_ASPECT` before any pixel is decoded. Transparent parts become white.
-    Besides the content no more than 256 MB are held at any moment. Raises UnreadableImageError.
+    `MAX_PIXELS`, of a tile too, and `MAX_ASPECT` before any pixel is decoded. Transparent parts
+    become white. Besides the content no more than 256 MB are held at any moment. Raises
+    UnreadableImageError.
     """
     if not content:
         raise UnreadableImageError("empty file")
@@ -99,10 +101,9 @@ def grey(image_HW3: np.ndarray) -> np.ndarray:
 def _decode(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise UnreadableImageError(
-                "too many pixels", f"{width} x {height}, at most {MAX_PIXELS}"
-            )
+        _refuse_large(width, height)
+        if isinstance(image, TiffImageFile):  # whose tiles may be larger than itself
+            _refuse_large(image.tag_v2.get(TILEWIDTH, 0), image.tag_v2.get(TILELENGTH, 0))
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise UnreadableImageError("too narrow", f"{width} x {height}")
         if image.format in ("GIF", "PNG") and getattr(image, "is_animated", False):
@@ -110,6 +111,11 @@ def _decode(content: bytes) -> np.ndarray:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image)
+
+
+def _refuse_large(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError("too many pixels", f"{width} x {height}, at most {MAX_PIXELS}")
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

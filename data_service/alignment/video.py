@@ -54,8 +54,10 @@ def read_frames(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray | Unre
         try:
             for number, frame in enumerate(container.decode(stream)):
                 if number == left[0]:
+                    damaged = frame.is_corrupt
+                    picture = UnreadableImageError("damaged frame") if damaged else _rgb(frame)
                     left.pop(0)
-                    yield UnreadableImageError("damaged frame") if frame.is_corrupt else _rgb(frame)
+                    yield picture
                     if not left:
                         return
             why = UnreadableImageError("video ends early")
@@ -70,11 +72,14 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The video stream of a file, on one thread, its frames of bounded size."""
     try:
         with open_ordinary(path) as file:
-            # by its content alone, through this file alone
-            with av.open(file, "r", options={"format_whitelist": CONTAINERS}) as container:
+            # by its content alone, through this file alone; its title may be in any encoding
+            options = {"format_whitelist": CONTAINERS}
+            with av.open(file, "r", options=options, metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise UnreadableImageError("not a video", "it has no pictures")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise UnreadableImageError("codec not known")
                 width, height = stream.codec_context.width, stream.codec_context.height
                 if width * height > MAX_PIXELS:
                     raise UnreadableImageError("too many pixels", f"at most {MAX_PIXELS} a frame")

@@ -23,6 +23,15 @@ def small_numbers(source: Path, path: Path) -> np.ndarray:
     RefusedFileError where there is no such file to be read.
     """
     content = read_small(source, path, MAX_SMALL_BYTES)
+    try:
+        return _numbers(content)
+    except ValueError:
+        raise
+    except Exception as error:  # numpy's reader of headers raises nearly every type there is
+        raise ValueError(f"no array that can be read: {type(error).__name__}") from error
+
+
+def _numbers(content: bytes) -> np.ndarray:
     file = io.BytesIO(content)
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(file)

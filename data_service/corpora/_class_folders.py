@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from data_service.corpora._files import pictures, strays, visible
+from data_service.corpora._files import loose, pictures, strays, visible
 from data_service.schema import Expression, Rejection, SourceFace
 
 
@@ -22,12 +22,9 @@ def class_folders(
     ValueError for a sub-folder that is no expression, but for those whose names are `ignored`.
     """
     faces: list[SourceFace] = []
-    rejected: list[Rejection] = []
-    for path in visible(folder):
-        if not path.is_dir():
-            name = path.relative_to(source).as_posix()
-            rejected.append(Rejection(name=name, reason="in no folder of an expression"))
-        elif path.name not in ignored:
+    rejected = list(loose(source, folder, "an expression"))
+    for path in filter(Path.is_dir, visible(folder)):
+        if path.name not in ignored:
             expression = expressions.get(path.name.lower())
             if expression is None:
                 raise ValueError(f"{path}: unknown expression; valid: {', '.join(expressions)}")

@@ -95,11 +95,12 @@ def sound(source: Path, scan: Scan) -> Scan:
     """The scan with the faces rejected whose files no worker may read, or that no table can hold.
 
     These lie, by links, outside of the source; or in a folder that may not be entered; or have a
-    name that is no Unicode, a frame number that is too large, a subject or clip that is too long.
+    name that is no Unicode or that of a face before it, a frame number that is too large, a subject
+    or clip that is too long.
     """
     root = Path(os.path.realpath(source if source.is_dir() else source.parent))
     folders: dict[Path, str] = {}
-    faces = []
+    faces: dict[str, SourceFace] = {}
     rejected = [replace(one, name=printable(one.name)) for one in scan.rejected]
     for face in scan.faces:
         name = printable(face.name)
@@ -107,11 +108,13 @@ def sound(source: Path, scan: Scan) -> Scan:
         reason = reason or _why_too_large(face)
         if name != face.name:
             reason = "name not Unicode"
+        elif name in faces:
+            reason = "listed twice"
         if reason:
             rejected.append(Rejection(name=name, reason=reason))
         else:
-            faces.append(face)
-    return replace(scan, faces=tuple(faces), rejected=tuple(rejected))
+            faces[name] = face
+    return replace(scan, faces=tuple(faces.values()), rejected=tuple(rejected))
 
 
 def printable(name: str) -> str:
@@ -173,6 +176,14 @@ def strays(source: Path, folder: Path) -> Iterator[Rejection]:
             yield Rejection(name=path.relative_to(source).as_posix(), reason=reason)
 
 
+def loose(source: Path, folder: Path, kind: str) -> Iterator[Rejection]:
+    """The files that lie in a folder which has a folder for each `kind`."""
+    for path in visible(folder):
+        if not path.is_dir():
+            name = path.relative_to(source).as_posix()
+            yield Rejection(name=name, reason=f"in no folder of {kind}")
+
+
 def unlisted(folder: Path, told: Container[str], table: Path) -> Iterator[Rejection]:
     """The files below a folder whose names there are not `told`, but for the table that lists."""
     for found in files_below(folder):
@@ -210,8 +221,15 @@ def folders_named(source: Path, name: str) -> list[Path]:
 def subfolders(folder: Path) -> list[Path]:
     """The visible folders in a folder in order of name; quick among very many files."""
     with os.scandir(folder) as entries:
-        found = [one.path for one in entries if one.is_dir() and not one.name.startswith(".")]
+        found = [one.path for one in entries if _is_folder(one) and not one.name.startswith(".")]
     return [Path(path) for path in sorted(found)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
 
 
 def file_named(source: Path, *names: str) -> Path | None:

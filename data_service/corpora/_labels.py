@@ -27,6 +27,8 @@ SPLITS: Mapping[str, str] = {
     "testing": "test",
 }
 LEFT_OUT = "-"
+MOST_DIGITS = 9
+"""Of a code: longer numbers are none, and very long ones are not read at all."""
 
 
 class Labels:
@@ -60,6 +62,12 @@ class Labels:
                 f"labels={label[:60]}:happiness, or {label[:60]}:{LEFT_OUT} to leave them out"
             )
         return self._meaning[label.lower()]
+
+
+def of_code(text: str, codes: Mapping[int, Expression]) -> Expression | None:
+    """The expression of a code as it is written; None for a text that is no code."""
+    written = text.isdecimal() and len(text) <= MOST_DIGITS
+    return codes.get(int(text)) if written else None
 
 
 def split_of(text: str, where: str) -> str | None:

@@ -51,6 +51,8 @@ NUMBERS = {
 }
 OTHERS = {1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse matrix", 16: "function"}
 COMPLEX = 8
+DAMAGE = (OSError, ValueError, zlib.error, struct.error)
+"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +76,7 @@ def variables(path: Path) -> dict[str, Variable]:
     try:
         with open_ordinary(path) as file:
             return dict(_variables(file))
-    except (OSError, ValueError, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is no .mat file that can be read: {error}") from None
 
 
@@ -95,7 +97,7 @@ def pieces(path: Path, variable: Variable) -> Iterator[np.ndarray]:
                 raise ValueError("it has fewer or more numbers than it tells")
             for left in range(size, 0, -PIECE_BYTES):
                 yield np.frombuffer(inside or stream.read(min(left, PIECE_BYTES)), stored)
-    except (OSError, ValueError, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 

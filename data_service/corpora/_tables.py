@@ -85,6 +85,8 @@ def plain_rows(source: Path, path: Path) -> Iterator[tuple[int, list[str]]]:
         for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
             if len(line) == MAX_LINE_BYTES:
                 raise ValueError(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes")
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             try:
                 [cells] = csv.reader([line.decode("latin-1")], strict=True)
             except csv.Error as error:

@@ -164,7 +164,7 @@ def _rows(source: Path, table: Path, images: Path, split: str) -> Iterator[Annot
 
 def _is_header(table: Path, cells: Sequence[str]) -> bool:
     """Whether the first row names the columns. ValueError where it names others."""
-    names = [cell.removeprefix("ï»¿").lower() for cell in cells]
+    names = [cell.lower() for cell in cells]
     if names == [column.lower() for column in COLUMNS]:
         return True
     if "expression" in names:

@@ -40,6 +40,7 @@ EXPECTED: Mapping[str, int] = {
     "sequences": 606,
     **{f"sequences/{expression}": 101 for expression in FOLDERS.values()},
 }
+LIKE_A_SUBJECT = re.compile(r"[FM]\d{3}", re.IGNORECASE)
 SUBJECT = re.compile(r"F0(?:0[1-9]|[1-4]\d|5[0-8])|M0(?:0[1-9]|[1-3]\d|4[0-3])", re.IGNORECASE)
 VIEWER = "bu_wrlviewer_v2"
 MESHES = (".mtl", ".obj", ".wrl", ".bnd")
@@ -121,11 +122,15 @@ def _missing(
 
 def _sequences(source: Path, rejected: list[Rejection]) -> Iterator[tuple[Path, Expression]]:
     """The folders of expressions below folders of subjects, wherever these lie, also where an
-    archive was unpacked into a folder of its name; subjects without any go to `rejected`."""
+    archive was unpacked into a folder of its name; subjects without any, and those whom the corpus
+    does not have, go to `rejected`."""
     for subject in _subjects(source, SEARCH_DEPTH):
+        name = subject.relative_to(source).as_posix()
+        if not SUBJECT.fullmatch(subject.name):
+            rejected.append(Rejection(name=name, reason="name not of the corpus"))
+            continue
         found = [*_expressions(subject), *_expressions(subject / subject.name)]
         if not found:
-            name = subject.relative_to(source).as_posix()
             rejected.append(Rejection(name=name, reason="no folder of an expression"))
         yield from found
 
@@ -141,7 +146,7 @@ def _expressions(subject: Path) -> Iterator[tuple[Path, Expression]]:
 
 def _subjects(folder: Path, depth: int) -> Iterator[Path]:
     for path in filter(Path.is_dir, visible(folder)):
-        if SUBJECT.fullmatch(path.name):
+        if LIKE_A_SUBJECT.fullmatch(path.name):
             yield path
         elif depth and path.name.lower() != VIEWER:
             yield from _subjects(path, depth - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from data_service.corpora._files import (
     existing_folder,
     folders_named,
     frame_number,
+    loose,
     pictures,
     small_text,
     strays,
@@ -32,8 +34,8 @@ SOURCE/             the archives unpacked, at most a few folders deep
   .../Landmarks/S005/001/S005_001_00000011_landmarks.txt    68 lines of x y (optional)
 options: frames=3 (the last of each sequence), neutral=True (the first frame as neutral),
 clips=False (all other frames too, without a label)
-sequences without a label, those with fewer frames, and frames behind the one that the label names,
-which is the peak by the corpus' protocol, are refused"""
+sequences without a label or with several, those with fewer frames, and frames behind the one that
+the label names, which is the peak by the corpus' protocol, are refused"""
 CODES: Mapping[int, Expression] = {
     1: Expression.ANGER,
     2: Expression.CONTEMPT,
@@ -74,9 +76,11 @@ def scan(
     images = _one_folder(source, "cohn-kanade-images")
     landmarks = next(iter(folders_named(source, "Landmarks")), None)
     faces: list[SourceFace] = []
-    rejected: list[Rejection] = []
+    rejected = list(loose(source, images, "a subject"))
     labelled: set[str] = set()
-    for label in _labels(_one_folder(source, "Emotion")):
+    labels = list(_labels(_one_folder(source, "Emotion")))
+    labels_in = Counter(label.parent for label in labels)
+    for label in labels:
         sequence = "/".join(label.parts[-3:-1])
         peak = label.name.removesuffix("_emotion.txt")
         labelled.add(sequence)
@@ -88,7 +92,9 @@ def scan(
         code = small_text(source, label, rejected).strip()
         if len(rejected) > closed:
             continue
-        if not code:
+        if labels_in[label.parent] > 1:
+            rejected.append(Rejection(name=name, reason="several labels", detail=sequence))
+        elif not code:
             rejected.append(Rejection(name=name, reason="empty label file"))
         elif peak not in stems:
             rejected.append(Rejection(name=name, reason="peak frame missing", detail=sequence))
@@ -104,12 +110,13 @@ def scan(
                 files, _expression(label, code), frames=frames, neutral=neutral, clips=clips
             )
             faces += (_face(source, *frame, landmarks, rejected) for frame in chosen)
-    rejected += (
-        Rejection(name=folder.relative_to(source).as_posix(), reason="no emotion label")
-        for subject in subfolders(images)
-        for folder in subfolders(subject)
-        if f"{subject.name}/{folder.name}" not in labelled
-    )
+    for subject in subfolders(images):
+        rejected += loose(source, subject, "a sequence")
+        rejected += (
+            Rejection(name=folder.relative_to(source).as_posix(), reason="no emotion label")
+            for folder in subfolders(subject)
+            if f"{subject.name}/{folder.name}" not in labelled
+        )
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 

@@ -177,7 +177,7 @@ def _of_tables(source: Path, table: Path, pixels: Path) -> Iterator[Voted | Reje
         label = decide(counts, "majority")
         if isinstance(label, Expression):
             compared += 1
-            agreeing += label == fer2013.CODES[picture.code]
+            agreeing += label == picture.expression
         name = f"{pixels.stem}/{number:05d}"
         if row["Image name"]:
             split, options = picture.split, picture.options

@@ -17,11 +17,13 @@ from data_service.corpora._files import (
     existing_folder,
     folders_named,
     is_picture,
+    loose,
     opened,
     pictures,
     read_small,
     visible,
 )
+from data_service.corpora._labels import of_code
 from data_service.corpora._sequences import apex_frames
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
@@ -96,7 +98,7 @@ def scan(
     if not roots:
         raise ValueError(f"no folder Sessions in {source}; {NAME} needs Sessions/1767/session.xml")
     faces: list[SourceFace] = []
-    rejected: list[Rejection] = []
+    rejected = [one for root in roots for one in loose(source, root, "a session")]
     seen: set[str] = set()
     for folder in (path for root in roots for path in visible(root) if path.is_dir()):
         name = folder.relative_to(source).as_posix()
@@ -192,9 +194,10 @@ def _emotion(source: Path, path: Path) -> Expression:
     for name, told in _elements(source, path):
         if name == "metatag" and told.get("Name", "").lower() == "emotion":
             value = told.get("Value", "").strip()
-            if not value.isdecimal() or int(value) not in CODES:
+            expression = of_code(value, CODES)
+            if expression is None:
                 raise _RefusedError("emotion outside the six", f"code {value[:40]}")
-            return CODES[int(value)]
+            return expression
     raise _RefusedError("no emotion label")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from data_service.corpora._files import (
     existing_folder,
     folders_named,
     frame_number,
+    loose,
     pictures,
     strays,
     visible,
@@ -23,8 +24,11 @@ LAYOUT = """\
 SOURCE/             at most a few folders deep
   .../VL/Strong/P001/Anger/000.jpeg 001.jpeg ...
   {NI|VL}/{Strong|Weak|Dark}/P001..P080/{Anger|Disgust|Fear|Happiness|Sadness|Surprise}
+  .../VL_Acropped/Strong/P001/Anger/000.jpeg    the faces as the owners cut them out: placed anew;
+                                                their number was not checked against a copy
 options: camera=VL, light=Strong, frames=3 (the last of each sequence), neutral=False (the first
-frame as neutral), clips=False (all other frames too, without a label)
+frame as neutral), clips=False (all other frames too, without a label), images=either (original,
+where there are such frames, else cropped), original or cropped
 a sequence with fewer frames than that is refused: its neutral start would pass for its peak"""
 FOLDERS: Mapping[str, Expression] = {
     "anger": Expression.ANGER,
@@ -34,7 +38,13 @@ FOLDERS: Mapping[str, Expression] = {
     "sadness": Expression.SADNESS,
     "surprise": Expression.SURPRISE,
 }
-LEFT_ALONE = ("*/NI/*", "*/Weak/*", "*/Dark/*", "*/Strong/Thumbs.db")
+CAMERAS: Mapping[str, tuple[str, ...]] = {
+    "either": ("{}", "{}_Acropped"),
+    "original": ("{}",),
+    "cropped": ("{}_Acropped",),
+}
+"""What the folder of a camera may be called; the first that is there is taken."""
+LEFT_ALONE = ("*/NI/*", "*/Weak/*", "*/Dark/*", "*_Acropped/*")
 FOLDS = "blocks"
 """Eight subjects that follow each other in order of name are tested together."""
 EXPECTED: Mapping[str, int] = {
@@ -51,19 +61,25 @@ def scan(
     frames: int = 3,
     neutral: bool = False,
     clips: bool = False,
+    images: Literal["either", "original", "cropped"] = "either",
 ) -> Scan:
     """The last `frames` frames of each sequence of one camera and light; its first as neutral, if
     wanted.
 
-    Sequences that are missing or have fewer frames, and files that are no pictures, are rejected.
-    ValueError for a folder without that camera and light, and for a folder that is no expression.
+    Cropped faces are placed anew: how the owners aligned them is not known. Sequences that are
+    missing or have fewer frames, and files that are no pictures, are rejected. ValueError for a
+    folder without that camera and light, and for a folder that is no expression.
     """
-    source = existing_folder(source, NAME, f"a folder with {camera}/{light}/P001/Anger/000.jpeg")
+    cameras = [name.format(camera) for name in CAMERAS[images]]
+    valid = f"a folder with {cameras[0]}/{light}/P001/Anger/000.jpeg"
+    source = existing_folder(source, NAME, valid)
     if frames < 1:
         raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
+    top = _light_folder(source, cameras, light)
     faces: list[SourceFace] = []
-    rejected: list[Rejection] = []
-    for subject in filter(Path.is_dir, visible(_light_folder(source, camera, light))):
+    rejected = list(loose(source, top, "a subject"))
+    for subject in filter(Path.is_dir, visible(top)):
+        rejected += loose(source, subject, "an expression")
         found: set[str] = set()
         for folder in filter(Path.is_dir, visible(subject)):
             expression = FOLDERS.get(folder.name.lower())
@@ -76,7 +92,7 @@ def scan(
                 rejected.append(few_frames(name, len(files), frames))
                 continue
             chosen = labelled_frames(files, expression, frames=frames, neutral=neutral, clips=clips)
-            faces += (_face(source, path, label) for path, label in chosen)
+            faces += (_face(source, path, label, camera) for path, label in chosen)
         name = subject.relative_to(source).as_posix()
         rejected += (
             Rejection(name=f"{name}/{one.capitalize()}", reason=SEQUENCE_MISSING)
@@ -86,23 +102,24 @@ def scan(
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 
-def _light_folder(source: Path, camera: str, light: str) -> Path:
-    """The folder of the subjects. The source may also be the camera's or the light's own parent."""
-    found = [folder / light for folder in folders_named(source, camera)]
-    found = [folder for folder in found if folder.is_dir()]
-    if not found:
-        raise ValueError(
-            f"no folder {camera}/{light} in {source}; {NAME} needs "
-            f"{camera}/{light}/P001/Anger/000.jpeg"
-        )
-    if len(found) > 1:
-        places = ", ".join(str(folder) for folder in found)
-        raise ValueError(f"several folders {camera}/{light}: {places}; valid: a source with one")
-    return found[0]
+def _light_folder(source: Path, cameras: Sequence[str], light: str) -> Path:
+    """The folder of the subjects, of the first of the cameras' names that is there. The source may
+    also be the camera's or the light's own parent."""
+    for camera in cameras:
+        found = [folder / light for folder in folders_named(source, camera)]
+        found = [folder for folder in found if folder.is_dir()]
+        if len(found) > 1:
+            places = ", ".join(str(folder) for folder in found)
+            told = f"several folders {camera}/{light}: {places}"
+            raise ValueError(f"{told}; valid: a source with one")
+        if found:
+            return found[0]
+    wanted = f"{cameras[0]}/{light}"
+    raise ValueError(f"no folder {wanted} in {source}; {NAME} needs {wanted}/P001/Anger/000.jpeg")
 
 
-def _face(source: Path, path: Path, expression: Expression | None) -> SourceFace:
-    camera, light, subject, folder = path.parts[-5:-1]
+def _face(source: Path, path: Path, expression: Expression | None, camera: str) -> SourceFace:
+    light, subject, folder = path.parts[-4:-1]
     return SourceFace(
         name=path.relative_to(source).as_posix(),
         subject=subject,

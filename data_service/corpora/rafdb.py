@@ -18,6 +18,7 @@ from data_service.corpora._files import (
     small_text,
     unwrapped,
 )
+from data_service.corpora._labels import of_code
 from data_service.corpora._points import landmarks
 from data_service.corpora._tables import table_lines
 from data_service.schema import Expression, Rejection, Scan, SourceFace
@@ -90,7 +91,8 @@ def _rows(
             continue
         file, _, code = text.rpartition(" ")
         stem, split = Path(file.strip()).stem, file.partition("_")[0]
-        if split not in SPLITS or not code.isdecimal() or int(code) not in CODES:
+        expression = of_code(code, CODES)
+        if split not in SPLITS or expression is None:
             valid = ", ".join(f"{number} {expression}" for number, expression in CODES.items())
             raise ValueError(
                 f"{table}, line {line}: '{text[:60]}'; valid: train_N.jpg or test_N.jpg and {valid}"
@@ -100,7 +102,7 @@ def _rows(
             SourceFace(
                 name=f"{stem}{ending}{Path(file).suffix}",
                 subject=None,
-                expression=CODES[int(code)],
+                expression=expression,
                 split=split,
                 landmarks_L3=_points(source, points, stem, closed) if points else None,
             ),

@@ -44,6 +44,19 @@ def build_other(root: Path) -> Path:
     return root
 
 
+def build_challenge(root: Path) -> Path:
+    """What the challenge gives out: the training part, and a test part without labels."""
+    rows = {usage: [] for usage in USAGES}
+    for number, code, usage in listed():
+        rows[usage].append((code, pixels(number, code)))
+    train = [f"{code},{values}" for code, values in rows["Training"]]
+    write(root / "train.csv", "\n".join(["emotion,pixels", *train]) + "\n")
+    test = [values for usage in USAGES[-2:] for _, values in rows[usage]]
+    write(root / "test.csv", "\n".join(["pixels", *test]) + "\n")
+    write(root / "example_submission.csv", "emotion\n0\n")
+    return root
+
+
 def build_folders(root: Path) -> Path:
     """The form without the validation part."""
     names = {expression: name for name, expression in FOLDERS.items()}

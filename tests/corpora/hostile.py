@@ -124,6 +124,7 @@ def _refused(trace: Path) -> dict[str, tuple[bytes, str]]:
         "bomb.png": (_png_header(60_000, 60_000), "too many pixels"),
         "narrow.png": (_png_header(1_000_000, 2), "too narrow"),
         "liar.png": (_png_header(3000, 3000), "damaged image"),
+        "tile.tif": (_in_one_tile(16_384), "too many pixels"),
     }
 
 
@@ -149,6 +150,14 @@ def _saved(image: Image.Image, kind: str, **settings: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **settings)
     return buffer.getvalue()
+
+
+def _in_one_tile(side: int) -> bytes:
+    """A TIFF of 100 x 100 pixels that stand in a corner of a compressed tile."""
+    tags = {256: 100, 257: 100, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side}
+    tags |= {324: 8, 325: 8}  # where the tile lies, and its bytes
+    told = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + told + struct.pack("<I", 0)
 
 
 def _png_header(width: int, height: int) -> bytes:

@@ -8,7 +8,15 @@ from tests.corpora.pictures import face, write
 
 
 def build(root: Path) -> Path:
-    light = root / "B_OriginalImg" / "VL" / "Strong"
+    return _build(root, root / "B_OriginalImg" / "VL" / "Strong")
+
+
+def build_cropped(root: Path) -> Path:
+    """The delivery whose faces the owners cut out."""
+    return _build(root, root / "C_PreProcess Img" / "VL_Acropped" / "Strong")
+
+
+def _build(root: Path, light: Path) -> Path:
     write(light / "Thumbs.db", "")
     for subject in range(1, 5):
         for name in ("Anger", "Happiness", "Surprise"):

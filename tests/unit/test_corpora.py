@@ -1,5 +1,6 @@
 """Corpora on miniature trees in their real layouts, with the quirks that copies of them have."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from data_service import corpora
 from data_service.corpora import ckplus, muxspace, oulu_casia, photos
-from data_service.schema import Expression, Scan
+from data_service.corpora._files import sound
+from data_service.schema import Expression, Scan, SourceFace
 
 
 def write(path: Path, content: str | bytes = b"picture") -> Path:
@@ -79,6 +81,24 @@ def test_paths_hold_wherever_a_worker_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     scan = corpora.scan("photos", Path(tmp_path.name), {})
     assert scan.faces[0].path == tmp_path / "a.jpg"
+
+
+def test_no_face_is_taken_twice(tmp_path):
+    faces = [
+        SourceFace(name=name, subject=subject, expression=None, path=tmp_path / "a.jpg")
+        for name, subject in (("a", "1"), ("b", "1"), ("a", "2"))
+    ]
+    scan = sound(tmp_path, Scan(faces=tuple(faces)))
+    assert scan.faces == tuple(faces[:2]) and reasons(scan) == {"a": "listed twice"}
+
+
+@pytest.mark.parametrize("name", ["ckplus", "mmi", "oulu_casia", "rafdb"])
+def test_a_link_in_a_circle_stops_no_scan(name, tmp_path):
+    source = importlib.import_module(f"tests.corpora.{name}").build(tmp_path)
+    before = corpora.scan(name, source, {})
+    circle = source / "circle"
+    circle.symlink_to(circle)
+    assert corpora.scan(name, source, {}) == before
 
 
 # photos
@@ -324,6 +344,23 @@ def test_ckplus_empty_label_file_is_a_rejection(ck):
     assert list(reasons(ckplus.scan(ck)).values()) == ["empty label file", "no emotion label"]
 
 
+def test_ckplus_takes_no_sequence_with_two_labels(ck):
+    labels = ck / "Emotion_labels" / "Emotion" / "S005" / "001"
+    write(labels / "S005_001_00000010_emotion.txt", "   7.0000000e+00\n")
+    scan = ckplus.scan(ck)
+    assert {face.subject for face in scan.faces} == {"S010"}
+    assert list(reasons(scan).values()) == ["several labels"] * 2 + ["no emotion label"]
+
+
+def test_ckplus_tells_of_files_that_lie_about(ck):
+    images = ck / "extended-cohn-kanade-images" / "cohn-kanade-images"
+    write(images / "list.txt")
+    write(images / "S005" / "odd.png")
+    told = {Path(name).name: reason for name, reason in reasons(ckplus.scan(ck)).items()}
+    assert told["list.txt"] == "in no folder of a subject"
+    assert told["odd.png"] == "in no folder of a sequence"
+
+
 def test_ckplus_images_alone_are_not_the_corpus(ck):
     with pytest.raises(ValueError, match="no folder Emotion in"):
         ckplus.scan(ck / "extended-cohn-kanade-images")
@@ -375,6 +412,23 @@ def test_oulu_options(oulu):
         oulu_casia.scan(oulu, camera="NI", light="Dark")
 
 
+def test_oulu_takes_the_faces_that_the_owners_cut_out(oulu):
+    cropped = oulu / "C_PreProcess Img" / "VL_Acropped" / "Strong" / "P001" / "Anger"
+    for frame in range(5):
+        write(cropped / f"{frame:03d}.jpeg")
+    for source, options in ((oulu, {"images": "cropped"}), (oulu / "C_PreProcess Img", {})):
+        scan = corpora.scan("oulu_casia", source, options)
+        assert [face.path for face in scan.faces] == [
+            cropped / f"{frame:03d}.jpeg" for frame in (2, 3, 4)
+        ]
+        first = scan.faces[0]
+        assert first.name.endswith("VL_Acropped/Strong/P001/Anger/002.jpeg")
+        assert (first.subject, first.sequence) == ("P001", "VL/Strong/P001/Anger")
+        assert not scan.aligned, "how they were aligned is not known"
+    with pytest.raises(ValueError, match="no folder VL/Strong in"):
+        oulu_casia.scan(oulu / "C_PreProcess Img", images="original")
+
+
 def test_oulu_says_what_is_not_whole(oulu):
     light = oulu / "B_OriginalImg" / "VL" / "Strong"
     for path in (light / "P001" / "Anger").glob("*.jpeg"):
@@ -382,6 +436,7 @@ def test_oulu_says_what_is_not_whole(oulu):
     for number in range(4):
         (light / "P002" / "Anger" / f"{number:03d}.jpeg").unlink()
     write(light / "P002" / "Happiness" / "004.webp")
+    write(light / "P002" / "notes.txt")
     scan = oulu_casia.scan(oulu)
     assert len(scan.faces) == 6
     told = {name.partition("Strong/")[2]: reason for name, reason in reasons(scan).items()}
@@ -391,6 +446,8 @@ def test_oulu_says_what_is_not_whole(oulu):
         for expression in ("Disgust", "Fear", "Sadness", "Surprise"):
             assert told.pop(f"{subject}/{expression}") == "sequence missing"
     assert told == {
+        "Thumbs.db": "in no folder of a subject",
+        "P002/notes.txt": "in no folder of an expression",
         "P001/Anger": "no picture",
         "P002/Anger": "few frames",
         "P002/Happiness/004.webp": "not a picture",

@@ -72,7 +72,16 @@ def test_rafdb_as_folders_is_the_same(raf, tmp_path):
     assert sorted(map(key, folders.faces)) == sorted(map(key, listed.faces))
 
 
-@pytest.mark.parametrize("line", ["train_00001.jpg 8", "valid_1.jpg 2", "train_00001.jpg", "x y z"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train_00001.jpg 8",
+        "valid_1.jpg 2",
+        "train_00001.jpg",
+        "x y z",
+        pytest.param(f"train_00001.jpg {'9' * 5000}", id="a code of 5,000 digits"),
+    ],
+)
 def test_rafdb_list_of_something_else(line, tmp_path):
     write(tmp_path / "EmoLabel" / "list_patition_label.txt", f"train_00001.jpg 3\n{line}\n")
     (tmp_path / "Image" / "aligned").mkdir(parents=True)
@@ -223,6 +232,24 @@ def test_small_arrays_are_numbers_or_refused(tmp_path):
             small_numbers(tmp_path, tmp_path / "b.npy")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': (), 'fortran_order': False, 'shape': ()}",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1,",
+        b"{'descr': '<U1', 'fortran_order': False, 'shape': (1,)}",
+        b"-" * 5000 + b"1",
+        b"{1: 2, 'descr': None}",
+        b"{[]: 1}",
+    ],
+)
+def test_small_arrays_with_any_header_are_numbers_or_refused(header, tmp_path):
+    told = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
+    (tmp_path / "a.npy").write_bytes(told + header + b"\xff" * 4)
+    with pytest.raises(ValueError, match=r"no array that can be read: \w+$|cut short"):
+        small_numbers(tmp_path, tmp_path / "a.npy")
+
+
 # TFD
 
 
@@ -335,7 +362,11 @@ def test_mat_files_that_lie_of_their_sizes(tmp_path):
     other = whole.replace(shape, struct.pack("<ii", 9, 8))
     less = whole.replace(shape, struct.pack("<ii", -9, 9))
     many = whole[:128] + whole[128:] * 1001
-    for content in (long, other, less, many, whole[:-1], whole[:140]):
+    flags, sizes = (
+        whole.replace(struct.pack("<II", kind, 8), struct.pack("<II", kind, few), 1)
+        for kind, few in ((6, 2), (5, 5))
+    )
+    for content in (long, other, less, many, flags, sizes, whole[:-1], whole[:140]):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"a.mat is (damaged|no .mat file that can be read): "):
             read(path)

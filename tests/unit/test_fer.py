@@ -1,5 +1,6 @@
 """FER2013 and FER+: pixels out of a table, codes, votes, and tables that do not fit together."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -66,6 +67,47 @@ def test_folders_have_no_validation_part(tmp_path):
     assert {one.path.suffix for one in scan.faces} == {".png"}
 
 
+def test_of_the_challenges_tables_the_one_with_labels_is_taken(table, tmp_path):
+    scan = corpora.scan("fer2013", tree.build_challenge(tmp_path), {})
+    assert Counter(one.split for one in scan.faces) == {"train": 24}
+    assert scan.expected == {"faces": 28_709, "split/train": 28_709} and scan.aligned
+    told = [(one.name, one.reason, one.detail) for one in scan.rejected]
+    assert told == [
+        ("test.csv", "labels withheld", "columns pixels"),
+        ("example_submission.csv", "not listed", "train.csv"),
+    ]
+    same = [one for one in fer2013.scan(table).faces if one.split == "train"]
+    for mine, whole in zip(scan.faces, same, strict=False):
+        assert mine.expression == whole.expression
+        pictures = [next(fer2013.read_pictures(one.path, [one])) for one in (mine, whole)]
+        np.testing.assert_array_equal(*pictures)
+
+
+def test_a_test_part_with_labels_is_taken_and_a_missing_one_is_no_fault(tmp_path):
+    source = tree.build_challenge(tmp_path)
+    shutil.copyfile(source / "train.csv", source / "test.csv")
+    scan = fer2013.scan(source)
+    assert Counter(one.split for one in scan.faces) == {"train": 24, "test": 24}
+    assert scan.expected == fer2013.EXPECTED_FOLDERS
+    assert list(reasons(scan)) == ["not listed"]
+    (source / "test.csv").unlink()
+    assert len(fer2013.scan(source).faces) == 24
+    (source / "train.csv").unlink()
+    with pytest.raises(ValueError, match=r"neither fer2013.csv nor icml_.*.csv nor train.csv nor"):
+        fer2013.scan(source)
+
+
+def test_beside_the_whole_table_the_others_are_told(table, tmp_path):
+    source = tree.build_other(tree.build_challenge(tmp_path))
+    scan = fer2013.scan(source)
+    assert len(scan.faces) == tree.ROWS
+    assert {one.name for one in scan.rejected} == {
+        "example_submission.csv",
+        "test.csv",
+        "train.csv",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -76,6 +118,11 @@ def test_folders_have_no_validation_part(tmp_path):
         ("emotion,pixels,Usage\n7,1 2,Training\n", r"line 2: unknown emotion '7'; valid: 0 anger"),
         ("emotion,pixels,Usage\n1,1 2,Test\n", r"line 2: unknown Usage 'Test'; valid: Training, P"),
         ("emotion,pixels,Usage\n1,1 2\n", r"line 2: 2 columns; valid: emotion,pixels,Usage"),
+        pytest.param(
+            f"emotion,pixels,Usage\n{'7' * 5000},1 2,Training\n",
+            r"line 2: unknown emotion '7{40}'; valid: 0 anger",
+            id="a code of 5,000 digits",
+        ),
     ],
 )
 def test_a_wrong_table_is_told_with_file_and_line(text, message, tmp_path):
@@ -113,6 +160,14 @@ def test_the_generators_pictures_have_the_same_votes(labels, voted, tmp_path):
     by_split = Counter((one.split, one.expression) for one in scan.faces)
     tables = Counter((one.split, one.expression) for one in ferplus.scan(voted).faces)
     assert sum((by_split - tables).values()) == 1  # the row that the tables say shows no face
+
+
+def test_a_byte_order_mark_costs_no_picture(tmp_path):
+    source = plus.build_generated(tmp_path)
+    names = [face.name for face in ferplus.scan(source).faces]
+    table = source / "FER2013Train" / "label.csv"
+    write(table, b"\xef\xbb\xbf" + table.read_bytes())
+    assert [face.name for face in ferplus.scan(source).faces] == names
 
 
 @pytest.mark.parametrize("labels", [True, False])

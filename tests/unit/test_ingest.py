@@ -21,6 +21,7 @@ from data_service.corpora import drawn
 from data_service.ingest import ingest
 from data_service.lakes.lake import Lake
 from data_service.rows import Recipe, perceptual_hash, thumbnail
+from data_service.schema import SourceFace
 
 
 def as_jpeg(picture_HW3: np.ndarray, quality: int = 92) -> bytes:
@@ -154,10 +155,26 @@ def test_pictures_are_held_up_to_a_bound_which_changes_no_face(
     assert Lake.open(tmp_path / "lake").manifest == made[0].manifest
 
 
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(1000, [50, 10]), (50, [50, 10]), (25, [25, 25, 10]), (4, [10] * 6)]
+)
+def test_frames_of_a_video_stay_together_up_to_a_bound(most, sizes):
+    frames = [
+        SourceFace(
+            name=f"{video}#{frame}", subject=None, expression=None, path=Path(video), sequence=video
+        )
+        for video, count in (("a.avi", 50), ("b.avi", 10))
+        for frame in range(count)
+    ]
+    chunks = ingest_module._chunks(frames, 10, most)
+    assert [len(chunk) for chunk in chunks] == sizes
+    assert [face for chunk in chunks for face in chunk] == frames
+
+
 @pytest.mark.parametrize("at_once", [1, 4, 50])
 def test_tasks_hold_every_block_once_and_grow_smaller_at_the_end(at_once):
     faces = drawn.scan(None, subjects=20, faces_per_subject=50, size=64).faces
-    blocks = dict(enumerate(ingest_module._chunks(faces, 10)))
+    blocks = dict(enumerate(ingest_module._chunks(faces, 10, 1000)))
     recipe = Recipe(corpus="drawn", image_size=64, channels=3, aligned=False)
     tasks = list(ingest_module._tasks(recipe, blocks, at_once))
     assert [number for task in tasks for number, _ in task] == list(range(100))

@@ -10,10 +10,15 @@ import pytest
 from rich.console import Console
 
 from cluster import tables
+from data_service.alignment.align import TEMPLATE_52, Aligner
+from data_service.alignment.detect import Detection
+from data_service.audit import told
 from data_service.ingest import ingest
 from data_service.lake_report import _ranges, write_report
 from data_service.lakes.lake import Lake
 from data_service.lakes.page import bars, sheet_of, table
+from data_service.schema import Expression
+from tests.corpora.pictures import face, write
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,33 @@ def lake(tmp_path_factory) -> Lake:
     return Lake.open(path)
 
 
+@pytest.fixture(scope="module")
+def album(tmp_path_factory) -> Lake:
+    """Photographs of which one is there twice, some are placed in doubt or not, two are refused."""
+    folder = tmp_path_factory.mktemp("album")
+    lines = ["file,subject,expression", "<b>.png,s,fear", "gone.png,s,fear", "again.png,0,anger"]
+    for subject in range(8):
+        picture = face(subject, Expression.FEAR).copy()
+        picture[0, 0] = subject
+        lines.append(f"{subject}.png,{subject},fear")
+        write(folder / f"{subject}.png", picture)
+    write(folder / "again.png", (folder / "0.png").read_bytes())
+    write(folder / "<b>.png", b"no picture")
+    write(folder / "labels.csv", "\n".join(lines))
+
+    def find(self, image_HW3):
+        if image_HW3[0, 0, 0] % 2:
+            return "centre", None
+        points_52 = TEMPLATE_52 * len(image_HW3)
+        box_4 = np.array([0.0, 0.0, *image_HW3.shape[1::-1]])
+        return "fallback", Detection(box_4=box_4, probability=0.6, points_52=points_52)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Aligner, "find", find)
+        ingest("photos", folder, folder.with_name("placed"), image_size=48)
+    return Lake.open(folder.with_name("placed"))
+
+
 class Reader(HTMLParser):
     """Checks that elements close in order, and collects what they show."""
 
@@ -30,11 +62,13 @@ class Reader(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.pictures: list[str] = []
+        self.told: list[str] = []
         self.words = ""
 
     def handle_starttag(self, tag, attrs):
         if tag == "img":
             self.pictures.append(dict(attrs)["src"])
+            self.told.append(dict(attrs)["alt"])
         elif tag != "meta":
             self.open.append(tag)
 
@@ -60,6 +94,30 @@ def test_the_page_is_whole_and_needs_nothing_else(lake, tmp_path):
         assert f"{name}: 5 faces" in reader.words
     assert "Nothing was refused." in reader.words
     assert "prefers-color-scheme: dark" in content and "width=device-width" in content
+
+
+def test_doubts_refusals_copies_and_giveaways_are_shown(album, tmp_path, monkeypatch):
+    giveaway = {"expression": "fear", "cue": "colour", "area": 0.91}
+    audit = told(album) | {"giveaways": [giveaway]}
+    monkeypatch.setattr("data_service.lake_report.told", lambda lake: audit)
+    write_report(album, tmp_path / "page.html")
+    content = (tmp_path / "page.html").read_text()
+    reader = Reader()
+    reader.feed(content)
+    assert not reader.open and "<b>.png" not in content
+    assert {
+        "faces of anger",
+        "faces of fear",
+        "mean face of fear",
+        "faces placed by the weaker fallback detector",
+        "faces placed centre crop, for want of any point",
+        "least certain faces",
+        "two faces that show the same",
+    } <= set(reader.told)
+    assert "confidence from 0.60" in reader.words and "0.png / again.png" in reader.words
+    assert "not an image1<b>.png" in reader.words and "file missing1gone.png" in reader.words
+    assert "1 exact copies, 0 near ones; 1 groups of copies with different labels" in reader.words
+    assert "fearcolour0.91" in reader.words
 
 
 def test_a_short_copy_is_told(lake, tmp_path):

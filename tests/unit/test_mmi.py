@@ -15,6 +15,7 @@ from data_service.corpora import mmi
 from data_service.ingest import _chunks
 from data_service.rows import Recipe, RowMaker
 from tests.corpora import mmi as tree
+from tests.corpora.pictures import write
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_each_video_is_decoded_once(source, monkeypatch):
     monkeypatch.setattr(Aligner, "find", lambda self, image_HW3: ("centre", None))
     maker = RowMaker(Recipe(corpus="mmi", image_size=32, channels=3, aligned=False))
     faces = mmi.scan(source, clips=True, stills=True).faces
-    tables = [maker.rows(chunk) for chunk in _chunks(faces, 16)]
+    tables = [maker.rows(chunk) for chunk in _chunks(faces, 16, 1000)]
     assert sum(table.num_rows for table, _ in tables) == len(faces) == 10 * tree.FRAMES + 1
     assert not any(rejected for _, rejected in tables)
     assert len(opened) == len(set(opened)) == 10
@@ -124,6 +125,17 @@ def test_turns_and_halves():
     np.testing.assert_array_equal(VIEWS["anticlockwise"](image_HW3)[-1], image_HW3[:, 0])
     halves = [VIEWS["left"](image_HW3), VIEWS["right"](image_HW3)]
     np.testing.assert_array_equal(np.concatenate(halves, axis=1), image_HW3)
+
+
+def test_a_code_without_end_is_outside_the_six(tmp_path):
+    path = tree.session(tmp_path / "Sessions" / "1", "S001-001", 1)
+    write(path.with_suffix(".xml"), f'<a><Metatag Name="Emotion" Value="{"1" * 5000}"/></a>')
+    write(tmp_path / "Sessions" / "list.txt", "")
+    told = [(one.name, one.reason) for one in mmi.scan(tmp_path).rejected]
+    assert told == [
+        ("Sessions/list.txt", "in no folder of a session"),
+        ("Sessions/1", "emotion outside the six"),
+    ]
 
 
 def test_each_code_has_its_expression(tmp_path):

@@ -22,8 +22,10 @@ EVERYTHING = {
 """Options by which what lies there is taken."""
 OTHERS = [
     ("affectnet", "build_second"),
+    ("fer2013", "build_challenge"),
     ("fer2013", "build_folders"),
     ("ferplus", "build_generated"),
+    ("oulu_casia", "build_cropped"),
     ("rafdb", "build_folders"),
 ]
 TREES = [(name, "build") for name in corpora.names() if name != "drawn"] + OTHERS

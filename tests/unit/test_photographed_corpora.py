@@ -124,6 +124,15 @@ def test_bu4dfe_subjects_may_lie_in_folders_of_their_name(tmp_path):
     assert set(told.values()) == {"sequence missing"} and len(told) == 5
 
 
+def test_bu4dfe_tells_of_subjects_that_it_does_not_have(tmp_path):
+    for subject in ("F001", "F059"):
+        for frame in range(9):
+            write(tmp_path / subject / "Angry" / f"{frame:03d}.jpg", b"picture")
+    scan = bu4dfe.scan(tmp_path)
+    assert {face.subject for face in scan.faces} == {"F001"}
+    assert reasons(scan)["F059"] == "name not of the corpus"
+
+
 def test_bu4dfe_refuses_folders_that_are_no_expression(tmp_path):
     write(tmp_path / "F001" / "Smug" / "000.jpg", b"")
     with pytest.raises(ValueError, match="Smug: unknown expression; valid: angry, disgust"):

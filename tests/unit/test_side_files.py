@@ -41,6 +41,7 @@ SIDES = {
     "cfee": (cfee.build, {}, ["index.csv"]),
     "ckplus": (ckplus.build, {}, ["*_labels/*/S000/001/*.txt", "Landmarks/S000/001/*.txt"]),
     "fer2013": (fer2013.build, {}, ["*/fer2013.csv"]),
+    "fer2013 challenge": (fer2013.build_challenge, {}, ["train.csv", "test.csv"]),
     "ferplus": (ferplus.build, {}, ["*/fer2013new.csv"]),
     "ferplus generated": (ferplus.build_generated, {}, ["FER2013Train/label.csv"]),
     "folders": (photos.build, {"table": "labels.csv"}, ["labels.csv"]),
@@ -160,6 +161,12 @@ def test_lines_of_a_large_table_are_bounded(tmp_path):
     write(path, 'a,"b\nc",d\n')
     with pytest.raises(ValueError, match=r"a.csv, line 1: unexpected end of data"):
         list(plain_rows(tmp_path, path))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_large_table(tmp_path):
+    path = write(tmp_path / "a.csv", "\ufeffa,b\n\ufeffc,d\n".encode())
+    assert [cells[1] for _, cells in plain_rows(tmp_path, path)] == ["b", "d"]
+    assert next(plain_rows(tmp_path, path)) == (1, ["a", "b"])
 
 
 def test_a_document_type_is_refused_in_any_encoding(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.error import FFmpegError
 
 from data_service.alignment import video
 from data_service.alignment.decode import UnreadableImageError
@@ -80,6 +81,39 @@ def test_what_is_no_video_has_a_reason(content, reason, tmp_path):
         with pytest.raises(UnreadableImageError) as caught:
             read(path)
         assert caught.value.reason == reason
+
+
+def test_a_title_in_another_encoding_costs_no_video(tmp_path):
+    path = film(tmp_path / "a.avi")
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"L\xe4vf"))
+    assert video.count_frames(path) == FRAMES
+    assert abs(next(video.read_frames(path, [7])).mean() - 70) < 5
+
+
+def test_a_codec_that_nobody_knows_is_told(tmp_path):
+    path = film(tmp_path / "a.avi")
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"ZZZZ"))
+    for read in (video.count_frames, lambda path: list(video.read_frames(path, [0]))):
+        with pytest.raises(UnreadableImageError, match="codec not known"):
+            read(path)
+
+
+def test_a_frame_that_cannot_be_converted_is_told_as_well_as_those_behind_it(tmp_path, monkeypatch):
+    path, shown = film(tmp_path / "a.avi"), video._rgb
+
+    def convert(frame):
+        if frame.pts == 7:
+            raise FFmpegError(1, "no such conversion")
+        return shown(frame)
+
+    monkeypatch.setattr(video, "_rgb", convert)
+    first, *others = video.read_frames(path, [3, 7, 19])
+    assert abs(first.mean() - 30) < 5
+    assert [(one.reason, one.detail) for one in others] == [
+        ("damaged video", "no such conversion")
+    ] * 2
 
 
 def test_a_missing_video_and_a_huge_one(tmp_path, monkeypatch):
