@@ -188,7 +188,13 @@ def reproduce(
         str | None, typer.Argument(metavar="TABLE", help="Without one: all tables.")
     ] = None,
     *,
-    lake: LakeToBegin = None,
+    lake: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR|ADDRESS",
+            help="Made by `mien ingest`; of several official splits one for each.",
+        ),
+    ] = None,
     system: Annotated[
         list[str] | None, typer.Option(metavar="SYSTEM", help="By default all of the table.")
     ] = None,
@@ -202,20 +208,23 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """A published table under its own protocol, the paper's figures beside ours."""
-    from trainer import reproduce as published
+    from trainer import published
 
     if name is None:
         known = {key: one.as_json() for key, one in published.tables().items()}
         show({"tables": known}, [tables.published(known)], as_json)
         return
-    if lake is None:
+    if not lake:
         found = published.table_named(name).as_json()
         show(found, tables.protocol(found), as_json)
         return
     with working("reproduce"), terminal.progress("reproducing"):
-        values = published.reproduce(
+        from data_service.lakes.elsewhere import lake_place
+        from trainer.reproduce import reproduce as run_table
+
+        values = run_table(
             name,
-            lake,
+            [place for one in lake if (place := lake_place(one))],
             recipe=recipe,
             systems=system or (),
             folds=folds,

@@ -235,6 +235,7 @@ def _new_job(
     home().mkdir(parents=True, exist_ok=True)
     tags = lake_tags(opened) | unchecked | leaks
     tags |= {"mien.fold": fold, "mien.settings": fingerprint(run)}
+    tags |= {"mien.landmarks": str(data.info.landmarks)} if data.info.landmarks else {}
     tags |= {"mien.init": name_of(weights)} if weights else {}
     tags |= {"mien.init_only": init_only} if weights and init_only != "*" else {}
     tags |= {"mien.init_map": " ".join(init_map)} if init_map else {}

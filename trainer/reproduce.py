@@ -1,17 +1,16 @@
 """A published table under its own protocol: the paper's figures beside ours, with intervals.
 
-The figures live in `published.json`, each with its source. Two rules stand side by side: `honest`
-tests what was chosen without the test subjects; `peeking` reports the best of all looks at them, as
-papers do that choose the epoch by the fold that they report.
+Two rules stand side by side: `honest` tests what was chosen without the test subjects; `peeking`
+reports the best of all looks at them, as papers do that choose the epoch by the fold that they
+report.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data_service.lakes.lake import Lake
 from data_service.schema import Expression
@@ -21,71 +20,22 @@ from trainer.crossval import crossval
 from trainer.leakage import leak_tags
 from trainer.overrides import knobs, with_overrides
 from trainer.peeking import FILE as PEEKING
-from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
+from trainer.published import Entry, Table, table_named
+from trainer.scorecard.evaluate import pooled, read_predictions
+from trainer.scorecard.official_folds import mean_over_folds
+from trainer.scorecard.statistics import METRICS
 
-PUBLISHED = Path(__file__).with_name("published.json")
 LOOKS = 20
 """How often a run is looked at, where its recipe does not say."""
 OWN_NETWORK = "system.identity_network"
 """Names a network that the paper has too; the other settings depart from its recipe."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """A line of a table: a method and its figure in percent; `system` where it can be run here."""
-
-    method: str
-    figure: float
-    source: str
-    system: str = ""
-    variant: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """A published table and its protocol; `folds` is a number, or the corpus' official split."""
-
-    name: str
-    title: str
-    corpus: str
-    classes: tuple[Expression, ...]
-    folds: int | Literal["official"]
-    metric: Literal["accuracy", "macro_recall"]
-    protocol: str
-    faces: int
-    access: str
-    ingest: str
-    entries: tuple[Entry, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-def tables() -> dict[str, Table]:
-    """All tables by name."""
-    values = json.loads(PUBLISHED.read_text())
-    found = {}
-    for name, one in values["tables"].items():
-        entries = [Entry(**entry) for entry in one.pop("entries")]
-        entries = [replace(entry, source=values["sources"][entry.source]) for entry in entries]
-        classes = tuple(Expression(label) for label in one.pop("classes"))
-        found[name] = Table(name=name, classes=classes, entries=tuple(entries), **one)
-    return found
-
-
-def table_named(name: str) -> Table:
-    """The table of that name; ValueError lists the valid ones."""
-    known = tables()
-    if name not in known:
-        raise ValueError(f"unknown table '{name}'; valid: {', '.join(known)}")
-    return known[name]
+RULES = {"honest": "predictions.npz", "peeking": PEEKING}
+"""Which of a run's predictions each rule reports."""
 
 
 def reproduce(
     name: str,
-    lake: Path,
+    lakes: Sequence[Path],
     *,
     recipe: str = "paper",
     systems: Sequence[str] = (),
@@ -98,56 +48,80 @@ def reproduce(
 ) -> dict[str, Any]:
     """Run every line of the table that has a system here, and set ours beside the paper's.
 
-    `recipe`, `folds` and `images` shorten what the protocol says; any lake may stand in for the
-    corpus, and `comparable` then says no. `settings` go to the systems that have them. Plain JSON
-    values: a row for every line and rule; `differs` also says what leaks. ValueError where lake and
-    table share fewer than two classes, where the folds leak unless `allow_leaks`, or where nothing
-    is left to run; the corpus' terms are named where there is no lake.
+    `lakes` is one lake or, of a corpus with several official splits, one for each of them: ours is
+    then the mean over these. `recipe`, `folds` and `images` shorten what the protocol says; any
+    lake may stand in for the corpus: `differs` says what keeps ours from being comparable, and
+    what leaks. `settings` go to the systems that have them. Folds by subject are trained `parallel`
+    at a time, official splits one after another. Plain JSON values: a row for every line and rule.
+    ValueError where lakes and table share fewer than two classes, where the folds leak unless
+    `allow_leaks`, or where nothing is left to run; the corpus' terms are named where there is no
+    lake.
     """
     settings, table = settings or {}, table_named(name)
-    opened = _opened(table, lake)
-    classes = [one for one in table.classes if opened.manifest.classes.get(one)]
+    told = folds or table.folds
+    opened = _opened(table, lakes, told)
+    held = [lake.manifest.classes for lake in opened]
+    classes = [one for one in table.classes if all(counts.get(one) for counts in held)]
     if len(classes) < 2:
-        raise ValueError(f"{lake} has not two of the classes of {name}: {', '.join(table.classes)}")
+        raise ValueError(
+            f"{_listed(lakes)} has not two of the classes of {name}: {', '.join(table.classes)}"
+        )
     chosen = _chosen(table, systems)
     _check_settings(chosen, recipe, settings)
-    runs = {entry: _run(entry, recipe, opened, classes, images, settings) for entry in chosen}
-    told = folds or table.folds
+    runs = {entry: _run(entry, recipe, classes, images, settings) for entry in chosen}
     leaks = _leaks(opened, told, classes, allow=allow_leaks)
     differs = _differs(table, opened, classes, recipe, told, images, settings)
     rows = [_row(entry) for entry in table.entries if entry not in runs]
     for entry, run in runs.items():
-        rows += _ours(entry, table, run, lake, told, parallel, experiment, allow_leaks)
+        rows += _ours(entry, table, run, lakes, told, parallel, experiment, allow_leaks)
     return {
         "table": name,
         "title": table.title,
         "protocol": table.protocol,
         "metric": table.metric,
-        "lake": str(lake),
-        "lake_hash": opened.hash,
+        "lakes": [str(lake) for lake in lakes],
+        "lake_hashes": [lake.hash for lake in opened],
         "differs": [*differs, *leaks],
         "rows": rows,
     }
 
 
 def _leaks(
-    lake: Lake, folds: int | str, classes: Sequence[Expression], *, allow: bool
+    lakes: Sequence[Lake], folds: int | str, classes: Sequence[Expression], *, allow: bool
 ) -> list[str]:
     """What stands on more than one side of the folds; ValueError where it may not."""
     count = folds if isinstance(folds, int) else 0
     names = [f"{index + 1}/{count}" for index in range(count)] or [feed.OFFICIAL]
-    splits = {name: feed.split(lake, name, tuple(classes)) for name in names}
-    found = leak_tags(lake, splits, allow=allow)["mien.leaks"]
-    return [] if found == "none" else [f"leaks in {found}"]
+    told = []
+    for lake in lakes:
+        splits = {name: feed.split(lake, name, tuple(classes)) for name in names}
+        found = leak_tags(lake, splits, allow=allow)["mien.leaks"]
+        told += [] if found == "none" else [f"leaks of {lake.path.name} in {found}"]
+    return told
 
 
-def _opened(table: Table, lake: Path) -> Lake:
+def _opened(table: Table, lakes: Sequence[Path], folds: int | str) -> list[Lake]:
+    """The lakes; ValueError for one that is none, too many of them, or one that is given twice."""
+    most = table.lakes if folds == feed.OFFICIAL else 1
+    if not 1 <= len(lakes) <= most:
+        valid = f"1 to {most}, one for each official split" if most > 1 else "1"
+        raise ValueError(f"{len(lakes)} lakes for {table.name}, folds {folds}; valid: {valid}")
     try:
-        return Lake.open(lake)
+        opened = [Lake.open(lake) for lake in lakes]
     except ValueError as error:
         raise ValueError(
             f"{error}; {table.name} needs {table.corpus}: {table.access} Then: {table.ingest}"
         ) from None
+    if len({lake.hash for lake in opened}) < len(opened):
+        raise ValueError(
+            f"two of {_listed(lakes)} are the same; valid: one lake for each official split, by "
+            f"{table.ingest}"
+        )
+    return opened
+
+
+def _listed(lakes: Sequence[Path]) -> str:
+    return ", ".join(map(str, lakes))
 
 
 def _chosen(table: Table, systems: Sequence[str]) -> list[Entry]:
@@ -185,7 +159,6 @@ def _check_settings(chosen: list[Entry], recipe: str, settings: Mapping[str, Any
 def _run(
     entry: Entry,
     recipe: str,
-    lake: Lake,
     classes: list[Expression],
     images: int | None,
     settings: Mapping[str, Any],
@@ -234,30 +207,34 @@ def _ours(
     entry: Entry,
     table: Table,
     run: RunConfig,
-    lake: Path,
+    lakes: Sequence[Path],
     folds: int | str,
     parallel: int,
     experiment: str,
     allow_leaks: bool,
 ) -> Iterator[dict[str, Any]]:
-    if folds == feed.OFFICIAL:
-        official = launch.train(
-            run, lake, fold=feed.OFFICIAL, experiment=experiment, allow_leaks=allow_leaks
-        )
-        results = (launch.unstopped(official),)
-        honest, run_id = results[0].scorecard, results[0].run_id
+    official = folds == feed.OFFICIAL
+    if official:
+        results = [_official(run, lake, experiment, allow_leaks) for lake in lakes]
+        run_ids = [result.run_id for result in results]
     else:
         assert isinstance(folds, int)
         found = crossval(
-            run, lake, folds, parallel=parallel, experiment=experiment, allow_leaks=allow_leaks
+            run, lakes[0], folds, parallel=parallel, experiment=experiment, allow_leaks=allow_leaks
         )
-        results, honest, run_id = found.folds, found.scorecard, found.run_id
-    looks = pooled([read_predictions(result.directory / PEEKING) for result in results])
-    peeking = scorecard(looks, [str(one) for one in run.data.classes], seed=run.seed)
-    for rule, card in (("honest", honest), ("peeking", peeking)):
-        assert card is not None, "only systems that recognise stand in these tables"
-        own = {"rule": rule, "ours": card[table.metric], "recipe": run.recipe, "run_id": run_id}
-        yield {**_row(entry), **own, "num_faces": card["num_faces"]}
+        results, run_ids = found.folds, [found.run_id]
+    for rule, file in RULES.items():
+        parts = [read_predictions(result.directory / file) for result in results]
+        tested = parts if official else [pooled(parts)]
+        ours = mean_over_folds(tested, METRICS[table.metric])
+        own = {"rule": rule, "ours": asdict(ours), "recipe": run.recipe, "run_ids": run_ids}
+        yield {**_row(entry), **own, "num_faces": sum(map(len, tested))}
+
+
+def _official(run: RunConfig, lake: Path, experiment: str, allow_leaks: bool) -> launch.RunResult:
+    return launch.unstopped(
+        launch.train(run, lake, fold=feed.OFFICIAL, experiment=experiment, allow_leaks=allow_leaks)
+    )
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -271,7 +248,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _differs(
     table: Table,
-    lake: Lake,
+    lakes: Sequence[Lake],
     classes: list[Expression],
     recipe: str,
     folds: int | str,
@@ -279,14 +256,18 @@ def _differs(
     settings: Mapping[str, Any],
 ) -> list[str]:
     """What keeps our figures from being comparable with the paper's; empty where nothing does."""
-    corpus = lake.manifest.corpus
-    count = sum(lake.manifest.classes.get(one, 0) for one in classes)
-    found = {
-        f"the lake holds {corpus}, not {table.corpus}": corpus != table.corpus,
-        f"{count} faces, not {table.faces}": count != table.faces,
+    found = {}
+    for lake in lakes:
+        corpus = lake.manifest.corpus
+        count = sum(lake.manifest.classes.get(one, 0) for one in classes)
+        found[f"the lake holds {corpus}, not {table.corpus}"] = corpus != table.corpus
+        found[f"{count} faces, not {table.faces}"] = count != table.faces
+    too_few = folds == feed.OFFICIAL and len(lakes) < table.lakes
+    found |= {
         f"{len(classes)} classes, not {len(table.classes)}": len(classes) != len(table.classes),
         f"recipe {recipe}, not paper": recipe != "paper",
         f"folds: {folds}, not {table.folds}": folds != table.folds,
+        f"official splits: {len(lakes)}, not {table.lakes}": too_few,
         f"{images} images of training": images is not None,
     }
     changed = [f"--set {path}={settings[path]}" for path in settings if path != OWN_NETWORK]

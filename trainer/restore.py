@@ -40,6 +40,15 @@ class LoadedSystem:
     spec: SystemSpec
     directory: Path
 
+    def require(self, capability: str) -> None:
+        """ValueError, with the systems that can, where this one in its variant cannot."""
+        if capability not in self.spec.capabilities:
+            can = [one for one in catalog.names() if capability in catalog.load(one).capabilities]
+            raise ValueError(
+                f"run {self.directory.name} is a {self.run.system_name}.{self.run.recipe}, which "
+                f"does not {VERBS[capability]}; systems that do: {', '.join(can)}"
+            )
+
     def require_channels(self, lake: Lake) -> None:
         """ValueError where the lake's faces, as the run sees them, have not the channels of those
         that it was trained on."""
@@ -86,12 +95,7 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
 def load_capable(run: str | Path, capability: str, device: str = "cpu") -> LoadedSystem:
     """As `load_system`; ValueError, with the systems that can, for one without the capability."""
     loaded = load_system(run, device)
-    if capability not in loaded.spec.capabilities:
-        can = [name for name in catalog.names() if capability in catalog.load(name).capabilities]
-        raise ValueError(
-            f"run {loaded.directory.name} is a {loaded.run.system_name}.{loaded.run.recipe}, which "
-            f"does not {VERBS.get(capability, capability)}; systems that do: {', '.join(can)}"
-        )
+    loaded.require(capability)
     return loaded
 
 

@@ -307,12 +307,17 @@ def _sgd_training(
         replace(stage, images=-(-steps // len(made.stages)) * made.batch_images(stage))
         for stage in made.stages
     )
+    move_by_sgd(made, rate)
+    return made
+
+
+def move_by_sgd(made: Training, rate: float) -> None:
+    """Let SGD move all players in place of Adam, which amplifies reordered sums."""
     sgd = {"name": "sgd", "learning_rate": rate, "momentum": 0.9, "clip_norm": 0.0}
     made.players = {
         key: replace(player, optimizer=replace(player.optimizer, weight_decay=0.0, **sgd))
         for key, player in made.players.items()
     }
-    return made
 
 
 def gradients(
@@ -328,7 +333,7 @@ def gradients(
             else replace(player, optimizer=replace(player.optimizer, learning_rate=0.0))
             for key, player in made.players.items()
         }
-        _leave_the_start(made)
+        leave_the_start(made)
         module = made.players[moving].module
         before = {key: value.detach().clone() for key, value in module.named_parameters()}
         next(loop.fit(made, batches(made)))
@@ -337,7 +342,7 @@ def gradients(
     return found
 
 
-def _leave_the_start(made: Training) -> None:
+def leave_the_start(made: Training) -> None:
     """Shift all parameters a little, the same on every rank.
 
     Many networks start on a kink, where the last bit decides between two slopes: an edit that moves

@@ -16,6 +16,8 @@ from trainer.training import Training
 from trainer.world import World
 
 STEPS_PER_STAGE = 10
+SGD_RATE = 1e-5
+"""Small, so that the last bit of a sum stays the last bit; see `batches.with_sgd`."""
 
 
 def recipe(name: str, zero: int | None, **overrides: Any) -> RunConfig:
@@ -25,23 +27,39 @@ def recipe(name: str, zero: int | None, **overrides: Any) -> RunConfig:
     return made_of.tiny(name, ramps=True, **{"engine.zero": zero, **weights, **overrides})
 
 
-def trained(world: World, run: RunConfig, folder: Path, steps: int) -> dict[str, torch.Tensor]:
-    """The weights so many steps after the newest checkpoint in `folder`, or after the start."""
-    return made_of.weights_of(_trained(world, run, folder, steps))
+def parameters(run: RunConfig) -> set[str]:
+    """What optimisers move, by its name among the weights."""
+    players = made_of.build(run).players()
+    return {f"{one.name}/{key}" for one in players for key, _ in one.module.named_parameters()}
 
 
-def saved(world: World, run: RunConfig, folder: Path, steps: int) -> dict[str, torch.Tensor]:
+def trained(
+    world: World, run: RunConfig, folder: Path, steps: int, sgd: bool = False
+) -> dict[str, torch.Tensor]:
+    """The weights so many steps after the newest checkpoint in `folder`, or after the start.
+
+    With `sgd` that moves the players, from a start that is left a little.
+    """
+    return made_of.weights_of(_trained(world, run, folder, steps, sgd))
+
+
+def saved(
+    world: World, run: RunConfig, folder: Path, steps: int, sgd: bool = False
+) -> dict[str, torch.Tensor]:
     """As `trained`; it is saved to `folder`."""
-    training = _trained(world, run, folder, steps)
+    training = _trained(world, run, folder, steps, sgd)
     picture = checkpoint.capture(training, {})
     if picture is not None:
         checkpoint.write(folder, picture)
     return made_of.weights_of(training)
 
 
-def _trained(world: World, run: RunConfig, folder: Path, steps: int) -> Training:
+def _trained(world: World, run: RunConfig, folder: Path, steps: int, sgd: bool) -> Training:
     training = made_of.training(run, world, STEPS_PER_STAGE)
     found = checkpoint.latest(folder)
+    if sgd:
+        made_of.move_by_sgd(training, SGD_RATE)
+        made_of.leave_the_start(training)
     if found is not None:
         checkpoint.restore(training, found)
     for _ in islice(fit(training, made_of.batches(training)), steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from trainer import catalog, checkpoint
 from trainer.config import to_dict, weights_of
 from trainer.loop import fit
 from trainer.overrides import from_dict, knobs, with_overrides
+from trainer.scorecard.evaluate import evaluating, with_reference
 from trainer.synthetic.fesda import Generator
 from trainer.system import CAPABILITIES
 from trainer.training import Training
@@ -248,3 +250,23 @@ def test_generators_fill_pools(name: str) -> None:
     assert torch.equal(first, second)
     assert bool((first.abs() <= 1).all())
     assert generator.hash == Generator(made_of.build(run), run).hash
+
+
+@pytest.mark.parametrize("capability", ["intensity", "transfer"])
+def test_edits_take_what_the_system_says_it_can_be_asked_for(name: str, capability: str) -> None:
+    """A level of intensity, or a face whose expression is to be taken over."""
+    run = made_of.tiny(name)
+    if capability not in catalog.spec_of(run).capabilities:
+        pytest.skip(f"it has no {capability}")
+    info = made_of.info_of(run)
+    needs = catalog.load(name).data(run.system)
+    first, second = (made_of.make(needs, info, 4, step) for step in (0, 1))
+    asked = {
+        "intensity": replace(first, target_intensity_B=torch.full((4,), 0.5)),
+        "transfer": with_reference(first, second.faces_BCHW, second.expression_B),
+    }
+    system = made_of.build(run)
+    with evaluating(system), torch.no_grad():
+        images_BCHW = system.predict(asked[capability]).images_BCHW
+    assert images_BCHW is not None and images_BCHW.shape == first.faces_BCHW.shape
+    assert bool(torch.isfinite(images_BCHW).all())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations, product
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
@@ -37,6 +39,25 @@ def test_the_kernel_distance_counts_pairs_of_different_subjects():
     found = distances.kernel_distance(one, two)
     assert found is not None
     assert found.value == pytest.approx(means[0] + means[1] - 2 * means[2])
+
+
+def test_of_faces_of_different_subjects_the_kernel_distance_is_the_published_one():
+    """Binkowski et al. 2018, equation 4 with k(x, y) = (x y / D + 1)^3, pair by pair."""
+    real, made = (
+        Sample(features_ND=one.features_ND, subjects_N=np.array([f"{side}{i}" for i in range(60)]))
+        for side, one in (("real", sample()), ("made", sample(shift=0.5, seed=1)))
+    )
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / len(x) + 1) ** 3)
+
+    within = [
+        np.mean([kernel(x, y) for x, y in permutations(one.features_ND, 2)]) for one in (real, made)
+    ]
+    between = np.mean([kernel(x, y) for x, y in product(real.features_ND, made.features_ND)])
+    found = distances.kernel_distance(real, made)
+    assert found is not None
+    assert found.value == pytest.approx(sum(within) - 2 * between)
 
 
 def people(seed: int, subjects: int = 12) -> Sample:

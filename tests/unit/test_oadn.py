@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ import torch
 from data_service.alignment.align import TEMPLATE_52
 from data_service.corpora import drawn
 from data_service.crops import FLIPPED_68
+from data_service.ingest import ingest
 from data_service.schema import Expression
 from tests.contract import batches as made_of
-from trainer import catalog
+from trainer import catalog, feed, launch
 from trainer.overrides import with_overrides
 from trainer.system import DataNeeds
 from trainer.systems.oadn import landmarks
@@ -165,3 +168,22 @@ def test_heads_follow_the_weights() -> None:
     own = built()
     assert shared.network.region is not None and own.network.region is not None
     assert (len(shared.network.region.heads), len(own.network.region.heads)) == (1, 4)
+
+
+def test_a_run_says_how_many_landmarks_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five are a substitute, and who compares runs has to know."""
+    ingest("drawn", None, tmp_path, image_size=56, options={"subjects": 6, "faces_per_subject": 8})
+    told: list[dict[str, str]] = []
+    monkeypatch.setattr(launch, "create_run", lambda *_, tags, **__: told.append(tags) or "aaaa")
+    rest: dict[str, Any] = {
+        **{"fold": "1/3", "experiment": "test", "validation_only": False, "allow_leaks": False},
+        **{"init_only": "*", "init_map": ()},
+        **dict.fromkeys(("name", "parent", "init", "synthetic", "seen_by")),
+    }
+    for count in (68, 5):
+        monkeypatch.setattr(feed, "_num_landmarks", lambda lake, count=count: count)
+        launch._new_job(catalog.recipe("oadn.tiny"), tmp_path, **rest)
+    launch._new_job(catalog.recipe("baseline.tiny"), tmp_path, **rest)
+    assert [tags.get("mien.landmarks") for tags in told] == ["68", "5", None]

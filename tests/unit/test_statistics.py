@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn import metrics
 
-from trainer.scorecard import statistics
+from trainer.scorecard import attribute_scores, statistics
 
 NUM_CLASSES = 4
 
@@ -125,3 +127,34 @@ def test_a_mean_by_subject_leaves_out_what_is_unknown():
     assert found is not None and found.value == 4.0
     assert found.low >= 2.0 and found.high <= 8.0
     assert statistics.mean_by_subject(np.full(2, np.nan), np.array(["a", "b"])) is None
+
+
+def test_the_calibration_error_is_that_of_its_definition():
+    """Guo et al. 2017, equation 3: |accuracy - confidence| of every bin, by its share of faces."""
+    generator = np.random.default_rng(5)
+    logits, labels = generator.normal(0, 2, (500, NUM_CLASSES)), generator.integers(4, size=500)
+    subjects = np.repeat([f"s{index}" for index in range(50)], 10)
+    odds = np.exp(logits)
+    shares = odds / odds.sum(axis=1, keepdims=True)
+    confidence, right = shares.max(axis=1), shares.argmax(axis=1) == labels
+    expected = 0.0
+    for low, high in pairwise(np.linspace(0, 1, 16)):
+        own = (confidence >= low) & (confidence < high)
+        if own.any():
+            expected += own.mean() * abs(right[own].mean() - confidence[own].mean())
+    sums = statistics.calibration_sums(logits, labels, subjects)
+    assert statistics.calibration_error(sums.sum(axis=0)) == pytest.approx(expected)
+    assert expected > 0.1
+
+
+def test_attributes_are_told_as_by_scikit_learn():
+    generator = np.random.default_rng(6)
+    truth, right = generator.integers(0, 2, (200, 3)), generator.random((200, 3)) < 0.7
+    told = np.where(right, truth, 1 - truth)
+    sums = attribute_scores._sums(right, truth.astype(float), np.repeat(np.arange(20), 10))
+    for metric, reference in (
+        (attribute_scores.mean_accuracy, metrics.accuracy_score),
+        (attribute_scores.mean_balanced, metrics.balanced_accuracy_score),
+    ):
+        expected = np.mean([reference(truth[:, one], told[:, one]) for one in range(3)])
+        assert metric(sums.sum(axis=0)) == pytest.approx(expected)

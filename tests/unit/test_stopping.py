@@ -15,6 +15,7 @@ import pytest
 from tests.made_runs import recorded
 from trainer import catalog, crossval, job, launch, reproduce
 from trainer.launch import RunResult
+from trainer.published import table_named
 
 RUN = catalog.recipe("baseline.tiny")
 LAKE = Path("lake")
@@ -87,8 +88,8 @@ class Reference:
 
 
 def official(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = reproduce.table_named("rafdb")
-    tuple(reproduce._ours(table.entries[0], table, RUN, LAKE, "official", 1, "test", False))
+    table = table_named("rafdb")
+    tuple(reproduce._ours(table.entries[0], table, RUN, [LAKE], "official", 1, "test", False))
 
 
 @pytest.mark.parametrize("loop", [one_by_one, as_tasks, official])

@@ -150,11 +150,10 @@ def class_index(loaded: LoadedSystem, to: str) -> int:
 
 
 def check_intensity(loaded: LoadedSystem, intensity: float | None) -> None:
-    """ValueError where the system has no intensity, or for one out of range."""
+    """ValueError where the system does not scale intensity, or for one out of range."""
     if intensity is None:
         return
-    if "intensity" not in loaded.spec.capabilities:
-        raise ValueError(f"{loaded.spec.name} has no intensity; leave --intensity away")
+    loaded.require("intensity")
     if not 0 <= intensity <= 1:
         raise ValueError(f"intensity is {intensity}; valid: 0 to 1")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 from torch.nn import functional
 
@@ -151,9 +152,7 @@ def errors(examinee: Examinee, predictions: Predictions) -> np.ndarray | None:
     wrong_N = np.flatnonzero(predictions.predicted != predictions.labels)
     if not len(wrong_N):
         return None
-    shifted_NK = predictions.logits - predictions.logits.max(axis=1, keepdims=True)
-    share_NK = np.exp(shifted_NK) / np.exp(shifted_NK).sum(axis=1, keepdims=True)
-    sure_N = share_NK.max(axis=1)
+    sure_N = softmax(predictions.logits, axis=1).max(axis=1)
     worst_N = wrong_N[np.argsort(-sure_N[wrong_N], kind="stable")[:_ERRORS]]
     faces = [as_pixels(batch.faces_BCHW) for batch in examinee.batches(predictions.rows[worst_N])]
     names = [str(name) for name in examinee.info.classes]

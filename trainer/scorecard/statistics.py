@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
@@ -249,10 +250,9 @@ def calibration_sums(
     logits_NK: np.ndarray, labels_N: np.ndarray, subjects_N: np.ndarray, *, num_bins: int = 15
 ) -> np.ndarray:
     """Correct minus confident, and faces, of the top class by bin of confidence, (S, bins, 2)."""
-    shifted = logits_NK - logits_NK.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
-    confidence_N = probabilities.max(axis=1)
-    correct_N = probabilities.argmax(axis=1) == labels_N
+    share_NK = softmax(logits_NK, axis=1)
+    confidence_N = share_NK.max(axis=1)
+    correct_N = share_NK.argmax(axis=1) == labels_N
     bin_N = np.minimum((confidence_N * num_bins).astype(int), num_bins - 1)
     cells = np.zeros((len(labels_N), num_bins, 2))
     cells[np.arange(len(labels_N)), bin_N] = np.column_stack(
