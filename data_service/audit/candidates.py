@@ -56,7 +56,8 @@ class Candidates:
 
 
 def find(pictures_NSS: np.ndarray, chosen: np.ndarray, siblings_N: np.ndarray) -> Candidates:
-    """Pairs among the `chosen` pictures (grey uint8), each once, with their most alike variant.
+    """Pairs among the `chosen` pictures (grey uint8), each once, with their most alike variant;
+    what is most alike comes first.
 
     Pictures of one number in `siblings_N` are no pair; -1 has no siblings. With the same pictures
     the same pairs are found.
@@ -70,6 +71,7 @@ def find(pictures_NSS: np.ndarray, chosen: np.ndarray, siblings_N: np.ndarray) -
     key = low * len(chosen) + high
     order = np.lexsort((variant, base, -cosine, key))
     order = order[np.unique(key[order], return_index=True)[1]]
+    order = order[np.argsort(-cosine[order], kind="stable")]
     return Candidates(
         first=chosen[base[order]], second=chosen[other[order]], variant=variant[order]
     )

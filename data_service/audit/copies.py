@@ -16,6 +16,9 @@ from data_service.audit.pictures import Pictures
 from data_service.audit.registration import Face, from_source, likeness
 
 MIN_LIKENESS = 0.93
+PATIENCE, MIN_PATIENCE = 0.05, 2000
+"""So many pairs in turn, as a share of the faces, may be no copies; then the rest, which is less
+alike, is not looked at: of pictures that are alike by chance there are as many as N squared."""
 
 
 def find_copies(pictures: Pictures, table: pa.Table, image_size: int) -> tuple[Pair, ...]:
@@ -70,6 +73,9 @@ class _Faces:
         self._sizes = [table[name].to_pylist() for name in ("source_width", "source_height")]
         self._matrices = table["crop_matrix"]
 
+    def __len__(self) -> int:
+        return len(self._pictures.faces_NSS)
+
     def __getitem__(self, row: int) -> Face:
         small_SS = self._pictures.faces_NSS[row]
         if not self._pictures.has_source_N[row]:
@@ -91,11 +97,16 @@ def _near(
     by_source: bool,
     known: Container[tuple[int, int]],
 ) -> Iterator[Pair]:
+    patience = max(MIN_PATIENCE, int(PATIENCE * len(faces)))
+    in_vain = 0
     for one, other, variant in zip(pairs.first, pairs.second, pairs.variant, strict=True):
         low, high = sorted((int(one), int(other)))
         if (low, high) in known:
             continue
+        if in_vain == patience:
+            return
         alike = likeness(faces[one], faces[other], int(variant), by_source=by_source)
-        if alike >= MIN_LIKENESS:
+        in_vain = 0 if alike >= MIN_LIKENESS else in_vain + 1
+        if not in_vain:
             mirrored = bool(candidates.VARIANTS[variant][0])
             yield Pair(first=low, second=high, likeness=round(alike, 3), mirrored=mirrored)

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from data_service.audit import audited, leaks_of, told
-from data_service.audit.candidates import VARIANTS
+from data_service.audit import audited, copies, leaks_of, pictures, told
+from data_service.audit.candidates import VARIANTS, Candidates, find
 from data_service.audit.findings import Audit, Leaks, Pair, leaks, one_class_subjects
 from data_service.audit.giveaways import find_giveaways
+from data_service.audit.pictures import Pictures
 from data_service.audit.registration import Face, likeness, variant_map
 from data_service.corpora import drawn
 from data_service.folds import Fold, make_folds
@@ -194,13 +195,43 @@ def test_a_colour_that_goes_with_a_class_is_told():
 
 def test_a_lake_of_before_thumbnails_is_audited_by_its_faces(planted, monkeypatch):
     lake, names = planted
-    from data_service.audit import copies, pictures
-
     monkeypatch.setattr(pictures, "THUMBNAIL", "nothing of that name")
-    seen = pictures.Pictures.of(lake)
+    seen = Pictures.of(lake)
     assert not seen.has_source_N.any()
     found = copies.find_copies(seen, lake.table, SIDE)
     assert len(found) >= len(names) - 2
+
+
+def test_pairs_are_looked_at_until_too_many_in_turn_are_no_copies(monkeypatch):
+    """Pairs known already are passed over."""
+    looked_at = []
+
+    def alike(one, other, variant, *, by_source):
+        looked_at.append((one, other))
+        return 1.0 if other in (1, 4) else 0.5
+
+    monkeypatch.setattr(copies, "likeness", alike)
+    monkeypatch.setattr(copies, "MIN_PATIENCE", 3)
+    others = np.arange(1, 13)
+    pairs = Candidates(first=np.zeros(12, int), second=others, variant=np.zeros(12, int))
+    found = list(copies._near(pairs, range(20), by_source=False, known={(0, 6): 1}))
+    assert [pair.second for pair in found] == [1, 4]
+    assert [other for _, other in looked_at] == [1, 2, 3, 4, 5, 7, 8]
+    looked_at.clear()
+    assert len(list(copies._near(pairs, range(100), by_source=False, known={}))) == 2
+    assert len(looked_at) == 9, "a twentieth of the faces"
+
+
+def test_what_is_most_alike_comes_first():
+    """Two equal pictures before two that differ a little, and those before what is unlike."""
+    rng = np.random.default_rng(0)
+    seen_NSS = rng.integers(0, 256, (40, 48, 48), np.uint8)
+    seen_NSS = np.stack([cv2.GaussianBlur(one, (0, 0), 3) * 3 for one in seen_NSS])
+    seen_NSS[7] = seen_NSS[3]
+    seen_NSS[21] = np.clip(seen_NSS[5].astype(int) + rng.integers(-30, 31, (48, 48)), 0, 255)
+    pairs = find(seen_NSS, np.arange(40), np.full(40, -1))
+    found = [{int(one), int(other)} for one, other in zip(pairs.first, pairs.second, strict=True)]
+    assert found[:2] == [{3, 7}, {5, 21}]
 
 
 def test_the_audit_of_a_read_only_lake_is_kept_in_the_cache(planted, monkeypatch):
