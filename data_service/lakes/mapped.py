@@ -10,6 +10,7 @@ import mmap
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -117,4 +118,8 @@ def _longest_request(file: Path) -> int:
     number = f"{os.major(device)}:{os.minor(device)}"
     told = [Path("/sys/class/bdi", number, "read_ahead_kb")]
     told += [Path("/sys/dev/block", number, up, "queue/max_sectors_kb") for up in ("", "..")]
-    return max([REQUEST_KIB, *(int(one.read_text()) for one in told if one.is_file())]) << 10
+    found = [REQUEST_KIB]
+    for one in told:
+        with suppress(OSError, ValueError):
+            found.append(int(one.read_text()))
+    return max(found) << 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -46,8 +47,8 @@ class Pieces:
     are held until the window has passed it.
     """
 
-    def __init__(self, rows: np.ndarray, window: Window, batch: int) -> None:
-        """`rows` (sorted) are the stage's faces, of which a step shows up to `batch`."""
+    def __init__(self, rows: np.ndarray, window: Window, batch: int | Fraction) -> None:
+        """`rows` (sorted) are the stage's faces, of which a step shows `batch` in the mean."""
         self._rows, self._window = rows, window
         self._held_faces = window.faces * 5 // 4 + window.chunk
         self._held_steps = -(-self._held_faces // batch)

@@ -146,7 +146,7 @@ class StageDraws:
         """What to read when of a lake larger than memory; None for a stage without a window."""
         if self._window is None:
             return None
-        return Pieces(self._rows, self._window, self._batch)
+        return Pieces(self._rows, self._window, self._batch * (1 - self._slots.share))
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process starts from: it makes its own orders."""

@@ -64,14 +64,13 @@ class SealedSlots:
     """A fixed share of a stage's slots, exact by cumulative rounding; the pool in epochs."""
 
     def __init__(self, name: str, rows: np.ndarray, share: Fraction, seed: int) -> None:
-        self._rows, self._share = rows, share
+        self._rows, self.share = rows, share
         self._order = partial(seeds.permutation, seed, f"{name}/synthetic")
 
     def numbers(self, slot_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Synthetic samples before each slot of a step, and whether it shows one itself."""
         before_B, after_B = (
-            slots * self._share.numerator // self._share.denominator
-            for slots in (slot_B, slot_B + 1)
+            slots * self.share.numerator // self.share.denominator for slots in (slot_B, slot_B + 1)
         )
         return before_B, after_B > before_B
 
@@ -99,7 +98,7 @@ class LiveSlots:
         seed: int,
     ) -> None:
         self._stage, self._name, self._pool, self._classes = stage, name, pool, classes
-        self._real, self._share, self._seed = real, share, seed
+        self._real, self.share, self._seed = real, share, seed
         self._slots = WINDOW_STEPS * batch
         self._before = [0]
 
@@ -127,9 +126,9 @@ class LiveSlots:
 
     def _count(self, window: int) -> int:
         """Synthetic samples of a window."""
-        owed = int(self._share * (window + 1) * self._slots) - self._before[window]
+        owed = int(self.share * (window + 1) * self._slots) - self._before[window]
         most = most_share(self._real, len(self._visible(window)))
-        return max(0, min(owed, int(min(most, CATCH_UP * self._share, MOST) * self._slots)))
+        return max(0, min(owed, int(min(most, CATCH_UP * self.share, MOST) * self._slots)))
 
     def _visible(self, window: int) -> np.ndarray:
         """The rows of the pool that the window may show."""

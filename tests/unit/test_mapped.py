@@ -52,6 +52,14 @@ def covered(advised: list[tuple[int, int, int]], kind: int = os.POSIX_FADV_WILLN
     return sorted(byte for start, size in there for byte in range(start, start + size))
 
 
+def is_mapped(faces: MappedFaces) -> np.ndarray:
+    """Of each page of the file whether this process has it in its own memory."""
+    first, count = faces.faces.ctypes.data // mmap.PAGESIZE, faces.faces.nbytes // mmap.PAGESIZE
+    with Path("/proc/self/pagemap").open("rb", buffering=0) as pages:
+        pages.seek(8 * first)
+        return np.frombuffer(pages.read(8 * count), np.uint64) >> np.uint64(63) == 1
+
+
 def bytes_of(first: int, end: int) -> range:
     return range(first * FACE_BYTES, end * FACE_BYTES)
 
@@ -120,6 +128,23 @@ def test_what_leaves_is_let_go_and_memory_may_hold_on_the_first_rows(
     assert not gone & set(bytes_of(0, 8))
 
 
+def test_what_entered_is_mapped_when_more_was_asked_for_until_it_leaves(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapped, "LARGE_BYTES", 0)
+    faces, ends = MappedFaces(file, SHAPE), [0, (10 * FACE_BYTES - 1) // mmap.PAGESIZE]
+    for _ in range(mapped.BEHIND):
+        faces.enter(np.array([[0, 10]]))
+    done(faces)
+    assert not is_mapped(faces).any()
+    faces.enter(np.array([[30, 40]]))
+    done(faces)
+    assert is_mapped(faces)[ends].all()
+    faces.leave(np.array([[0, 10]]), keep=40)
+    done(faces)
+    assert not is_mapped(faces)[ends].any()
+
+
 def test_no_advice_goes_beyond_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies behind it in memory is somebody else's, and would be lost."""
     told: list[tuple[int, int]] = []
@@ -159,6 +184,18 @@ def test_no_more_is_mapped_than_may_be(
 def test_a_request_is_as_long_as_the_disk_takes(file: Path) -> None:
     longest = mapped._longest_request(file)
     assert longest >= mapped.REQUEST_KIB << 10 and longest % 1024 == 0
+
+
+def test_a_disk_of_which_nothing_is_told_gets_short_requests(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> str:
+        raise PermissionError
+
+    short = mapped.REQUEST_KIB << 10
+    for told, longest in ((refused, short), (lambda _: "", short), (lambda _: "512\n", 512 << 10)):
+        monkeypatch.setattr(Path, "read_text", told)
+        assert mapped._longest_request(file) == longest
 
 
 def test_a_lake_within_the_window_is_shuffled_as_a_whole() -> None:

@@ -163,7 +163,7 @@ def in_epochs(drawn: list[int], members: list[int]) -> bool:
     ) and all(sorted(part) == members for part in parts[:-1])
 
 
-def windowed(count, rows, window, *, seed=0, batch=None, **needs):
+def windowed(count, rows, window, *, seed=0, batch=None, pool=None, **needs):
     """A plan over two epochs of those rows of a lake."""
     table = pa.table(
         {
@@ -176,7 +176,8 @@ def windowed(count, rows, window, *, seed=0, batch=None, **needs):
     none = np.arange(0)
     fold = Fold(index=1, num_folds=2, train_rows=rows, validation_rows=none, test_rows=none)
     stage = StagePlan(images=2 * len(rows), needs=DataNeeds(**needs))
-    return Plan(table, fold, (Expression.FEAR,), [stage], batch or len(rows), seed, window=window)
+    classes, batch = (Expression.FEAR,), batch or len(rows)
+    return Plan(table, fold, classes, [stage], batch, seed, pool, window=window)
 
 
 @settings(max_examples=EXAMPLES)
@@ -240,6 +241,23 @@ def test_what_is_read_of_a_lake_in_windows_is_read_once_an_epoch():
         for first, end in pieces.entering(step, plan.step(step).rows):
             times[first:end] += 1
     assert (times[rows] == 1).all() and times.sum() == len(rows)
+
+
+def test_beside_synthetic_faces_a_piece_is_held_as_much_longer():
+    """A step shows fewer faces of the lake, and the window passes a piece later."""
+    rows, there, read = np.arange(4000), np.zeros(4000, bool), 0
+    pool = pa.table({"source_row": rows, "expression": ["fear"] * 4000})
+    window = Window(faces=400, chunk=5, face_bytes=1 << 16)
+    plan = windowed(4000, rows, window, batch=20, pool=pool, synthetic_share=0.5)
+    pieces = plan.pieces(0)
+    for step in range(plan.num_steps):
+        drawn = plan.step(step)
+        for first, end in pieces.entering(step, drawn.rows[~drawn.synthetic]):
+            read += np.count_nonzero(~there[first:end])
+            there[first:end] = True
+        for first, end in pieces.leaving(step):
+            there[first:end] = False
+    assert read == 4000 and there.sum() < 900
 
 
 def test_classes_that_are_balanced_have_no_window():
