@@ -3,9 +3,9 @@
 Method. Five folds by subject of a lake; every subject is tested once. Both sides train on the same
 folds, by the recipes that the claim names, with the recipes' own numbers of images, and are chosen
 and tuned on none of what is tested. Each condition is a change that is done to the test faces
-alone. Figures are over all test faces of all folds; intervals by the delete-one-subject jackknife,
-p by the paired swap test. A claim that does not hold is written down like one that
-does.
+alone. Figures are over all test faces of all folds; intervals by the delete-one-subject jackknife
+(in OADN's result, which is older, by the bootstrap over subjects), p by the paired swap test. A
+claim that does not hold is written down like one that does.
 
     python -m benchmarks.claims oadn LAKE
     python -m benchmarks.claims paw SCENES_LAKE

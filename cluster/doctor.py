@@ -16,7 +16,7 @@ from pathlib import Path
 from cluster.checks import Check
 from cluster.config import ClusterConfig, check, read
 from cluster.home import home, tracking_uri
-from cluster.mlflow_server import AUTHORITY, health
+from cluster.mlflow_state import AUTHORITY, health
 from cluster.resources import usable_cpus
 from cluster.session import store_bytes
 

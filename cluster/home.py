@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from cluster.lock import put_once
+
 
 def home() -> Path:
     """The directory of `MIEN_HOME`, by default `mien-home` below the working directory."""
@@ -83,7 +85,6 @@ def write_secret(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
-        with suppress(FileExistsError):
-            os.link(draft, path)
+        put_once(Path(draft), path)
     finally:
-        os.unlink(draft)
+        Path(draft).unlink(missing_ok=True)

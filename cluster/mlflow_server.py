@@ -1,4 +1,4 @@
-"""MLflow's tracking server for `home()`: start it, see whether it runs, stop it wholly.
+"""MLflow's tracking server for `home()`: start it and stop it wholly.
 
 It asks for the password in `mlflow-password` at home (cluster/mlflow_app.py). Its store is an
 SQLite database, or a PostgreSQL that starts and ends with it (cluster/postgres.py).
@@ -11,58 +11,27 @@ import os
 import secrets
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from cluster import mlflow_app, postgres
 from cluster.home import home, postgres_folder, tracking_file, tracking_uri, write_secret
+from cluster.mlflow_state import HOST, PORT, ServerState, answers, log_path, state_path, status
 from cluster.mlflow_store import ensure_store, password_path, sqlite_path
 from cluster.storage import Place
 
 PROJECT = Path(__file__).resolve().parents[1]
-HOST = "127.0.0.1"
-PORT = 5000
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
 ARTIFACTS = "mlflow-artifacts"
 """A file of the home: the address at which a server keeps artifacts, where that is not the home."""
-AUTHORITY = "MLFLOW_TRACKING_SERVER_CERT_PATH"
-"""MLflow's own variable: the certificate of the authority that signed its server's."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerState:
-    """Where the server is, or would be; `process` and `began` are None where none runs.
-
-    `machine` is the one that it was started on: machines may share a home.
-    """
-
-    address: str
-    store: str
-    log: str
-    password_file: str
-    process: int | None = None
-    began: float | None = None
-    machine: str = field(default_factory=socket.gethostname)
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process lives."""
-        return self.process is not None
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return {"running": self.running, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,34 +136,15 @@ def _start_over(
     state = ServerState(
         address=address,
         store=store,
-        log=str(_log_path()),
+        log=str(log_path()),
         password_file=str(password_path()),
         process=process.pid,
         began=psutil.Process(process.pid).create_time(),
     )
-    _write(_state_path(), json.dumps(asdict(state)))
+    _write(state_path(), json.dumps(asdict(state)))
     near = f"{address.partition('://')[0]}://{HOST if host == '0.0.0.0' else host}:{port}"
     _wait_until_healthy(process, near)
     return state
-
-
-def status() -> ServerState:
-    """The server that `start` started for this home, if it still lives.
-
-    Of one that another machine started nothing can be seen from here; its word is taken for it.
-    """
-    own = postgres_folder()
-    idle = ServerState(
-        address=f"http://{HOST}:{PORT}",
-        store=postgres.address(own) if postgres.exists(own) else tracking_uri(),
-        log=str(_log_path()),
-        password_file=str(password_path()),
-    )
-    try:
-        state = ServerState(**json.loads(_state_path().read_text()))
-    except FileNotFoundError:
-        return idle
-    return state if _lives(state) else idle
 
 
 def stop() -> ServerState:
@@ -209,29 +159,17 @@ def stop() -> ServerState:
         if not _group_ended(state.process, STOP_SECONDS):
             _signal_group(state.process, signal.SIGKILL)
             _group_ended(state.process, STOP_SECONDS)
-    _state_path().unlink(missing_ok=True)
+    state_path().unlink(missing_ok=True)
     if postgres.exists(postgres_folder()):
         postgres.stop(postgres_folder())
     return state
-
-
-def health(address: str, seconds: float, trusting: ssl.SSLContext | None = None) -> int:
-    """The status with which the server at the address says that it is there.
-
-    Its certificate is judged as MLflow's clients judge it, or by `trusting`. OSError where nobody
-    answers within so many seconds, or shows a certificate that is not trusted.
-    """
-    if trusting is None and address.startswith("https:"):
-        trusting = ssl.create_default_context(cafile=os.environ.get(AUTHORITY) or None)
-    with urllib.request.urlopen(f"{address}/health", timeout=seconds, context=trusting) as answer:
-        return answer.status
 
 
 def _require_own(state: ServerState) -> None:
     if state.machine != socket.gethostname():
         raise ValueError(
             f"the MLflow server of this home runs on {state.machine}: start and stop it there; if "
-            f"that machine is gone, remove {_state_path()}"
+            f"that machine is gone, remove {state_path()}"
         )
 
 
@@ -267,14 +205,6 @@ def _new_address(address: str | None, own_postgres: bool) -> str | None:
 def _ensure_password() -> None:
     if not password_path().exists():
         write_secret(password_path(), secrets.token_urlsafe(32))
-
-
-def _state_path() -> Path:
-    return home() / "mlflow-server.json"
-
-
-def _log_path() -> Path:
-    return home() / "mlflow-server.log"
 
 
 def _write(path: Path, text: str) -> None:
@@ -319,7 +249,7 @@ def _spawn(
             [*(f"{name}:{port}" for name in dict.fromkeys(names)), *allowed_hosts]
         )
     environment.pop("MLFLOW_TRACKING_URI", None)
-    with _log_path().open("wb") as log:
+    with log_path().open("wb") as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -334,37 +264,15 @@ def _spawn(
 def _wait_until_healthy(process: subprocess.Popen[bytes], address: str) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        if _answers(address):
+        if answers(address):
             return
         time.sleep(0.2)
     ended = process.poll() is not None
     stop()
-    lines = _log_path().read_text(errors="replace").strip().splitlines()
+    lines = log_path().read_text(errors="replace").strip().splitlines()
     why = "ended at once" if ended else f"did not answer within {START_SECONDS:.0f} s"
     last = lines[-1] if lines else "nothing in its log"
-    raise RuntimeError(f"the MLflow server {why}: {last} (all of it in {_log_path()})")
-
-
-def _answers(address: str) -> bool:
-    """Only whether it is there: its certificate is for the name by which clients call it."""
-    trusting = ssl._create_unverified_context()
-    with suppress(OSError):
-        return health(address, 2, trusting) == 200
-    return False
-
-
-def _lives(state: ServerState) -> bool:
-    """Whether the process is the one that was started, not a later one of the same number."""
-    assert state.process is not None and state.began is not None
-    if state.machine != socket.gethostname():
-        return True
-    try:
-        process = psutil.Process(state.process)
-        return process.status() != psutil.STATUS_ZOMBIE and (
-            abs(process.create_time() - state.began) < 1.0
-        )
-    except psutil.NoSuchProcess:
-        return False
+    raise RuntimeError(f"the MLflow server {why}: {last} (all of it in {log_path()})")
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:

@@ -21,7 +21,7 @@ from cluster.home import home, tracking_uri
 from cluster.launcher import address_of
 from cluster.limits import memory_bytes
 from cluster.looks import INTERFACES, judge
-from cluster.mlflow_server import AUTHORITY, health
+from cluster.mlflow_state import AUTHORITY, health
 
 PACKAGES = ("ray", "torch", "deepspeed", "mlflow", "optuna", "pyarrow", "numpy")
 ANSWER_SECONDS = 120.0

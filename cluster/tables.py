@@ -83,12 +83,14 @@ def protocol(values: Mapping[str, Any]) -> list[Any]:
     """A table's protocol, its published figures, and how to get its corpus."""
     rows = [[one["method"], f"{one['figure']:.2f}", one["note"]] for one in values["entries"]]
     sources = sorted({one["source"] for one in values["entries"]})
+    numbers = range(1, values["lakes"] + 1) if values["lakes"] > 1 else ("",)
+    lakes = " ".join(f"--lake DIR{number}" for number in numbers)
     return [
         table(("method", f"published {values['metric'].replace('_', ' ')}, %", ""), rows),
         f"{values['title']}: {values['protocol']}.",
         f"The corpus: {values['access']}",
         f"Then: {values['ingest']}",
-        f"      mien reproduce {values['name']} --lake DIR",
+        f"      mien reproduce {values['name']} {lakes}",
         *(f"Source: {source}" for source in sources),
     ]
 
@@ -214,7 +216,9 @@ def study(values: Mapping[str, Any]) -> list[Any]:
         settings = ", ".join(f"{key}={_short(value)}" for key, value in trial["params"].items())
         found = trial.get("values") or {}
         figures = [f"{found[name]:.4f}" if name in found else "" for name in names]
-        rows.append([trial["number"], trial["state"].lower(), *figures, settings])
+        state, same_as = trial["state"].lower(), trial.get("same_as")
+        state += "" if same_as is None else f", as trial {same_as}"
+        rows.append([trial["number"], state, *figures, settings])
     heads = [name if name == SPEED else f"validation {name}" for name in names]
     made: list[Any] = [table(("trial", "state", *heads, "settings"), rows, values["study"])]
     for objective, shares in values["importance"].items():

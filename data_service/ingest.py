@@ -18,7 +18,7 @@ import stat
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from itertools import islice
@@ -101,11 +101,13 @@ def ingest(
     `workers` bounds the processes, by default one for each CPU of the cluster; the lake does not
     depend on it. `options` go to the corpus' `scan`, unless that was done before and is given as
     `scan`. `progress(done, total)` is called as faces get done. ValueError for an unknown corpus or
-    option, a source that is not that corpus or that not every machine sees, a picture size that
-    cannot be, or where not one face is usable.
+    option, a source that is not that corpus or that not every machine sees, a lake that is the
+    source itself, a picture size that cannot be, or where not one face is usable. A lake below the
+    source is no part of it.
     """
     started = time.perf_counter()
     _check(image_size, channels, workers)
+    _require_own_folder(lake, source)
     scan = scan or corpora.scan(corpus, source, options or {}, image_size=image_size)
     recipe = Recipe(corpus=corpus, image_size=image_size, channels=channels, aligned=scan.aligned)
     if not scan.faces:
@@ -127,6 +129,8 @@ def ingest(
                 progress(done, len(scan.faces))
         if not tally.faces:
             writer.remove_parts()
+            with suppress(OSError):  # there is a lake from before
+                lake.rmdir()
             raise ValueError(_nothing_usable(corpus, source, tally.rejected))
         pictures = Pictures.empty(tally.faces, channels)
         found = _found(scan, tally)
@@ -144,6 +148,11 @@ def _check(image_size: int, channels: int, workers: int | None) -> None:
         raise ValueError(f"{channels} channels; valid: 1 (grey) or 3 (RGB)")
     if workers is not None and workers < 1:
         raise ValueError(f"{workers} workers; valid: 1 or more")
+
+
+def _require_own_folder(lake: Path, source: Path | None) -> None:
+    if source is not None and os.path.realpath(lake) == os.path.realpath(source):
+        raise ValueError(f"the lake {lake} is its source; valid: another folder, in it or not")
 
 
 def _found(scan: Scan, tally: _Tally) -> dict[str, int]:

@@ -86,7 +86,8 @@ def _completeness(lake: Lake) -> list[str]:
     short = sum(found.get(name, 0) < count for name, count in expected.items())
     parts = [html.heading("Completeness")]
     if short:
-        told = f"{short} of {len(expected)} counts are below those of a complete copy."
+        below = "is below that" if short == 1 else "are below those"
+        told = f"{short} of {_counted(len(expected), 'count')} {below} of a complete copy."
         parts.append(html.text(told, "warn"))
     return [*parts, html.table(("count", "found", "a complete copy", "share"), rows)]
 
@@ -106,7 +107,7 @@ def _classes(lake: Lake) -> list[str]:
     for name, rows in rows_of.items():
         faces = _shown(lake, _spread(lake, rows, SHEET_FACES))
         parts += [
-            html.subheading(f"{name}: {len(rows):,} faces"),
+            html.subheading(f"{name}: {_counted(len(rows), 'face')}"),
             html.picture(faces, columns=SHEET_COLUMNS, words=f"faces of {name}"),
         ]
     return parts
@@ -127,15 +128,17 @@ def _subjects(lake: Lake, audit: dict) -> list[str]:
     if counts:
         parts.append(html.text("How many subjects have how many faces:"))
         parts.append(html.bars(_ranges(list(counts.values()), "face")))
-        share = len(audit["one_class_subjects"]) / len(counts)
+        alone = len(audit["one_class_subjects"])
+        have = "has" if alone == 1 else "have"
         parts.append(
             html.text(
-                f"{len(audit['one_class_subjects']):,} subjects ({share:.0%}) have several faces "
+                f"{_counted(alone, 'subject')} ({alone / len(counts):.0%}) {have} several faces "
                 "and one class alone: who knows the subject knows the class."
             )
         )
     if unknown:
-        parts.append(html.text(f"{unknown:,} faces are of nobody known.", "dim"))
+        are = "is" if unknown == 1 else "are"
+        parts.append(html.text(f"{_counted(unknown, 'face')} {are} of nobody known.", "dim"))
     return parts
 
 
@@ -177,7 +180,7 @@ def _sizes(lake: Lake) -> list[str]:
         html.text("Side of the aligned square in pixels of the picture:"),
         html.bars(_ranges(sides_N.round().astype(int).tolist(), "pixel")),
         html.text(f"{small:.0%} have fewer than the lake's {lake.manifest.image_size} pixels."),
-        html.subheading(f"Pictures: {len(sizes):,} sizes, most often"),
+        html.subheading(f"Pictures: {_counted(len(sizes), 'size')}, most often"),
         html.bars(dict(sizes.most_common(6))),
     ]
 
@@ -202,9 +205,10 @@ def _audit(lake: Lake, audit: dict) -> list[str]:
     parts = [
         html.heading("Audit"),
         html.text(
-            f"{audit['exact_copies']:,} exact copies, {audit['near_copies']:,} near ones; "
-            f"{len(audit['label_conflicts']):,} groups of copies with different labels, "
-            f"{len(audit['subject_conflicts']):,} with different subjects."
+            f"{_counted(audit['exact_copies'], 'exact copy', 'exact copies')}, "
+            f"{_counted(audit['near_copies'], 'near one')}; "
+            f"{_counted(len(audit['label_conflicts']), 'group of copies', 'groups of copies')} "
+            f"with different labels, {len(audit['subject_conflicts']):,} with different subjects."
         ),
     ]
     pictures = [
@@ -264,3 +268,8 @@ def _ranges(values: Sequence[int], unit: str) -> dict[str, int]:
         span = f"{low}" if low == high else f"{low}–{high}"
         counts[f"{span} {unit}{'' if high == 1 else 's'}"] = int((powers == power).sum())
     return counts
+
+
+def _counted(count: int, one: str, several: str = "") -> str:
+    """`1 face`, `1,234 faces`; `several` where that is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"

@@ -27,7 +27,7 @@ from trainer.overrides import from_dict
 from trainer.restore import check_map
 from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
 from trainer.tracking.report import report_scorecard
-from trainer.tracking.tracker import Tracker, create_run
+from trainer.tracking.tracker import Tracker, create_run, knows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,16 +202,17 @@ def _checked_folds(run: RunConfig, lake: Lake, folds: int) -> dict[str, Fold]:
 
 def resume(run_id: str, *, parallel: int = 1, progress: Progress | None = None) -> CrossvalResult:
     """Go on with a cross-validation that was stopped or killed: what has finished is kept, a fold
-    that was under way goes on from its checkpoint. ValueError where its lake has changed since, or
-    MLflow is another one, or so many folds do not fit at a time."""
+    that was under way goes on from its checkpoint. MLflow may have another address by now.
+    ValueError where it is another one, the lake has changed since, or so many folds do not fit at a
+    time; TrackingError where MLflow cannot be reached."""
     job = CrossvalJob.find(run_id)
     lake = Lake.open(job.lake)
     if lake.hash != job.lake_hash:
         raise ValueError(f"{job.lake} is no longer the lake that {job.run_id} began with")
-    if tracking_uri() != job.tracking_uri:
+    if not knows(tracking_uri(), job.run_id):
         raise ValueError(
-            f"{job.run_id} began in MLflow at {job.tracking_uri}, and this is {tracking_uri()}: "
-            "set MLFLOW_TRACKING_URI"
+            f"MLflow at {tracking_uri()} has no run of cross-validation {job.run_id}, which began "
+            "in another: set MLFLOW_TRACKING_URI, or the home, to where it began"
         )
     _check_room(job.run, parallel)
     return _go_on(job, lake, parallel, progress)
@@ -221,7 +222,18 @@ def _go_on(
     job: CrossvalJob, lake: Lake, parallel: int, progress: Progress | None
 ) -> CrossvalResult:
     with held(job.directory / "lock", f"{job.run_id} is being trained by another process"):
-        return _train_and_conclude(job, lake, parallel, progress)
+        return _train_and_conclude(_at(job, tracking_uri()), lake, parallel, progress)
+
+
+def _at(job: CrossvalJob, uri: str) -> CrossvalJob:
+    """The job as it tells MLflow at this address, and so do the runs of its folds."""
+    if uri == job.tracking_uri:
+        return job
+    for one in _runs_of_folds(job):
+        jobs.move_tracking(Path(one["directory"]), uri)
+    job = replace(job, tracking_uri=uri)
+    job.save()
+    return job
 
 
 def _train_and_conclude(
@@ -269,8 +281,12 @@ def _names(folds: int) -> list[str]:
 
 def _begun(job: CrossvalJob) -> dict[str, str]:
     """The run of every fold that has one, by the name of the fold."""
-    own = [one for one in jobs.records() if one["parent"] == job.run_id]
-    return {one["fold"]: one["run_id"] for one in sorted(own, key=lambda one: one["created"])}
+    own = sorted(_runs_of_folds(job), key=lambda one: one["created"])
+    return {one["fold"]: one["run_id"] for one in own}
+
+
+def _runs_of_folds(job: CrossvalJob) -> list[dict[str, Any]]:
+    return [one for one in jobs.records() if one["parent"] == job.run_id]
 
 
 def _train_all(

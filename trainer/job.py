@@ -136,6 +136,12 @@ def save(job: Job) -> None:
     )
 
 
+def move_tracking(directory: Path, uri: str) -> None:
+    """The run of that directory tells MLflow at another address from now on."""
+    path = directory / "run.json"
+    write_json(path, {**read_json(path), "tracking_uri": uri})
+
+
 def load(directory: Path) -> Job:
     """The run whose run.json lies in `directory`.
 

@@ -115,6 +115,7 @@ class Cost:
 
 def cost_of(trials: Sequence[TrialRecord]) -> Cost:
     """The cost of these trials, and what it would have been had none been pruned."""
+    trials = [trial for trial in trials if trial.same_as is None]
     complete = [trial.seconds for trial in trials if trial.state == "COMPLETE"]
     mean = sum(complete) / len(complete) if complete else 0.0
     saved = [max(mean - trial.seconds, 0.0) for trial in trials if trial.state == "PRUNED"]

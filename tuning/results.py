@@ -58,7 +58,8 @@ class TrialRecord:
     """One setting and how it fared. `number` counts settings, from 0, whatever was interrupted.
 
     `params` holds the searched settings by path; trial 0 is the run's own setting. `deaths` counts
-    the processes that ended while they trained it.
+    the processes that ended while they trained it. `same_as` is the trial of equal settings whose
+    result this one has taken over: nothing was trained for it.
     """
 
     number: int
@@ -68,6 +69,7 @@ class TrialRecord:
     run_id: str | None = None
     error: str | None = None
     deaths: int = 0
+    same_as: int | None = None
 
     @property
     def finished_folds(self) -> dict[int, FoldRecord]:
@@ -106,6 +108,7 @@ class TrialRecord:
             "seconds": round(self.seconds, 3),
             "run_id": self.run_id,
             "error": self.error,
+            "same_as": self.same_as,
         }
 
 

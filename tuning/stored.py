@@ -45,6 +45,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         run_id=kept.get("run_id"),
         error=kept.get("error"),
         deaths=kept["deaths"],
+        same_as=kept.get("same_as"),
     )
 
 

@@ -6,7 +6,7 @@ for many; a transaction is never half-written by a kill; and other tools read it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from tuning.databases import (
     shown,
     store_errors_told,
 )
+from tuning.objectives import SPEED
 from tuning.plan import Plan, check_same
 from tuning.proposals import propose, suggest, wanted_paths
 from tuning.pruning import ends_below, is_dominated, lags_behind, loses_on_folds
@@ -139,7 +140,21 @@ class Study:
         if first == 0:
             settings[0] = self._own()
         for number in range(begun, min(first + len(settings), self.trials)):
-            self._enqueue(TrialRecord(number=number, params=settings[number - first]))
+            record = TrialRecord(number=number, params=settings[number - first])
+            self._enqueue(self._taken_over(record, earlier))
+
+    def _taken_over(self, record: TrialRecord, earlier: Sequence[TrialRecord]) -> TrialRecord:
+        """With the folds of the first complete trial of equal settings, if one is among `earlier`.
+
+        Not where speed is an objective: it is measured, and another measurement tells more.
+        """
+        if any(item.name == SPEED for item in self.plan.objectives):
+            return record
+        equal = [one for one in earlier if (one.state, one.params) == ("COMPLETE", record.params)]
+        if not equal:
+            return record
+        folds = {index: replace(fold, seconds=0.0) for index, fold in equal[0].folds.items()}
+        return replace(record, folds=folds, same_as=equal[0].number)
 
     def _own(self) -> dict[str, Any]:
         """The run's own setting, as far as the search has it."""
@@ -183,6 +198,7 @@ class Study:
             "folds": folds_json(record),
             "run_id": record.run_id,
             "deaths": record.deaths,
+            "same_as": record.same_as,
         }
         self._study.enqueue_trial(dict(record.params), user_attrs=attributes)
         self._records[record.number] = record

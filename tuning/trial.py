@@ -115,6 +115,8 @@ def evaluate(
     """
     tracker, done, has_memory, lost, busy = None, None, True, False, None
     was_begun = task.run_id is not None
+    if task.same_as is not None:
+        LOG.warning("trial %d equals trial %d and takes its result", task.number, task.same_as)
     try:
         if setup.study_run is not None:
             if task.run_id is None:

@@ -21,6 +21,7 @@ _MLFLOW_STATES: dict[str, Status] = {
 
 def create_trial_run(task: TrialRecord, setup: Setup) -> str:
     """The trial's run in MLflow, below that of the study; every attempt goes on in it."""
+    same_as = {} if task.same_as is None else {"mien.same_as": f"trial {task.same_as}"}
     return create_run(
         tracking_uri(),
         setup.experiment,
@@ -29,6 +30,7 @@ def create_trial_run(task: TrialRecord, setup: Setup) -> str:
         tags={
             **run_tags(setup.run, kind="trial", lake_hash=setup.lake_hash),
             "mien.trial": str(task.number),
+            **same_as,
         },
         params=task.params,
     )

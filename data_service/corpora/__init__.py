@@ -5,7 +5,8 @@ drawing), `EXPECTED` (counts of a complete copy, by the keys of `counts`) and
 `scan(source, **options) -> Scan`, which lists the faces without opening a picture. Some have more:
 `FOLDS`, interval or blocks, where the literature divides the subjects by such a rule;
 `LEFT_ALONE`, patterns of the files below the source that are neither taken nor told: labels, lists,
-meshes, what the default options do not choose; every other file is a face or rejected;
+meshes, what the default options do not choose; every other file that is not of a lake is a face or
+rejected;
 `images(faces) -> uint8 B x S x S x 3` where the module makes its pictures itself, and needs no
 source; `read_pictures(path, faces)` where the pictures lie inside larger files.
 Modules whose names start with an underscore are parts of others.

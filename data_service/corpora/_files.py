@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from data_service.alignment.ordinary import open_ordinary
-from data_service.corpora._walk import files_below
+from data_service.corpora._walk import files_below, holds_lakes
 from data_service.schema import Rejection, Scan, SourceFace
 
 SEARCH_DEPTH = 4
@@ -159,8 +159,11 @@ def why_no_file(path: Path) -> str | None:
 
 
 def visible(folder: Path) -> list[Path]:
-    """The entries of a folder in order of name, without the hidden ones of file managers."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """The entries of a folder in order of name, without lakes and the hidden ones of file
+    managers."""
+    with os.scandir(folder) as entries:
+        found = [one for one in entries if not one.name.startswith(".") and not _is_lake(one)]
+    return [folder / name for name in sorted(one.name for one in found)]
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -219,10 +222,16 @@ def folders_named(source: Path, name: str) -> list[Path]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The visible folders in a folder in order of name; quick among very many files."""
+    """The visible folders in a folder in order of name, without lakes; quick among very many
+    files."""
     with os.scandir(folder) as entries:
-        found = [one.path for one in entries if _is_folder(one) and not one.name.startswith(".")]
+        shown = [one for one in entries if _is_folder(one) and not one.name.startswith(".")]
+        found = [one.path for one in shown if not holds_lakes(one.path)]
     return [Path(path) for path in sorted(found)]
+
+
+def _is_lake(entry: os.DirEntry[str]) -> bool:
+    return _is_folder(entry) and holds_lakes(entry.path)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from data_service.lakes.manifest import PARTS
 from data_service.schema import Rejection, SourceFace
 
+LAKE_FILE = re.compile(r"(faces-[0-9a-f-]+\.parquet)|manifest\.json|quarantine\.csv|audit\.json")
 FIELDS = ("split", "expression", "subject", "sequence", "frame")
 """What a part of a name can tell."""
 
@@ -16,7 +18,7 @@ FaceOf = Callable[[str, Path, Mapping[str, str]], SourceFace | Rejection]
 
 
 def files_below(source: Path) -> Iterator[tuple[str, Path] | Rejection]:
-    """Name and path of every file below a folder, in order, without those hidden by a dot.
+    """Name and path of every file below a folder, in order, without lakes and what a dot hides.
 
     Folders that may not be read, and links to folders, which are not followed, are rejected.
     """
@@ -24,6 +26,7 @@ def files_below(source: Path) -> Iterator[tuple[str, Path] | Rejection]:
     for folder, folders, files in os.walk(source, onerror=refused.append):
         here, below = Path(folder), Path(folder).relative_to(source)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in folders if not holds_lakes(here / name)]
         for name in sorted(files):
             if not name.startswith("."):
                 yield (below / name).as_posix(), here / name
@@ -32,6 +35,35 @@ def files_below(source: Path) -> Iterator[tuple[str, Path] | Rejection]:
     for error in refused:
         name = Path(error.filename).relative_to(source).as_posix()
         yield Rejection(name=name, reason="folder not readable", detail=error.strerror or "")
+
+
+def holds_lakes(folder: str | Path) -> bool:
+    """Whether a folder is a lake, finished or not, or has lakes and nothing else in it.
+
+    So is what an ingest before this one has left in its source. A folder with any other file, or
+    without faces of a lake, is none, nor is a link.
+    """
+    if os.path.islink(folder):
+        return False
+    found = False
+    try:
+        with os.scandir(folder) as entries:
+            for one in entries:
+                if one.name == PARTS:
+                    found = True
+                elif one.name.startswith("."):
+                    continue
+                elif one.is_dir(follow_symlinks=False):
+                    if not holds_lakes(one.path):
+                        return False
+                    found = True
+                elif (file := LAKE_FILE.fullmatch(one.name)) is None:
+                    return False
+                else:
+                    found |= file[1] is not None
+    except OSError:
+        return False
+    return found
 
 
 def name_pattern(template: str) -> re.Pattern[str]:

@@ -187,10 +187,22 @@ def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
         if folder is not None:
             images, annotations = folder / "images", folder / "annotations"
             refused += strays(source, images)
-            found = pictures(images)
-            for path in found:
-                yield _with_arrays(source, path, annotations, SETS[name], refused)
-            refused += _without_picture(source, annotations, {path.stem for path in found})
+            taken: dict[str, Path] = {}
+            for path in pictures(images):
+                if taken.setdefault(path.stem, path) == path:
+                    yield _with_arrays(source, path, annotations, SETS[name], refused)
+                else:
+                    refused.append(_twice(path))
+            refused += _without_picture(source, annotations, taken)
+
+
+def _twice(path: Path) -> Rejection:
+    """A second picture to one annotation."""
+    return Rejection(name=_name(path), reason="listed twice", detail=path.stem)
+
+
+def _name(path: Path) -> str:
+    return "/".join(path.parts[-3:])
 
 
 def _without_picture(
@@ -222,7 +234,7 @@ def _with_arrays(
             name = file.relative_to(source).as_posix()
             refused.append(Rejection(name=name, reason=reason, detail=detail))
     return Annotated(
-        name="/".join(path.parts[-3:]),
+        name=_name(path),
         path=path,
         split=split,
         code=_one(texts["exp"]),

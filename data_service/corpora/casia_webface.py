@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from data_service.corpora._files import existing_folder
+from data_service.corpora._files import existing_folder, visible
 from data_service.corpora._walk import faces_named, name_pattern
 from data_service.schema import Rejection, Scan, SourceFace
 
@@ -29,11 +29,11 @@ def scan(source: Path | None, *, aligned: bool = False) -> Scan:
     ValueError for a source without such folders at most one level down.
     """
     source = existing_folder(source, NAME, "folders such as 0000045 with pictures")
-    if any(path.suffix == ".rec" for path in source.iterdir()):
+    if any(path.suffix == ".rec" for path in visible(source)):
         raise ValueError(
             f"{source} holds records (.rec); {NAME} needs them unpacked: 0000045/001.jpg"
         )
-    tops = [path for path in source.iterdir() if path.is_dir()]
+    tops = [path for path in visible(source) if path.is_dir()]
     pattern = PATTERNS[0] if any(path.name.isdigit() for path in tops) else PATTERNS[1]
     faces, rejected = faces_named(source, pattern, _face)
     if not faces:

@@ -17,13 +17,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from cluster.lock import put_once
 from data_service.folds import Fold
 from data_service.lakes.lake import Lake
 from data_service.lakes.manifest import blake, write_atomically
@@ -104,7 +104,8 @@ class LivePool:
     def hash(self) -> str:
         """Names all faces and decisions so far."""
         digest = blake(json.dumps(asdict(self.manifest)).encode())
-        for file in sorted([*self.path.glob(f"{PARTS}/*.arrow"), *self.path.glob(f"{LEDGER}/*")]):
+        found = [*self.path.glob(f"{PARTS}/*.arrow"), *self.path.glob(f"{LEDGER}/*.json")]
+        for file in sorted(found):
             digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
 
@@ -199,8 +200,4 @@ def _write_once(file: Path, content: bytes) -> None:
     who = f"{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
     draft = file.with_name(f".{file.name}.{who}")
     write_atomically(draft, content)
-    try:
-        with suppress(FileExistsError):
-            os.link(draft, file)
-    finally:
-        draft.unlink()
+    put_once(draft, file)

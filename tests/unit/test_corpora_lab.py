@@ -14,7 +14,7 @@ from data_service.corpora import _arrays, _mat, affectnet, rafd, rafdb, sfew, tf
 from data_service.corpora._arrays import mat_numbers, small_numbers
 from data_service.corpora._mat import variables
 from data_service.corpora._points import landmarks
-from data_service.schema import Expression
+from data_service.schema import Expression, Rejection
 from tests.corpora import affectnet as affectnet_tree
 from tests.corpora import rafd as rafd_tree
 from tests.corpora import rafdb as rafdb_tree
@@ -193,6 +193,19 @@ def test_affectnet_second_delivery(tmp_path):
     assert first.name == "train_set/images/0.jpg" and first.attributes == {"valence": 0.5}
     assert first.landmarks_L3.shape == (68, 3)
     assert scan.expected["split/test"] == 3_999
+
+
+def test_affectnet_takes_one_picture_of_each_annotation(tmp_path):
+    source = affectnet_tree.build_second(tmp_path)
+    before = affectnet.scan(source)
+    for part in ("train_set", "val_set"):
+        write(source / part / "images" / "0.png", b"picture")
+    scan = affectnet.scan(source)
+    assert [face.name for face in scan.faces] == [face.name for face in before.faces]
+    assert set(scan.rejected) - set(before.rejected) == {
+        Rejection(name=f"{part}/images/0.png", reason="listed twice", detail="0")
+        for part in ("train_set", "val_set")
+    }
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,10 @@ def test_folders_and_files_without_permission():
 def test_a_corpus_that_cannot_be_listed_is_one_clear_line(monkeypatch, tmp_path):
     write(tmp_path / "VL" / "Strong" / "P001" / "Anger" / "1.jpeg", b"picture")
 
-    def closed(self):
-        raise PermissionError(13, "Permission denied", str(self))
+    def closed(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(Path, "iterdir", closed)
+    monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(ValueError, match="cannot be read: Permission denied") as caught:
         corpora.scan("oulu_casia", tmp_path, {})
     assert str(tmp_path) in str(caught.value)

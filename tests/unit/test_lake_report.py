@@ -116,7 +116,8 @@ def test_doubts_refusals_copies_and_giveaways_are_shown(album, tmp_path, monkeyp
     } <= set(reader.told)
     assert "confidence from 0.60" in reader.words and "0.png / again.png" in reader.words
     assert "not an image1<b>.png" in reader.words and "file missing1gone.png" in reader.words
-    assert "1 exact copies, 0 near ones; 1 groups of copies with different labels" in reader.words
+    assert "1 exact copy, 0 near ones; 1 group of copies with different labels, 0" in reader.words
+    assert "anger: 1 face" in reader.words and "anger: 1 faces" not in reader.words
     assert "fearcolour0.91" in reader.words
 
 
@@ -143,6 +144,19 @@ def test_a_way_of_placing_that_nobody_knows_is_shown_by_its_name(lake, tmp_path)
 def test_refusals_and_strange_names_are_shown_as_text(lake, tmp_path):
     assert "&lt;b&gt;" in table(("<b>",), [("<i>",)]) and "<i>" not in table((), [("<i>",)])
     assert "<script>" not in bars({"<script>": 1})
+
+
+def test_one_is_no_plural(lake, tmp_path, monkeypatch):
+    found = {"exact_copies": 2, "near_copies": 1, "one_class_subjects": {"s": "fear"}}
+    audit = told(lake) | found
+    monkeypatch.setattr("data_service.lake_report.told", lambda lake: audit)
+    manifest = replace(lake.manifest, found={"faces": 40}, expected={"faces": 327})
+    write_report(replace(lake, manifest=manifest), tmp_path / "page.html")
+    reader = Reader()
+    reader.feed((tmp_path / "page.html").read_text())
+    assert "2 exact copies, 1 near one; 0 groups of copies with" in reader.words
+    assert "1 subject (20%) has several faces and one class alone" in reader.words
+    assert "1 of 1 count is below that of a complete copy." in reader.words
 
 
 def test_ranges_double():

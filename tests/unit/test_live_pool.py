@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cluster.lock import ONCE
 from data_service.folds import Fold
 from data_service.planning.plan import DataNeeds, Plan, StagePlan
 from data_service.planning.synthetic_slots import CATCH_UP, MOST_REPEATS
@@ -133,7 +136,17 @@ def test_steps_are_the_same_for_whoever_asks_in_whatever_order(live: LivePool) -
         assert np.array_equal(np.concatenate(parts), rows[index])
 
 
-def test_a_window_is_decided_once_whoever_is_first(live: LivePool) -> None:
+def without_links(*given: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_window_is_decided_once_whoever_is_first(
+    links: bool, live: LivePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", without_links)
+
     def decided(number: int) -> list[int]:
         own = LivePool(live.path)
         arrive(live, number)
@@ -143,7 +156,8 @@ def test_a_window_is_decided_once_whoever_is_first(live: LivePool) -> None:
         found = list(threads.map(decided, range(8)))
     assert all(one == found[0] for one in found)
     assert found[0] == sorted(found[0])
-    assert len(list((live.path / LEDGER).iterdir())) == 20, "a draft was left behind"
+    left = {file.name for file in (live.path / LEDGER).iterdir()} - {ONCE}
+    assert left == {f"00-{window:08d}.json" for window in range(20)}, "a draft was left behind"
 
 
 def test_a_replay_sees_what_the_run_saw_and_decides_nothing(live: LivePool) -> None:

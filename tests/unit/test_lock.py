@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,42 @@ def test_a_file_system_without_locks_cannot_tell(
     (tmp_path / "lock").touch()
     monkeypatch.setattr(fcntl, "flock", refuses)
     assert not lock.is_held(tmp_path / "lock")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+def test_without_links_a_file_is_put_in_its_place_once(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*given: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuses)
+    path, drafts = tmp_path / "file", [tmp_path / f"draft {index}" for index in range(20)]
+    for draft in drafts:
+        draft.write_text(draft.name * 1000)
+    seen: list[str] = []
+
+    def put(draft: Path) -> None:
+        lock.put_once(draft, path)
+        seen.append(path.read_text())
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(put, drafts))
+    assert len(set(seen)) == 1 and seen[0] in {draft.name * 1000 for draft in drafts}
+    assert {file.name for file in tmp_path.iterdir()} == {"file", lock.ONCE}
+
+
+def test_what_keeps_a_file_from_its_place_is_told_and_leaves_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    (tmp_path / "draft").touch()
+    with pytest.raises(OSError, match="No space left"):
+        lock.put_once(tmp_path / "draft", tmp_path / "file")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import mien
+from cluster import tables
 from data_service import corpora
 from data_service.audit import Leaks
 from data_service.schema import Expression
@@ -262,6 +263,15 @@ def test_a_split_that_is_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch)
     (lake,) = split_lakes(1, monkeypatch)
     with pytest.raises(ValueError, match=r"two of tfd1, tfd1 are the same; valid: one lake for"):
         reproduce.reproduce("tfd", [lake, lake])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_without_a_lake_says_what_it_needs(name: str) -> None:
+    said = tables.protocol(TABLES[name].as_json())
+    (command,) = (line for line in map(str, said) if "mien reproduce" in line)
+    _, *lakes = command.split(" --lake ")
+    made = TABLES[name].ingest
+    assert len(lakes) == TABLES[name].lakes and f"--lake {lakes[0]} " in made and lakes[-1] in made
 
 
 def test_the_command_takes_a_lake_for_each_split(

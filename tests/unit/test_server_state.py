@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from cluster import mlflow_server
 from cluster.home import home, write_secret
+from cluster.lock import ONCE
 from cluster.mlflow_app import read_password
 
 
@@ -38,12 +40,20 @@ def test_a_certificate_that_is_not_there_is_told(tmp_path: Path, monkeypatch) ->
         mlflow_server.start(tls=tls)
 
 
-def test_a_secret_is_there_wholly_and_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_secret_is_there_wholly_and_once(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*given: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuses)
     path = tmp_path / "secret"
     write_secret(path, "first")
     write_secret(path, "second")
     assert path.read_text() == "first" and path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["secret"]
+    assert set(os.listdir(tmp_path)) - {ONCE} == {"secret"}
 
 
 def test_an_empty_password_lets_nobody_in(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, get_origin, get_type_hints
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -11,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from trainer import catalog
 from trainer.config import RunConfig, knob, weight
 from trainer.overrides import with_overrides
-from trainer.schedules import Ramp, Schedule
+from trainer.schedules import Ramp, Schedule, ever_positive
 from tuning.space import ready_space, search_space, with_setting
 
 
@@ -132,41 +133,48 @@ def test_every_recipes_own_setting_is_the_point_of_trial_0(name: str) -> None:
         assert space.own.keys() == space.distributions.keys() != set(), (name, own.recipe)
 
 
-READY = {
-    "attentive_hybrid": "gates.places, gates.regions, global_class, local_class, "
-    "integrated_class, fused_class",
-    "baseline": "optimizer.learning_rate",
-    "cascade_gabor": "gates.first, gates.second, gates.third, gates.fourth, "
-    "optimizer.learning_rate",
-    "exprgan": "identity, expression_code, adversarial_image, adversarial_latent, tv",
-    "fersnet": "gates.direction, gates.scale_1.to_recognition, gates.scale_1.to_synthesis, "
-    "gates.scale_2.to_recognition, gates.scale_2.to_synthesis, gates.scale_3.to_recognition, "
-    "gates.scale_3.to_synthesis, gates.leak_bias, gates.memory_bias, gates.learned_bias, "
-    "gates.kernel_size, gates.granularity, gates.temperature, classification, pixel, smooth, "
-    "identity, adversarial, cycle, expression, keep, critic, mismatch",
-    "fn2en": "regularisation, classification",
-    "identity": "optimizer.learning_rate",
-    "multilevel_critic": "levels, adversarial, photo, variation, critic, critic_photo, "
-    "critic_variation",
-    "oadn": "network.blocks_per_side, gates.visibility, gates.threshold, gates.sigma, "
-    "gates.pooling, attention",
-    "occlusion_distillation": "distillation, temperature, margin",
-    "paw": "gates.learned, gates.hard, gates.start, gates.relation, localisation, teacher, part, "
-    "whole, hint, attribute",
-    "pixel_fes": "ridge",
-    "residual_masking": "gates.stage_1, gates.stage_2, gates.stage_3, gates.stage_4, "
-    "gates.activation, optimizer.learning_rate",
-    "ter_gan": "adversarial, reconstruction, expression_consistency, identity_consistency, "
-    "expression_class, synthetic_class, identity_class, prototype, critic",
-}
-"""What a search without `--search` takes of each system's recipe tiny; weights by name alone."""
+def declared(section: Any, prefix: str = "") -> dict[str, tuple[Mapping[str, Any], Any, Any]]:
+    """What the settings of a system say of themselves, by path: marks, type and value."""
+    found = {}
+    types = get_type_hints(type(section))
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if is_dataclass(value) and not isinstance(value, Ramp):
+            found |= declared(value, f"{prefix}{item.name}.")
+        else:
+            found[prefix + item.name] = (item.metadata, types[item.name], value)
+    return found
+
+
+def has_range(marks: Mapping[str, Any], kind: Any, value: Any) -> bool:
+    if isinstance(value, tuple):
+        return bool(marks.get("search")) and len(value) > 1
+    return isinstance(value, bool) or get_origin(kind) is Literal or bool(marks.get("bounds"))
 
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_the_ready_space_of_every_system(name: str) -> None:
-    found = ready_space(catalog.recipe(f"{name}.tiny"))
-    names = [path.removeprefix("system.").removeprefix("weights.") for path in found]
-    assert ", ".join(names) == READY[name]
+    """Its gates, what its paper names by a symbol, what it marks; else its weights or its rate."""
+    run = catalog.recipe(f"{name}.tiny")
+    known = declared(run.system)
+    asked = {
+        path
+        for path, (marks, kind, value) in known.items()
+        if marks.get("paper") or marks.get("search") or path.startswith("gates.")
+        if has_range(marks, kind, value)
+    }
+    weights = {path: known[path] for path in known if path.startswith("weights.")}
+    if not any(marks.get("paper") for marks, _, _ in weights.values()):
+        positive = {path for path, (_, _, value) in weights.items() if ever_positive(value)}
+        asked |= positive if len(positive) > 1 else {"optimizer.learning_rate"}
+    found = [path.removeprefix("system.") for path in ready_space(run)]
+    assert found == [path for path in known if path in asked] != []
+
+
+def test_the_ready_space_of_a_paper_with_symbols_is_their_weights() -> None:
+    found = ready_space(catalog.recipe("exprgan.tiny"))
+    names = ("identity", "expression_code", "adversarial_image", "adversarial_latent", "tv")
+    assert list(found) == [f"system.weights.{name}" for name in names]
 
 
 def test_one_weight_alone_gives_way_to_the_learning_rate() -> None:
