@@ -51,6 +51,7 @@ def album(tmp_path_factory) -> Lake:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Aligner, "find", find)
+        patch.setattr("ray.is_initialized", lambda: False)  # other processes would not find so
         ingest("photos", folder, folder.with_name("placed"), image_size=48)
     return Lake.open(folder.with_name("placed"))
 
