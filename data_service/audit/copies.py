@@ -22,7 +22,9 @@ alike, is not looked at: of pictures that are alike by chance there are as many 
 
 
 def find_copies(pictures: Pictures, table: pa.Table, image_size: int) -> tuple[Pair, ...]:
-    """All pairs, by row; of a group of equal faces each one is paired with the first.
+    """The pairs, by row; of a group of equal faces each one is paired with the first.
+
+    All that are equal, and of those that are nearly so what `PATIENCE` comes to.
 
     Frames of one sitting or clip of a known subject are alike by nature, and are pairs only where
     they are equal.

@@ -86,10 +86,8 @@ class FaceSource:
         ahead: deque[tuple[bool, list[_Draft]]] = deque()
         after_first = 0
         for wanted, steps in self._with_following(blocks, goes_on):
-            if ahead:
-                after_first += _num_faces(drafts := self._drafts(steps, rank, world))
-            else:
-                drafts = self._drafts(steps, rank, world)
+            drafts = self._drafts(steps, rank, world)
+            after_first += _num_faces(drafts) if ahead else 0
             ahead.append((wanted, drafts))
             while after_first >= max(1, self._look_ahead.faces):
                 yield self._built(ahead.popleft()[1])

@@ -254,19 +254,20 @@ def test_generators_fill_pools(name: str) -> None:
 
 @pytest.mark.parametrize("capability", ["intensity", "transfer"])
 def test_edits_take_what_the_system_says_it_can_be_asked_for(name: str, capability: str) -> None:
-    """A level of intensity, or a face whose expression is to be taken over."""
+    """A level of intensity, or a face whose expression is to be taken over: another one, another
+    edit."""
     run = made_of.tiny(name)
     if capability not in catalog.spec_of(run).capabilities:
         pytest.skip(f"it has no {capability}")
     info = made_of.info_of(run)
     needs = catalog.load(name).data(run.system)
-    first, second = (made_of.make(needs, info, 4, step) for step in (0, 1))
+    first, *others = (made_of.make(needs, info, 4, step) for step in range(3))
     asked = {
-        "intensity": replace(first, target_intensity_B=torch.full((4,), 0.5)),
-        "transfer": with_reference(first, second.faces_BCHW, second.expression_B),
+        "intensity": [replace(first, target_intensity_B=torch.full((4,), at)) for at in (0.2, 1.0)],
+        "transfer": [with_reference(first, one.faces_BCHW, one.expression_B) for one in others],
     }
     system = made_of.build(run)
     with evaluating(system), torch.no_grad():
-        images_BCHW = system.predict(asked[capability]).images_BCHW
-    assert images_BCHW is not None and images_BCHW.shape == first.faces_BCHW.shape
-    assert bool(torch.isfinite(images_BCHW).all())
+        one, other = (system.predict(batch).images_BCHW for batch in asked[capability])
+    assert one is not None and other is not None and one.shape == first.faces_BCHW.shape
+    assert bool(torch.isfinite(one).all()) and not torch.equal(one, other)

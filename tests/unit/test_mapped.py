@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -168,6 +167,16 @@ def test_a_small_file_is_advised_nothing(
     assert not advised
 
 
+class Mapping:
+    """As long as the file; keeps the advice it is given."""
+
+    def __init__(self, told: list[int]) -> None:
+        self.madvise = told.append
+
+    def __len__(self) -> int:
+        return int(np.prod(SHAPE))
+
+
 def test_no_more_is_mapped_than_may_be(
     file: Path, advised: list[tuple[int, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,10 +184,12 @@ def test_no_more_is_mapped_than_may_be(
     told: list[int] = []
     faces = MappedFaces(file, SHAPE)
     monkeypatch.setattr(mapped, "LARGE_BYTES", 10 * (FACE_BYTES + mapped.AROUND_BYTES))
-    monkeypatch.setattr(faces, "_map", SimpleNamespace(madvise=told.append))
+    monkeypatch.setattr(faces, "_map", Mapping(told))
     for coming, times in ((4, 0), (6, 0), (1, 1), (9, 1), (1, 2)):
         faces.expect(np.arange(coming))
+        done(faces)
         assert told == [mmap.MADV_DONTNEED] * times
+    assert {*bytes_of(0, 9)} <= set(covered(advised)), "what is let go is asked for again"
 
 
 def test_a_request_is_as_long_as_the_disk_takes(file: Path) -> None:
