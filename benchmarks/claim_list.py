@@ -12,12 +12,30 @@ import numpy as np
 
 from benchmarks.claim_counts import confusions, hidden_block, hidden_half
 from benchmarks.claim_transfers import transferred
+from trainer.presets import PHOTO_CLASSES
 
 Counts = Callable[[Path, Path, str], np.ndarray]
 """Of a run's directory, a lake and a fold: one confusion matrix for each test subject."""
 
 FEW = {"size": 56, "subjects": 40, "faces_per_subject": 8}
+TAILED = {"size": 56, "imbalance": 8}
 PHOTOS = {"name": "photos", "size": 56, "grey": True}
+SEEN_AS_PHOTOS = {"data.classes": ",".join(PHOTO_CLASSES), "data.grey": True}
+UNMASKED = {f"system.gates.stage_{number}": False for number in range(1, 5)}
+UNATTENDED = {"system.gates.places": False, "system.gates.regions": False}
+WITHOUT_TEACHER = {
+    "system.weights.label": 1.0,
+    "system.weights.distillation": 0.0,
+    "system.weights.triplet": 0.0,
+    "system.teacher_images": 0,
+}
+COVERED: Mapping[str, Counts] = {
+    "whole faces": confusions,
+    "block of 0.4": partial(confusions, change=partial(hidden_block, size=0.4)),
+    "block of 0.6": partial(confusions, change=partial(hidden_block, size=0.6)),
+    "upper half": partial(confusions, change=partial(hidden_half, half="upper")),
+    "lower half": partial(confusions, change=partial(hidden_half, half="lower")),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,29 +60,19 @@ class Claim:
         return {"ours": (self.ours, dict(self.settings)), "peer": (self.peer, dict(peer))}
 
 
+_FERSNET = {"system.images": 8_192}
+
 CLAIMS: Mapping[str, Claim] = {
     "oadn": Claim(
         says="landmark-guided attention and regions beat their backbone under occlusion",
         ours="oadn.tiny",
         peer="oadn.tiny_backbone",
-        conditions={
-            "whole faces": confusions,
-            "block of 0.4": partial(confusions, change=partial(hidden_block, size=0.4)),
-            "block of 0.6": partial(confusions, change=partial(hidden_block, size=0.6)),
-            "upper half": partial(confusions, change=partial(hidden_half, half="upper")),
-            "lower half": partial(confusions, change=partial(hidden_half, half="lower")),
-        },
+        conditions=COVERED,
     ),
     "occlusion_distillation": Claim(
         says="a teacher of whole faces helps students of half-hidden ones",
         ours="occlusion_distillation.tiny",
         peer="occlusion_distillation.tiny_without_teacher",
-        settings={
-            "system.teacher_images": 6144,
-            "system.student_images": 6144,
-            "system.joined_images": 1024,
-        },
-        peer_settings={"system.student_images": 6144, "system.joined_images": 1024},
         conditions={"upper half hidden": confusions},
     ),
     "paw": Claim(
@@ -72,17 +80,6 @@ CLAIMS: Mapping[str, Claim] = {
         ours="paw.tiny",
         peer="paw.tiny_whole",
         corpus={"size": 72, "scenes": True},
-        settings={
-            "system.localise_images": 4096,
-            "system.teacher_images": 4096,
-            "system.separate_images": 4096,
-            "system.joint_images": 2048,
-        },
-        peer_settings={
-            "system.teacher_images": 4096,
-            "system.separate_images": 4096,
-            "system.joint_images": 2048,
-        },
     ),
     "fn2en": Claim(
         says="on few images a face network's guidance beats the same network from scratch",
@@ -124,11 +121,7 @@ CLAIMS: Mapping[str, Claim] = {
         ours="attentive_hybrid.tiny",
         peer="attentive_hybrid.tiny",
         settings={"system.images": 8192},
-        peer_settings={
-            "system.images": 8192,
-            "system.gates.places": False,
-            "system.gates.regions": False,
-        },
+        peer_settings={"system.images": 8192, **UNATTENDED},
     ),
     "ter_gan": Claim(
         says="its two consistencies bring the expression over and keep the person",
@@ -165,5 +158,81 @@ CLAIMS: Mapping[str, Claim] = {
         peer="cascade_gabor.small_plain",
         corpus=PHOTOS,
         settings={"system.images": 3072},
+    ),
+    "oadn_on_photos": Claim(
+        says="landmark-guided attention and regions beat their backbone under occlusion",
+        ours="oadn.small",
+        peer="oadn.small",
+        corpus=PHOTOS,
+        conditions=COVERED,
+        settings={"system.images": 16_384, **SEEN_AS_PHOTOS},
+        peer_settings={
+            "system.images": 16_384,
+            **SEEN_AS_PHOTOS,
+            "system.weights.attention": 0.0,
+            "system.weights.region": 0.0,
+            "system.weights.whole": 1.0,
+        },
+    ),
+    "attentive_hybrid_on_photos": Claim(
+        says="its attentions to places and regions beat plain averages",
+        ours="attentive_hybrid.small",
+        peer="attentive_hybrid.small",
+        corpus=PHOTOS,
+        settings={"system.images": 16_384, **SEEN_AS_PHOTOS},
+        peer_settings={"system.images": 16_384, **SEEN_AS_PHOTOS, **UNATTENDED},
+    ),
+    "occlusion_distillation_on_photos": Claim(
+        says="a teacher of whole faces helps students of half-hidden ones",
+        ours="occlusion_distillation.small",
+        peer="occlusion_distillation.small",
+        corpus=PHOTOS,
+        settings={
+            "system.teacher_images": 12_288,
+            "system.student_images": 12_288,
+            "system.joined_images": 2_048,
+            **SEEN_AS_PHOTOS,
+        },
+        peer_settings={
+            "system.student_images": 12_288,
+            "system.joined_images": 2_048,
+            **SEEN_AS_PHOTOS,
+            **WITHOUT_TEACHER,
+        },
+        conditions={"upper half hidden": confusions},
+    ),
+    "residual_masking_on_drawn": Claim(
+        says="a masked backbone beats the bare one",
+        ours="residual_masking.tiny",
+        peer="residual_masking.tiny",
+        peer_settings=UNMASKED,
+    ),
+    "cascade_gabor_on_drawn": Claim(
+        says="a cascade behind Gabor filters beats one behind plain convolutions",
+        ours="cascade_gabor.tiny",
+        peer="cascade_gabor.tiny",
+        peer_settings={"system.gabor.kind": "none"},
+    ),
+    "fersnet_hard_sharing": Claim(
+        says="one encoder for both tasks recognises better than one for its own",
+        ours="fersnet.tiny_hard_sharing",
+        peer="fersnet.tiny_single_task",
+        corpus=TAILED,
+        settings=_FERSNET,
+    ),
+    "fersnet_convflu": Claim(
+        says="two encoders that share by ConvFLU recognise better than one for both tasks",
+        ours="fersnet.tiny",
+        peer="fersnet.tiny_hard_sharing",
+        corpus=TAILED,
+        settings=_FERSNET,
+    ),
+    "fersnet_fesda": Claim(
+        says="synthetic faces that balance the classes help the recognition",
+        ours="fersnet.tiny_fesda",
+        peer="fersnet.tiny",
+        corpus=TAILED,
+        settings={"system.images": 5_456, "system.augmented_images": 2_736},
+        peer_settings=_FERSNET,
     ),
 }

@@ -8,16 +8,19 @@ within them, for the 48 px crop and for the whole face; the better of the two is
 train by `mien crossval RECIPE`. With `--pretrain LAKE` every fold starts from one run of the same
 recipe on that lake of drawn faces, which no person took part in; a recipe with FES-DA starts from
 the run of the recipe that it builds on. Seconds include that run. Figures are over all test faces;
-intervals and paired differences by the delete-one-subject jackknife, p by the paired swap test.
+intervals and paired differences by the delete-one-subject jackknife, p by the paired swap test;
+of recipes that are asked for together each is also paired with the one before it.
 
     mien ingest drawn --lake DRAWN --size 56 --grey --option subjects=300 \\
         --option faces_per_subject=16
-    python -m benchmarks.photos LAKE --pretrain DRAWN --recipes fersnet.small
+    python -m benchmarks.photos LAKE --pretrain DRAWN \\
+        --recipes fersnet.small_hard_sharing fersnet.small
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -122,8 +125,7 @@ def network(
 
 def measured(values: dict[str, np.ndarray], peer: np.ndarray | None) -> dict[str, Any]:
     """Accuracy and mean class recall with intervals, and the difference to the peer."""
-    from trainer.scorecard.intervals import paired_difference, subject_intervals
-    from trainer.scorecard.statistics import macro_recall
+    from trainer.scorecard.intervals import subject_intervals
 
     own = confusions(values)
     card = {
@@ -132,14 +134,17 @@ def measured(values: dict[str, np.ndarray], peer: np.ndarray | None) -> dict[str
     }
     card["confusion"] = own.sum(axis=0).astype(int).tolist()
     if peer is not None:
-        gap = paired_difference(own, peer, macro_recall)
-        card["macro_recall_minus_hog"] = {
-            "value": gap.value,
-            "low": gap.low,
-            "high": gap.high,
-            "p": gap.p,
-        }
+        card["macro_recall_minus_hog"] = gap(own, peer)
     return card
+
+
+def gap(ours: np.ndarray, peer: np.ndarray) -> dict[str, float]:
+    """The paired difference of mean class recall over the same subjects."""
+    from trainer.scorecard.intervals import paired_difference
+    from trainer.scorecard.statistics import macro_recall
+
+    found = paired_difference(ours, peer, macro_recall)
+    return {"value": found.value, "low": found.low, "high": found.high, "p": found.p}
 
 
 def lake_of(path: Path) -> dict[str, Any]:
@@ -194,6 +199,9 @@ def main() -> None:
             recipe = f"{recipe} (pre-trained)"
         results[recipe] = card | {"overrides": overrides}
         print(recipe, card["macro_recall"], card["macro_recall_minus_hog"], flush=True)
+    pairs = results.setdefault("macro_recall_minus_the_one_before", {})
+    for before, recipe in itertools.pairwise(trained):
+        pairs[f"{recipe} - {before}"] = gap(*(confusions(trained[one]) for one in (recipe, before)))
     results["peer"] = f"hog_{best}px"
     results["environment"] = environment()
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -36,12 +36,20 @@ DESCRIPTION = (
 LAYOUT = """\
 No source is needed. Options: subjects (60), faces_per_subject (40), seed (0), size in pixels (128),
 difficulty (1.0; 0 is a studio: frontal, even light, no noise, nothing in front of the face), scenes
-(false; true leaves heads small, turned and anywhere in the picture, which nobody then aligns).
+(false; true leaves heads small, turned and anywhere in the picture, which nobody then aligns),
+imbalance (1; N leaves N times as many happy faces as contemptuous ones, the others between them).
 A subject's faces come from sittings of eight, one for each expression, that share light and pose;
 neutral has intensity 0, the others 0.55 to 1. The same options draw the same faces, bit for bit."""
 EXPECTED: Mapping[str, int] = {}
 
 INTENSITY_RANGE = (0.55, 1.0)
+COMMON_FIRST = tuple(
+    Expression(name)
+    for name in (
+        "happiness", "neutral", "sadness", "anger", "surprise", "fear", "disgust", "contempt",
+    )
+)  # fmt: skip
+"""How often faces of the web show each, as in AffectNet."""
 _CHUNK_FACES = 8
 _KEEP_BYTES = 24 << 20
 _ATTRIBUTES = ("glasses", "bald", "long", "fringe", "beard", "moustache", "makeup", "occluder")
@@ -65,17 +73,26 @@ def scan(
     size: int = 128,
     difficulty: float = 1.0,
     scenes: bool = False,
+    imbalance: float = 1.0,
 ) -> Scan:
     """Plans the faces; pixels come from `images`. ValueError names an option out of its range.
 
-    With `scenes` they are taken as delivered: nothing places them.
+    With `scenes` they are taken as delivered: nothing places them. With `imbalance` above 1 faces
+    are left out at random, so that their numbers fall from class to class by the same factor, as in
+    the long-tailed sets of Cui et al. (CVPR 2019, section 5.1).
     """
     if source is not None:
         raise ValueError(f"corpus 'drawn' takes no source, got '{source}'")
-    _check(subjects=subjects, faces_per_subject=faces_per_subject, size=size, difficulty=difficulty)
-    subject_B = np.repeat(np.arange(subjects), faces_per_subject)
-    take_B, frame_B = np.divmod(np.tile(np.arange(faces_per_subject), subjects), len(EXPRESSIONS))
-    expression_B = (frame_B + subject_B) % len(EXPRESSIONS)
+    _check(
+        subjects=subjects,
+        faces_per_subject=faces_per_subject,
+        size=size,
+        difficulty=difficulty,
+        imbalance=imbalance,
+    )
+    subject_B, take_B, frame_B, expression_B = _planned(
+        subjects, faces_per_subject, seed, imbalance
+    )
     low, high = INTENSITY_RANGE
     intensity_B = Chance(keys(seed, subject_B, take_B, frame_B)).uniform("intensity", low, high)
     intensity_B[expression_B == EXPRESSIONS.index(Expression.NEUTRAL)] = 0.0
@@ -226,6 +243,24 @@ def _attributes(form: Columns, index: int) -> dict[str, float]:
     return degrees | {name: float(form[name][index]) for name in _ATTRIBUTES}
 
 
+def _planned(
+    subjects: int, faces_per_subject: int, seed: int, imbalance: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of every face its subject, take, frame and expression, int64 [B]."""
+    subject_B = np.repeat(np.arange(subjects), faces_per_subject)
+    take_B, frame_B = np.divmod(np.tile(np.arange(faces_per_subject), subjects), len(EXPRESSIONS))
+    expression_B = (frame_B + subject_B) % len(EXPRESSIONS)
+    chance_B = Chance(keys(seed, subject_B, take_B, frame_B)).uniform("imbalance")
+    kept_B = chance_B < _shares(imbalance)[expression_B]
+    return subject_B[kept_B], take_B[kept_B], frame_B[kept_B], expression_B[kept_B]
+
+
+def _shares(imbalance: float) -> np.ndarray:
+    """Of every class, in the order of EXPRESSIONS: which share of its faces stays, from 0 to 1."""
+    ranks = np.array([COMMON_FIRST.index(expression) for expression in EXPRESSIONS])
+    return imbalance ** (-ranks / (len(EXPRESSIONS) - 1))
+
+
 def _shared_options(faces: Sequence[SourceFace]) -> tuple[int, int, float, bool]:
     names = ("seed", "size", "difficulty", "scenes")
     found = {tuple(face.options.get(name, False) for name in names) for face in faces}
@@ -234,12 +269,15 @@ def _shared_options(faces: Sequence[SourceFace]) -> tuple[int, int, float, bool]
     return found.pop()
 
 
-def _check(*, subjects: int, faces_per_subject: int, size: int, difficulty: float) -> None:
+def _check(
+    *, subjects: int, faces_per_subject: int, size: int, difficulty: float, imbalance: float
+) -> None:
     for name, value, low, high in (
         ("subjects", subjects, 1, 9999),
         ("faces_per_subject", faces_per_subject, 1, 9999),
         ("size", size, 32, 1024),
         ("difficulty", difficulty, 0.0, 2.0),
+        ("imbalance", imbalance, 1.0, 100.0),
     ):
         if not low <= value <= high:
             raise ValueError(f"corpus 'drawn': {name} must be from {low} to {high}, got {value}")

@@ -79,6 +79,16 @@ def test_every_subject_has_every_expression_equally_often():
         assert face.intensity == 0.0 if neutral else low <= face.intensity <= high
 
 
+def test_imbalance_leaves_faces_out_and_changes_none_that_stays():
+    whole = {face.name: face for face in drawn.scan(None, subjects=200, faces_per_subject=16).faces}
+    tailed = drawn.scan(None, subjects=200, faces_per_subject=16, imbalance=8.0).faces
+    counts = Counter(face.expression for face in tailed)
+    expected = [400 * 8.0 ** (-rank / 7) for rank in range(8)]
+    found = [counts[expression] for expression in drawn.COMMON_FIRST]
+    assert found == pytest.approx(expected, rel=0.25)
+    assert all(repr(face) == repr(whole[face.name]) for face in tailed)
+
+
 @pytest.mark.parametrize("size", [32, 50, 64, 128, 161])
 def test_any_size(size: int):
     faces = drawn.scan(None, subjects=1, faces_per_subject=8, size=size).faces
@@ -188,6 +198,7 @@ def test_identity_outweighs_expression_in_colour():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"imbalance": 0.5}, "imbalance must be from 1.0 to 100.0, got 0.5"),
         ({"subjects": 0}, "subjects must be from 1"),
         ({"size": 8}, "size must be from 32"),
         ({"difficulty": -1.0}, "difficulty must be from 0"),

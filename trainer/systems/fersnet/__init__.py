@@ -23,6 +23,9 @@ SPEC = SystemSpec(
             "small_hard_sharing",
             "small_fesda",
             "tiny",
+            "tiny_single_task",
+            "tiny_hard_sharing",
+            "tiny_fesda",
         )
     },
     data=data_needs,

@@ -189,6 +189,21 @@ def tiny() -> RunConfig:
     return RunConfig(system_name="fersnet", recipe="tiny", system=system, data=data)
 
 
+def tiny_single_task() -> RunConfig:
+    """Of the ablation on drawn faces: the recognition branch of `tiny` alone."""
+    return _single_task(tiny())
+
+
+def tiny_hard_sharing() -> RunConfig:
+    """Of the ablation on drawn faces: one encoder for both tasks."""
+    return _hard_sharing(tiny())
+
+
+def tiny_fesda() -> RunConfig:
+    """Of the ablation on drawn faces: ConvFLU, then FES-DA as in `small_fesda`."""
+    return _fesda(tiny())
+
+
 def _after(begin: float, weights: Weights) -> Weights:
     """Nothing is edited before that part of the stage: first the recogniser must know something."""
     later = {
