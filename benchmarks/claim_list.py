@@ -79,7 +79,7 @@ CLAIMS: Mapping[str, Claim] = {
         says="parts and whole read attributes of unaligned faces better than the whole alone",
         ours="paw.tiny",
         peer="paw.tiny_whole",
-        corpus={"size": 72, "scenes": True},
+        corpus={"size": 72, "scenes": True, "subjects": 400, "faces_per_subject": 8},
     ),
     "fn2en": Claim(
         says="on few images a face network's guidance beats the same network from scratch",

@@ -50,8 +50,6 @@ from trainer.world import World
 
 FOLD = "1/3"
 INFERENCE_FACES = 32
-UNALIGNED = frozenset({"paw"})
-"""Systems whose faces nobody aligns, as in their papers."""
 STEPS = {"tiny": (3, 12), "paper": (1, 2)}
 """Steps of each stage that warm up, and that count."""
 
@@ -103,6 +101,12 @@ def recipe_of(name: str, size: str) -> RunConfig:
     }
     ends |= {"system.identity_network": "random"} if "system.identity_network" in known else {}
     return with_overrides(run, {"data.stream": "local", **ends})
+
+
+def takes_unaligned(name: str, size: str) -> bool:
+    """Whether the system is meant for faces that nobody aligned."""
+    run = catalog.recipe(f"{name}.{size}")
+    return feed.spec_of(run).data(run.system).unaligned
 
 
 def shortened(training: Training, steps: int, batch: int | None) -> None:
@@ -275,11 +279,12 @@ def main() -> None:
     if arguments.here:
         one = (arguments.systems[0], arguments.size, arguments.lake)
         return print(json.dumps(measured(*one, arguments.batch, arguments.profile)))
-    if arguments.scenes is None and UNALIGNED.intersection(arguments.systems):
-        names = ", ".join(sorted(UNALIGNED))
+    unaligned = [name for name in arguments.systems if takes_unaligned(name, arguments.size)]
+    if arguments.scenes is None and unaligned:
+        names = ", ".join(unaligned)
         parser.error(f"{names}: faces that nobody aligned are needed; give --scenes, or --systems")
     for name in arguments.systems:
-        lake = arguments.scenes if name in UNALIGNED else arguments.lake
+        lake = arguments.scenes if name in unaligned else arguments.lake
         card = _alone(name, lake, arguments)
         results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         part = f"{arguments.size} profile" if arguments.profile else arguments.size

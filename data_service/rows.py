@@ -46,7 +46,8 @@ COSINES = np.cos(np.pi / HASH_PIXELS * np.outer(np.arange(9), np.arange(HASH_PIX
 class Recipe:
     """What a worker must know to make rows: of which corpus, and what their pictures are like.
 
-    `aligned`: the corpus delivers square pictures of aligned faces, which are only brought to size.
+    `aligned`: the pictures show what is wanted already, or the part of them that a face's option
+    `box` frames (left, top, width, height in pixels), which is only brought to size.
     """
 
     corpus: str
@@ -147,7 +148,8 @@ class RowMaker:
     def _place(self, face: SourceFace, image_HW3: np.ndarray) -> PlacedFace:
         side = self._recipe.image_size
         if self._recipe.aligned:
-            return as_delivered(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
+            box_4, points_L3 = face.options.get("box"), face.landmarks_L3
+            return as_delivered(image_HW3, side=side, landmarks_L3=points_L3, box_4=box_4)
         return self._aligner.place(image_HW3, side=side, landmarks_L3=face.landmarks_L3)
 
     @cached_property

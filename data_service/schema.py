@@ -46,8 +46,10 @@ class Expression(StrEnum):
 
 ALIGNMENTS = ("detector", "corpus", "fallback", "centre", "none")
 """How a face was placed: by MTCNN's own points; by landmarks that the corpus delivers; by the
-weaker fallback detector; by a centre crop, for want of any point; or taken as delivered, already
-aligned."""
+weaker fallback detector; by a centre crop, for want of any point; or taken as delivered, which its
+owners aligned or nobody."""
+PLACED = ("detector", "corpus", "fallback")
+"""Those by which the ingest aligned a face."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import numpy as np
-import pytest
 from mlflow.entities import Metric, Param
 
 from cluster.home import runs_dir
@@ -15,15 +13,6 @@ from cluster.mlflow_store import ensure_store, experiment_id
 from trainer.scorecard.evaluate import Predictions, write_predictions
 
 NUM_SUBJECTS = 60
-
-
-def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an MLflow in a home of its own, for as long as a fixture lasts."""
-    folder = tmp_path_factory.mktemp("home")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("MIEN_HOME", str(folder))
-    yield f"sqlite:///{folder / 'mlflow.db'}"
-    patch.undo()
 
 
 def predictions(skill: float, fold: int, num_folds: int, seed: int = 0) -> Predictions:

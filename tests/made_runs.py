@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cluster.home import tracking_uri
 from data_service.lakes.lake import Lake
 from data_service.schema import DatasetInfo
 from trainer import catalog, feed, job, launch, work
@@ -38,7 +39,7 @@ def recorded(run: RunConfig, run_id: str = "aaaa", **about: Any) -> job.Job:
             "lake_hash": "none",
             "face_pixels": run.data.image_size + 8,
             "fold": "1/3",
-            "tracking_uri": "sqlite:///none.db",
+            "tracking_uri": tracking_uri(),
             "experiment": "test",
             **about,
         }

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
@@ -17,95 +14,19 @@ from cluster.resources import share
 from cluster.session import connect, local_capacity
 from data_service.folds import Fold
 from data_service.lakes.lake import Lake
-from data_service.schema import Expression
 from trainer import feed, launch
-from trainer import job as jobs
 from trainer.ancestry import check_unseen, first_weights
-from trainer.config import RunConfig, fingerprint, to_dict
+from trainer.config import RunConfig, fingerprint
+from trainer.crossval_job import RECORD, CrossvalJob
+from trainer.crossval_result import CrossvalResult, concluded
 from trainer.leakage import leak_tags
-from trainer.overrides import from_dict
 from trainer.restore import check_map
-from trainer.scorecard.evaluate import pooled, read_predictions, scorecard
-from trainer.tracking.report import report_scorecard
-from trainer.tracking.tracker import Tracker, create_run, knows
+from trainer.tracking.moved import require_begun
+from trainer.tracking.tracker import Tracker, create_run
 
+__all__ = ["RECORD", "CrossvalJob", "CrossvalResult", "crossval", "resume"]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CrossvalResult:
-    """The runs of all folds, and the scorecard over every subject, each tested exactly once."""
-
-    run_id: str
-    directory: Path
-    folds: tuple[launch.RunResult, ...]
-    scorecard: Mapping[str, Any] | None
-
-    @property
-    def images_per_second(self) -> float:
-        """The mean over the folds."""
-        return float(np.mean([fold.images_per_second for fold in self.folds]))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, the scorecard's entries at the top level."""
-        return {
-            "run_id": self.run_id,
-            "status": "finished",
-            "folds": [fold.run_id for fold in self.folds],
-            "images_per_second": self.images_per_second,
-            "first_step_seconds": self.folds[0].first_step_seconds,
-            **(self.scorecard or {}),
-        }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CrossvalJob:
-    """A cross-validation as `crossval.json` in its directory tells of it, to go on with."""
-
-    run_id: str
-    directory: Path
-    run: RunConfig
-    lake: Path
-    lake_hash: str
-    folds: int
-    tracking_uri: str
-    experiment: str
-    init: str | None = None
-    init_only: str = "*"
-    init_map: tuple[str, ...] = ()
-    allow_leaks: bool = False
-
-    def save(self) -> None:
-        """Write `crossval.json`."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        rest = {name: getattr(self, name) for name in _plain_fields()}
-        values = {"run": to_dict(self.run), "lake": str(self.lake), **rest}
-        jobs.write_json(self.directory / RECORD, values)
-
-    @classmethod
-    def find(cls, run_id: str) -> CrossvalJob:
-        """The one of that id, or of the start of its id; ValueError where it is not one."""
-        found = [
-            path for path in runs_dir().glob(f"*/{RECORD}") if path.parent.name.startswith(run_id)
-        ]
-        if len(found) != 1:
-            names = ", ".join(path.parent.name for path in found) or "none"
-            raise ValueError(f"'{run_id}' must name one cross-validation of {runs_dir()}: {names}")
-        values: dict[str, Any] = {"init_map": (), **jobs.read_json(found[0])}
-        try:
-            rest = {name: values[name] for name in _plain_fields()}
-            rest["init_map"] = tuple(rest["init_map"])
-            run, lake = from_dict(values["run"]), Path(values["lake"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{found[0]} is no record of a cross-validation: {error}") from None
-        return cls(directory=found[0].parent, run=run, lake=lake, **rest)
-
-
-RECORD = "crossval.json"
 Progress = Callable[[int, int], None]
-
-
-def _plain_fields() -> list[str]:
-    names = [item.name for item in fields(CrossvalJob)]
-    return [name for name in names if name not in ("directory", "run", "lake")]
 
 
 def crossval(
@@ -209,11 +130,7 @@ def resume(run_id: str, *, parallel: int = 1, progress: Progress | None = None) 
     lake = Lake.open(job.lake)
     if lake.hash != job.lake_hash:
         raise ValueError(f"{job.lake} is no longer the lake that {job.run_id} began with")
-    if not knows(tracking_uri(), job.run_id):
-        raise ValueError(
-            f"MLflow at {tracking_uri()} has no run of cross-validation {job.run_id}, which began "
-            "in another: set MLFLOW_TRACKING_URI, or the home, to where it began"
-        )
+    require_begun(job.run_id, f"run of cross-validation {job.run_id}")
     _check_room(job.run, parallel)
     return _go_on(job, lake, parallel, progress)
 
@@ -222,18 +139,7 @@ def _go_on(
     job: CrossvalJob, lake: Lake, parallel: int, progress: Progress | None
 ) -> CrossvalResult:
     with held(job.directory / "lock", f"{job.run_id} is being trained by another process"):
-        return _train_and_conclude(_at(job, tracking_uri()), lake, parallel, progress)
-
-
-def _at(job: CrossvalJob, uri: str) -> CrossvalJob:
-    """The job as it tells MLflow at this address, and so do the runs of its folds."""
-    if uri == job.tracking_uri:
-        return job
-    for one in _runs_of_folds(job):
-        jobs.move_tracking(Path(one["directory"]), uri)
-    job = replace(job, tracking_uri=uri)
-    job.save()
-    return job
+        return _train_and_conclude(job.at(tracking_uri()), lake, parallel, progress)
 
 
 def _train_and_conclude(
@@ -246,7 +152,7 @@ def _train_and_conclude(
             results = tuple(
                 _train_all(job, parallel, stopping, progress or (lambda done, folds: None))
             )
-        result = _concluded(job, lake, results, tracker)
+        result = concluded(job, lake, results, tracker)
     except KeyboardInterrupt:
         tracker.close("KILLED")
         raise KeyboardInterrupt(f"stopped; to go on: mien crossval --resume {job.run_id}") from None
@@ -257,36 +163,8 @@ def _train_and_conclude(
     return result
 
 
-def _concluded(
-    job: CrossvalJob, lake: Lake, results: tuple[launch.RunResult, ...], tracker: Tracker
-) -> CrossvalResult:
-    classes = jobs.classes_of(job.run, lake.manifest.classes)
-    result = CrossvalResult(
-        run_id=job.run_id,
-        directory=job.directory,
-        folds=results,
-        scorecard=_scorecard(results, classes, job.run.seed),
-    )
-    path = job.directory / "result.json"
-    if result.scorecard is not None and not path.is_file():
-        report_scorecard(tracker, result.scorecard, 0)
-    tracker.commit(0)
-    jobs.write_json(path, result.as_json())
-    return result
-
-
 def _names(folds: int) -> list[str]:
     return [f"{index + 1}/{folds}" for index in range(folds)]
-
-
-def _begun(job: CrossvalJob) -> dict[str, str]:
-    """The run of every fold that has one, by the name of the fold."""
-    own = sorted(_runs_of_folds(job), key=lambda one: one["created"])
-    return {one["fold"]: one["run_id"] for one in own}
-
-
-def _runs_of_folds(job: CrossvalJob) -> list[dict[str, Any]]:
-    return [one for one in jobs.records() if one["parent"] == job.run_id]
 
 
 def _train_all(
@@ -327,7 +205,7 @@ def _in_processes(
         progress(len(done), job.folds)
         if stopping.is_set():
             waiting.clear()
-            for run_id in _begun(job).values():
+            for run_id in job.begun().values():
                 (runs_dir() / run_id / "stop").touch()
         while waiting and len(running) < parallel:
             fold = waiting.pop(0)
@@ -354,15 +232,5 @@ def _train_fold(job: CrossvalJob, fold: str) -> launch.RunResult:
         init_only=job.init_only,
         init_map=job.init_map,
         allow_leaks=job.allow_leaks,
-        resume=_begun(job).get(fold),
+        resume=job.begun().get(fold),
     )
-
-
-def _scorecard(
-    results: tuple[launch.RunResult, ...], classes: tuple[Expression, ...], seed: int
-) -> dict[str, Any] | None:
-    """The scorecard over the test faces of all folds; None where nothing was recognised."""
-    if any(result.scorecard is None for result in results):
-        return None
-    parts = [read_predictions(result.directory / "predictions.npz") for result in results]
-    return scorecard(pooled(parts), classes, seed=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from data_service.lakes.window import Window
 from data_service.planning.needs import DataNeeds
 from data_service.planning.plan import Plan, StagePlan
 from data_service.planning.synthetic_slots import MOST_REPEATS, most_share
-from data_service.schema import DatasetInfo, Expression, FaceBatch
+from data_service.schema import PLACED, DatasetInfo, Expression, FaceBatch
 from data_service.streaming.batches import to_batch
 from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import open_stream
@@ -30,10 +31,13 @@ from trainer import catalog
 from trainer.config import RunConfig
 from trainer.job import Job, classes_of
 from trainer.system import Stage, SystemSpec
+from trainer.worker_counts import check_counts, counts_of
 from trainer.world import World
 
 if TYPE_CHECKING:
     from trainer.training import Training
+
+LOG = logging.getLogger(__name__)
 
 DEFAULT_FOLD = "1/10"
 Pool = SealedPool | LivePool
@@ -175,16 +179,24 @@ def check_system(
 ) -> None:
     """Build the system once and let go of it, so that what does not fit is said at once."""
     stages = _stages(run, spec, data)
-    for stage, batch in _own_batches(data, stages):
-        for count in (run.engine.workers, run.engine.least):
-            if batch % count:
-                raise ValueError(
-                    f"stage {stage} has batches of {batch} images, which {count} workers cannot "
-                    "share equally"
-                )
+    check_counts(run, data.needs, stages)
     if pool is not None:
         plan_of(run, data, lake, stages, pool)
     synthesis_stage(run, stages)
+    _tell_of_aligned(spec, data.needs, lake)
+
+
+def _tell_of_aligned(spec: SystemSpec, needs: DataNeeds, lake: Lake) -> None:
+    """The log says where a system of unaligned faces gets those that the ingest aligned.
+
+    Whether faces that were taken as delivered are aligned, a lake does not know.
+    """
+    if not needs.unaligned:
+        return
+    manifest = lake.manifest
+    if placed := sum(manifest.alignments.get(way, 0) for way in PLACED):
+        told = "%s is meant for faces that nobody aligned; of the %d of %s the ingest aligned %d"
+        LOG.warning(told, spec.name, manifest.count, lake.path, placed)
 
 
 def _stages(run: RunConfig, spec: SystemSpec, data: TrainingData) -> tuple[Stage, ...]:
@@ -192,20 +204,11 @@ def _stages(run: RunConfig, spec: SystemSpec, data: TrainingData) -> tuple[Stage
         return spec.build(run.system, data.info).stages()
 
 
-def _own_batches(data: TrainingData, stages: tuple[Stage, ...]) -> list[tuple[str, int]]:
-    """Stages whose batches have a size of their own, by name."""
-    sizes = [(stage.name, (stage.data or data.needs).batch_images) for stage in stages]
-    return [(name, size) for name, size in sizes if size]
-
-
 def worker_counts(job: Job) -> tuple[int, ...]:
     """How many workers the run may have, the most first: those that share every batch equally."""
     run, spec = job.run, spec_of(job.run)
     data = prepare(run, spec, Lake.open(job.lake), job.fold)
-    own = _own_batches(data, _stages(run, spec, data))
-    batches = {run.data.global_batch_images, *(size for _, size in own)}
-    counts = range(run.engine.workers, run.engine.least - 1, -1)
-    return tuple(n for n in counts if all(batch % n == 0 for batch in batches))
+    return counts_of(run, data.needs, _stages(run, spec, data))
 
 
 def given_pool(

@@ -30,6 +30,7 @@ from trainer.restore import check_map
 from trainer.session import OnValidation
 from trainer.steps import Steps, whole
 from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
+from trainer.tracking.moved import told_now
 from trainer.tracking.report import deliver_result
 from trainer.tracking.tracker import create_run, deliver
 from trainer.work import work_in_steps
@@ -105,7 +106,9 @@ def train_in_steps(
     `data.synthetic_share` is drawn; `live:RUN` has the faces made by that run meanwhile; the folder
     `live` of a run that was trained so replays what that one saw.
     `resume` names a run to go on with; everything else then comes from it. One that has finished is
-    returned as it is (its test subjects are touched once), and MLflow is told what it missed.
+    returned as it is (its test subjects are touched once), and MLflow is told what it missed. That
+    may have another address by now: ValueError where it is another MLflow, TrackingError where it
+    cannot be asked.
     `on_validation` sees (images, metrics) after every validation and ends the run by returning
     True; it needs one worker in this process, where every run of one worker is trained unless
     `RAY_ADDRESS` names a cluster for it. ValueError says what of the settings does not fit the
@@ -136,10 +139,11 @@ def train_in_steps(
         )
     here = in_process(job.run) and (on_validation is not None or not _is_sent_away())
     busy = f"run {job.run_id} is being trained by another process"
-    with held(job.directory / "lock", busy), _told_of_failure(job):
+    with held(job.directory / "lock", busy):
         if resume is not None:
+            job = told_now(job)
             job.stop_file.unlink(missing_ok=True)
-        with on_interrupt(job.stop_file.touch), synthesising(job):
+        with _told_of_failure(job), on_interrupt(job.stop_file.touch), synthesising(job):
             if here:
                 device = "cuda" if torch.cuda.is_available() else "cpu"
                 yield from work_in_steps(job, World.alone(device), on_validation)

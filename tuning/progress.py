@@ -7,8 +7,9 @@ from typing import Any
 
 from cluster.home import runs_dir, tracking_uri
 from trainer.scorecard.measures import flat
+from trainer.tracking.moved import require_begun
 from trainer.tracking.sender import Status
-from trainer.tracking.tracker import Tracker, create_run, knows, run_tags
+from trainer.tracking.tracker import Tracker, create_run, run_tags
 from tuning.plan import Plan
 from tuning.results import FINAL, SearchResult, TrialRecord
 from tuning.setup import Setup
@@ -38,11 +39,7 @@ def check_study_run(plan: Plan, run_id: str) -> None:
 
     TrackingError where it cannot be reached.
     """
-    if not knows(tracking_uri(), run_id):
-        raise ValueError(
-            f"MLflow at {tracking_uri()} has no run of study '{plan.name}', which began in "
-            "another: set MLFLOW_TRACKING_URI, or the home, to where it began"
-        )
+    require_begun(run_id, f"run of study '{plan.name}'")
 
 
 class Progress:

@@ -70,7 +70,7 @@ def close_left(done: TrialRecord) -> None:
     for run in jobs.records():
         if run["parent"] == done.run_id and run["run_id"] not in finished:
             journal = Path(run["directory"]) / "journal.jsonl"
-            left = Tracker(run["tracking_uri"], run["run_id"], journal, system_metrics=False)
+            left = Tracker(tracking_uri(), run["run_id"], journal, system_metrics=False)
             left.close(state)
 
 

@@ -31,6 +31,8 @@ TEMPLATE_52 = np.array(
 PADDING_SHARE = 0.2
 WEAK_THRESHOLDS = (0.5, 0.4, 0.3)
 MAX_WEAK_RESIDUAL = 0.06
+BOX_SHARE = 1.3
+"""What is shown of a face that nobody aligns: so many times its box, with hair, hat and chin."""
 DOUBT_WEIGHT = 5.0
 """What the detector's doubt of a face weighs against points that stand wrong."""
 MAX_SEARCHED_PIXELS = 2400
@@ -263,13 +265,23 @@ def centre_crop(image_HW3: np.ndarray, side: int) -> PlacedFace:
 
 
 def as_delivered(
-    image_HW3: np.ndarray, *, side: int, landmarks_L3: np.ndarray | None = None
+    image_HW3: np.ndarray,
+    *,
+    side: int,
+    landmarks_L3: np.ndarray | None = None,
+    box_4: Sequence[float] | None = None,
 ) -> PlacedFace:
-    """A picture that is an aligned face already: its largest centred square, brought to size.
+    """A picture that nobody is to align: its largest centred square, brought to size.
 
-    Landmarks that cannot be of this image (`believable`) are left out.
+    Of a picture that shows more than the face, the square around `box_4` (left, top, width and
+    height in pixels), BOX_SHARE times as large. A box that does not touch the picture, and
+    landmarks that cannot be of it (`believable`), are left aside.
     """
     matrix_23 = _centred(image_HW3, side)
+    if box_4 is not None and _touches(box_4, image_HW3):
+        left, top, width, height = box_4
+        middle_2 = np.array([left + (width - 1) / 2, top + (height - 1) / 2])
+        matrix_23 = _square(middle_2, BOX_SHARE * max(width, height), side)
     if landmarks_L3 is not None and not believable(landmarks_L3, image_HW3):
         landmarks_L3 = None
     if landmarks_L3 is not None:
@@ -289,10 +301,21 @@ def as_delivered(
 def _centred(image_HW3: np.ndarray, side: int) -> np.ndarray:
     """The matrix that brings the largest centred square to S x S, edge on edge."""
     height, width = image_HW3.shape[:2]
-    scale = side / min(height, width)
-    # of pixel centres: q = (p - middle of the image) scale + middle of the crop
-    shift_2 = (side - 1) / 2 - scale * (np.array([width, height]) - 1) / 2
+    return _square((np.array([width, height]) - 1) / 2, min(height, width), side)
+
+
+def _square(middle_2: np.ndarray, edge: float, side: int) -> np.ndarray:
+    """The matrix that brings a square with that middle to S x S, edge on edge."""
+    scale = side / edge
+    # of pixel centres: q = (p - middle of the square) scale + middle of the crop
+    shift_2 = (side - 1) / 2 - scale * middle_2
     return np.array([[scale, 0, shift_2[0]], [0, scale, shift_2[1]]])
+
+
+def _touches(box_4: Sequence[float], image_HW3: np.ndarray) -> bool:
+    (left, top, width, height), (rows, columns) = box_4, image_HW3.shape[:2]
+    across = left < columns and left + width > 0
+    return min(width, height) >= 1 and across and top < rows and top + height > 0
 
 
 def _unpadded(found: Detection, padding: int) -> Detection:

@@ -22,10 +22,14 @@ class DataNeeds:
     first is the batch's faces, all are in its `views`: augmented, second (augmented once more,
     independently), plain (cut out centrally). `fields`: intensity, landmarks, attributes, votes.
     `attributes` names those that are wanted; none means all that the lake has.
-    `classes` and `batch_images` None mean the run's. `balance` draws every class
-    equally often. `target` is how a target expression is drawn: the face's own, any other class, or
-    the first partner's class. `synthetic_share` is the share of synthetic faces in the long run, or
-    as many as the pool has faces for; `proportional` shows every one as often as every real one.
+    `classes` and `batch_images` None mean the run's. Where there are several workers, each one's
+    share of a batch is a multiple of `share_multiple`, for a system that works on every n-th face
+    of it alone. `balance` draws every class equally often. `target` is how a target expression is
+    drawn: the face's own, any other class, or the first partner's class. `synthetic_share` is the
+    share of synthetic faces in the long run, or as many as the pool has faces for; `proportional`
+    shows every one as often as every real one.
+    `unaligned` says that the system is meant for faces that nobody aligned, as in its paper; others
+    are not refused.
     """
 
     partner: str | tuple[str, ...] = "none"
@@ -35,9 +39,11 @@ class DataNeeds:
     classes: tuple[Expression, ...] | None = None
     balance: bool = False
     batch_images: int | None = None
+    share_multiple: int = 1
     frames: int = 1
     target: Literal["own", "other_expression", "partner"] = "own"
     synthetic_share: float | Literal["proportional"] = 0.0
+    unaligned: bool = False
 
     def __post_init__(self) -> None:
         _check("partner rule", self.partners, RULES)

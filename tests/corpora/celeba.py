@@ -65,7 +65,7 @@ def _lists(root: Path, names: list[str], smiling: list[bool]) -> None:
     ):
         rows = [f"{name}  " + "  ".join(map(str, points)) for name in names]
         write(root / "Anno" / f"{stem}.txt", top + POINTS + " \r\n" + _lines(rows))
-    rows = [f"{name}    95  71 96 96" for name in names]
+    rows = [f"{name}    50  30 96 96" for name in names]
     write(
         root / "Anno" / "list_bbox_celeba.txt",
         top + "image_id x_1 y_1 width height\n" + _lines(rows),

@@ -198,14 +198,14 @@ def test_finished_work_is_not_done_again(source, tmp_path, monkeypatch):
         made.extend(face.name for face in faces)
         return whole(self, faces)
 
-    monkeypatch.setattr("data_service.ingest.RowMaker.rows", counted)
+    monkeypatch.setattr("data_service.rows.RowMaker.rows", counted)
     with pytest.raises(KeyboardInterrupt):
         ingest("photos", source, tmp_path / "lake", image_size=32)
     before = list(made)
     made.clear()
-    monkeypatch.setattr("data_service.ingest.RowMaker.rows", whole)
+    monkeypatch.setattr("data_service.rows.RowMaker.rows", whole)
     monkeypatch.setattr(
-        "data_service.ingest.RowMaker.rows",
+        "data_service.rows.RowMaker.rows",
         lambda self, faces: made.extend(face.name for face in faces) or whole(self, faces),
     )
     report = ingest("photos", source, tmp_path / "lake", image_size=32)

@@ -103,8 +103,8 @@ def test_faces_that_kill_their_process_are_named(two_cpus, tmp_path, monkeypatch
     def deadly(recipe: Recipe, blocks: list) -> list:
         os._exit(1)
 
-    monkeypatch.setattr("data_service.ingest.made_rows", deadly)
-    monkeypatch.setattr("data_service.ingest.MAX_RETRIES", 1)
+    monkeypatch.setattr("data_service.ingest_blocks.made_rows", deadly)
+    monkeypatch.setattr("data_service.ingest_blocks.MAX_RETRIES", 1)
     with pytest.raises(RuntimeError, match=r"reads faces \S+ to \S+ ended 2 times"):
         ingest("drawn", None, tmp_path / "lake", image_size=48, options={"subjects": 2})
 
@@ -118,7 +118,7 @@ def test_a_source_that_not_every_machine_sees_loses_no_face(album, two_cpus, tmp
             for number, faces in blocks
         ]
 
-    monkeypatch.setattr("data_service.ingest.made_rows", blind)
+    monkeypatch.setattr("data_service.ingest_blocks.made_rows", blind)
     with pytest.raises(ValueError, match="is here, but not on every machine of the cluster"):
         ingest("photos", album, tmp_path / "lake", image_size=96)
     monkeypatch.undo()

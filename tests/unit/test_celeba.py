@@ -1,5 +1,6 @@
 """CelebA: lists of two deliveries, pictures aligned and not, what is missing or too much."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from data_service import corpora
 from data_service.corpora import celeba
+from data_service.rows import Recipe, RowMaker
 from tests.corpora import celeba as tree
 from tests.corpora.pictures import write
 
@@ -43,6 +45,28 @@ def test_pictures_as_found_have_their_own_points(source):
     assert first.name == "Img/img_celeba/000001.jpg"
     assert first.landmarks_L3 is not None
     assert first.landmarks_L3[0].tolist() == [79, 121, 1]
+    assert scan.aligned and first.options["box"] == [50, 30, 96, 96]
+
+
+def test_pictures_as_found_show_what_lies_around_the_box(source):
+    scan = celeba.scan(source, images="wild")
+    recipe = Recipe(corpus="celeba", image_size=48, channels=1, aligned=scan.aligned)
+    table, rejected = RowMaker(recipe).rows(scan.faces[:2])
+    assert not rejected and table["alignment"].to_pylist() == ["none"] * 2
+    scale = 48 / (1.3 * 96)
+    expected = [scale, 0, 23.5 - scale * 97.5, 0, scale, 23.5 - scale * 77.5]
+    np.testing.assert_allclose(table["crop_matrix"][0].as_py(), expected, rtol=1e-5)
+
+
+def test_pictures_as_found_show_their_middle_without_a_box_of_them(source, tmp_path):
+    shutil.copytree(source, tmp_path / "copy")
+    (tmp_path / "copy/Anno/list_bbox_celeba.txt").write_text("000001.jpg 900 30 96 96\n")
+    first, second = celeba.scan(tmp_path / "copy", images="wild").faces[:2]
+    assert (first.options["box"], second.options) == ([900, 30, 96, 96], {})
+    recipe = Recipe(corpus="celeba", image_size=50, channels=1, aligned=True)
+    table, _ = RowMaker(recipe).rows([first, second])
+    for matrix in table["crop_matrix"].to_pylist():
+        np.testing.assert_allclose(matrix, [1 / 3, 0, 24.5 - 84.5 / 3, 0, 1 / 3, 24.5 - 74.5 / 3])
 
 
 def test_counts_stand_beside_those_of_the_whole_corpus(source):

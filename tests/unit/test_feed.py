@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,3 +65,27 @@ def test_a_generator_needs_two_classes() -> None:
         feed.prepare(run, catalog.spec_of(run), one, "1/2")
     alone = with_overrides(catalog.recipe("fersnet.small_single_task"), {"data.classes": "anger"})
     assert feed._classes(alone, catalog.spec_of(alone), one) == (Expression.ANGER,)
+
+
+@pytest.mark.parametrize(
+    ("system", "alignments", "aligned"),
+    [
+        ("paw", {"corpus": 5, "fallback": 2, "none": 1, "centre": 1}, 7),
+        ("paw", {"none": 8, "centre": 1}, 0),
+        ("baseline", {"corpus": 9}, 0),
+    ],
+)
+def test_a_system_of_unaligned_faces_that_gets_aligned_ones_is_told(
+    caplog: pytest.LogCaptureFixture, system: str, alignments: dict[str, int], aligned: int
+) -> None:
+    manifest = SimpleNamespace(alignments=alignments, count=9)
+    some: Any = SimpleNamespace(path=Path("lakes/some"), manifest=manifest)
+    run = catalog.recipe(f"{system}.paper")
+    spec = catalog.spec_of(run)
+    with caplog.at_level(logging.WARNING):
+        feed._tell_of_aligned(spec, spec.data(run.system), some)
+    told = (
+        f"{system} is meant for faces that nobody aligned; of the 9 of lakes/some the ingest "
+        f"aligned {aligned}"
+    )
+    assert caplog.messages == ([told] if aligned else [])

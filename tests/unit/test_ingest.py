@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_service import corpora
-from data_service import ingest as ingest_module
+from data_service import corpora, ingest_blocks
 from data_service.alignment.align import TEMPLATE_52, five_points
 from data_service.alignment.decode import decode, grey
 from data_service.audit import audited
@@ -131,7 +130,7 @@ def test_grey_lake_is_the_luma_of_the_colour_lake(album, made, tmp_path):
 
 @pytest.mark.parametrize("chunk_faces", [1, 7, 100])
 def test_lake_does_not_depend_on_the_grouping(album, made, tmp_path, monkeypatch, chunk_faces):
-    monkeypatch.setattr(ingest_module, "CHUNK_FACES", chunk_faces)
+    monkeypatch.setattr(ingest_blocks, "CHUNK_FACES", chunk_faces)
     ingest("photos", album, tmp_path / "lake", image_size=96)
     assert Lake.open(tmp_path / "lake").manifest.hash == made[0].manifest.hash
 
@@ -166,7 +165,7 @@ def test_frames_of_a_video_stay_together_up_to_a_bound(most, sizes):
         for video, count in (("a.avi", 50), ("b.avi", 10))
         for frame in range(count)
     ]
-    chunks = ingest_module._chunks(frames, 10, most)
+    chunks = ingest_blocks._chunks(frames, 10, most)
     assert [len(chunk) for chunk in chunks] == sizes
     assert [face for chunk in chunks for face in chunk] == frames
 
@@ -174,13 +173,13 @@ def test_frames_of_a_video_stay_together_up_to_a_bound(most, sizes):
 @pytest.mark.parametrize("at_once", [1, 4, 50])
 def test_tasks_hold_every_block_once_and_grow_smaller_at_the_end(at_once):
     faces = drawn.scan(None, subjects=20, faces_per_subject=50, size=64).faces
-    blocks = dict(enumerate(ingest_module._chunks(faces, 10, 1000)))
+    blocks = dict(enumerate(ingest_blocks._chunks(faces, 10, 1000)))
     recipe = Recipe(corpus="drawn", image_size=64, channels=3, aligned=False)
-    tasks = list(ingest_module._tasks(recipe, blocks, at_once))
+    tasks = list(ingest_blocks._tasks(recipe, blocks, at_once))
     assert [number for task in tasks for number, _ in task] == list(range(100))
     sizes = [len(task) for task in tasks]
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] == 1
-    assert max(sizes) == max(1, min(ingest_module.TASK_BLOCKS, 100 // (2 * at_once)))
+    assert max(sizes) == max(1, min(ingest_blocks.TASK_BLOCKS, 100 // (2 * at_once)))
 
 
 def test_drawn_faces_keep_their_landmarks_and_numbers(tmp_path):

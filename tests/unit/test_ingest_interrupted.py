@@ -135,7 +135,7 @@ def test_a_lake_is_whole_until_its_successor_is(photographs: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_so_does_who_goes_on_with_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames of one film stay in one block; there are several."""
-    monkeypatch.setattr("data_service.ingest.CHUNK_FACES", 8)
+    monkeypatch.setattr("data_service.ingest_blocks.CHUNK_FACES", 8)
     source = mmi.build(tmp_path / "source")
     scan = corpora.scan("mmi", source, {}, image_size=SIDE)
     assert len(scan.faces) > 24

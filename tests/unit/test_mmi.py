@@ -12,7 +12,7 @@ from data_service.alignment import video
 from data_service.alignment.align import VIEWS, Aligner, off_upright
 from data_service.alignment.detect import Detection
 from data_service.corpora import mmi
-from data_service.ingest import _chunks
+from data_service.ingest_blocks import _chunks
 from data_service.rows import Recipe, RowMaker
 from tests.corpora import mmi as tree
 from tests.corpora.pictures import write

@@ -287,10 +287,12 @@ class Closed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runs: dict[str, str] = {}
+        self.addresses: set[str] = set()
         for module in (trial_runs, progress):
             monkeypatch.setattr(module, "Tracker", self._tracker)
 
     def _tracker(self, uri: str, run_id: str, journal: Path, **_: Any) -> Any:
+        self.addresses.add(uri)
         return SimpleNamespace(
             close=lambda status: self.runs.update({run_id: status}),
             metrics=lambda values, step: None,
@@ -367,12 +369,13 @@ def test_what_an_earlier_attempt_of_a_complete_trial_left_is_closed(
     assert isinstance(task, TrialRecord)
     study.set_trial_run(0, "trial")
     study.release(0)
-    recorded(RUN, "lost", parent="trial")
+    recorded(RUN, "lost", parent="trial", tracking_uri="http://gone:5000")
     setup = replace(setup_of(PLAN, own_home), study_run="study-run")
     monkeypatch.setattr("tuning.trial.begun_run", lambda *_: None)
     monkeypatch.setattr("tuning.trial.subjects_of", lambda *_: {})
     work(study, 0, setup, in_steps(train), lambda done: None)
     assert closed.runs == {"lost": "KILLED", "trial": "FINISHED"}
+    assert closed.addresses == {tracking_uri()}, "where MLflow is by now"
     study.close()
 
 

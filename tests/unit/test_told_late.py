@@ -12,14 +12,16 @@ from cluster.mlflow_store import ensure_store
 from tests.made_runs import recorded
 from trainer import catalog, job, launch
 from trainer.scorecard.evaluate import Predictions, scorecard
-from trainer.tracking import report, tracker
+from trainer.tracking import moved, report, tracker
 
 RUN, CLASSES = catalog.recipe("baseline.tiny"), ("anger", "fear")
+GONE = "http://head:5000"
 
 
 @pytest.fixture
-def run(store: str) -> job.Job:
+def run(store: str, monkeypatch: pytest.MonkeyPatch) -> job.Job:
     """A run that is under way."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     run_id = tracker.create_run(store, "late", "a run", tags={}, params={})
     made = recorded(RUN, run_id, tracking_uri=store)
     job.set_status(made.directory, "starting")
@@ -105,6 +107,18 @@ def test_a_run_killed_between_its_result_and_its_report(
     monkeypatch.setattr(tracker, "Tracker", pytest.fail)
     monkeypatch.setattr(report, "Tracker", pytest.fail)
     resumed(run)
+
+
+def test_a_result_is_told_where_mlflow_is_by_now(
+    run: job.Job, finished: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.move_tracking(run.directory, GONE)
+    assert resumed(run).steps == 3
+    assert told(run)["test/accuracy"] == [0.75] and status(run) == "FINISHED"
+    assert job.load(run.directory) == run
+    job.move_tracking(run.directory, GONE)
+    monkeypatch.setattr(moved, "knows", pytest.fail)
+    assert resumed(run).steps == 3, "where nothing is left, nobody is asked"
 
 
 def test_a_run_that_fails_before_it_could_tell_has_failed(

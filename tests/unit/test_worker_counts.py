@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cluster.resources import Capacity
 from cluster.room import fitting
-from trainer import group
+from data_service.planning.needs import DataNeeds
+from trainer import catalog, group
 from trainer.config import RunConfig
 from trainer.options import chosen_run
+from trainer.system import Stage
+from trainer.worker_counts import check_counts, counts_of
 from tuning.setup import trial_run
 
 
@@ -49,6 +53,49 @@ def test_a_trial_has_one_worker_however_many_its_run_may_have():
 def test_bounds_that_cannot_be_are_refused(workers: str, says: str):
     with pytest.raises(ValueError, match=re.escape(says)):
         run_of(workers, "data.global_batch_images=32")
+
+
+def stage(name: str, **needs: Any) -> Stage:
+    return Stage(name=name, images=100, turns=(), data=DataNeeds(**needs) if needs else None)
+
+
+@pytest.mark.parametrize(
+    ("stages", "multiple", "counts"),
+    [
+        ([stage("only")], 1, (4, 3, 2, 1)),
+        ([stage("only")], 4, (3, 2, 1)),
+        ([stage("only")], 8, (3, 1)),
+        ([stage("first"), stage("then", batch_images=16)], 1, (4, 2, 1)),
+        ([stage("first", share_multiple=6), stage("then")], 1, (4, 2, 1)),
+        ([stage("first", batch_images=5), stage("then")], 24, (1,)),
+    ],
+)
+def test_counts_share_every_stage_in_whole_multiples(
+    stages: list[Stage], multiple: int, counts: tuple[int, ...]
+):
+    run = run_of("1:4", "data.global_batch_images=24")
+    assert counts_of(run, DataNeeds(share_multiple=multiple), stages) == counts
+
+
+@pytest.mark.parametrize("workers", ["4", "2:4", "4:8"])
+def test_a_count_is_refused_by_the_rule_that_an_elastic_run_chooses_by(workers: str):
+    run, needs = run_of(workers, "data.global_batch_images=24"), DataNeeds(share_multiple=4)
+    says = r"stage joint has batches of 24 images, which \d workers cannot share equally in "
+    with pytest.raises(ValueError, match=rf"{says}multiples of 4; .* that can: 1, 2, 3, 6$"):
+        check_counts(run, needs, [stage("joint")])
+    check_counts(run_of("2:3", "data.global_batch_images=24"), needs, [stage("joint")])
+    with pytest.raises(ValueError, match="stage own has batches of 6 images, which 4 workers"):
+        check_counts(run_of("4"), DataNeeds(), [stage("own", batch_images=6)])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "counts"), [("small", (8, 4, 2, 1)), ("small_single_task", (16, 8, 4, 2, 1))]
+)
+def test_faces_that_fersnet_edits_are_the_same_on_any_count(recipe: str, counts: tuple[int, ...]):
+    """Every fourth face of a worker's share is edited, where any is; batches have 32."""
+    run = chosen_run(f"fersnet.{recipe}", [], "1:16")
+    needs = catalog.spec_of(run).data(run.system)
+    assert counts_of(run, needs, [stage("joint")]) == counts
 
 
 def test_the_first_count_that_fits_is_taken():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+LOG = logging.getLogger(__name__)
 
 
 class Journal:
@@ -23,19 +26,27 @@ class Journal:
         self._file = path.open("ab", buffering=0)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What the file holds; a last line that was cut off by a kill is taken off it first.
+        """What the file holds; a last line that was cut off is dropped first, which the log says.
 
         ValueError at a line that is none.
         """
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+        if cut := len(content) - len(whole):
+            LOG.warning("%s: its last line was cut off; %d bytes are dropped", self.path, cut)
             os.truncate(self.path, len(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:
                 yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number} of {self.path} is damaged: {error}") from None
+            except (ValueError, RecursionError):
+                raise self.damaged(number) from None
+
+    def damaged(self, number: int) -> ValueError:
+        """What is raised at the line of that number, from 1, and says what to do."""
+        return ValueError(
+            f"line {number} of {self.path} is damaged; take it out, and --resume goes on: all that "
+            "is lost is what that line was to tell MLflow"
+        )
 
     def add(self, record: Mapping[str, Any]) -> None:
         """A line, to be written with the next `flush`."""

@@ -160,8 +160,8 @@ class Outbox:
         for number, record in enumerate(self._journal.lines(), 1):
             try:
                 self._apply(record)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise ValueError(f"line {number} of {self.path} is not mien's: {error}") from None
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise self._journal.damaged(number) from None
 
     def _apply(self, record: dict[str, Any]) -> None:
         kind = record.pop("kind")

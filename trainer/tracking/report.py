@@ -11,8 +11,9 @@ from trainer.job import Job, read_json
 from trainer.pictures import confusion_picture
 from trainer.scorecard.evaluate import read_predictions
 from trainer.scorecard.measures import flat
+from trainer.tracking.moved import told_now
 from trainer.tracking.outbox import Outbox
-from trainer.tracking.tracker import Tracker, add_to_run, deliver
+from trainer.tracking.tracker import Tracker, add_to_run
 
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
 _LAST = "final/first_step_seconds"
@@ -42,16 +43,19 @@ def deliver_result(job: Job) -> bool:
     """Send what the process of a finished run left untold; whether nothing is left.
 
     It may have been killed after it had written its result and before all of that was certain to be
-    told: then it is told from the start, and what was told is not told twice.
+    told: then it is told from the start, and what was told is not told twice. Where nothing is
+    left, as most often, MLflow is not asked. Errors are those of `told_now`.
     """
     result = read_json(job.directory / "result.json")
     outbox = Outbox(job.journal)
-    told = outbox.holds(_LAST, result["images"])
+    told, left = outbox.holds(_LAST, result["images"]), bool(outbox.due)
     outbox.close()
-    if told:
-        return deliver(job.tracking_uri, job.run_id, job.journal, "FINISHED")
+    if told and not left:
+        return True
+    job = told_now(job)
     tracker = Tracker(job.tracking_uri, job.run_id, job.journal, system_metrics=False)
-    report(tracker, job, result)
+    if not told:
+        report(tracker, job, result)
     return tracker.close("FINISHED", timeout_seconds=60.0)
 
 

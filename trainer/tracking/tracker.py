@@ -288,14 +288,8 @@ def deliver(
 ) -> bool:
     """Send what an ended process left in its journal, and set the run's final status.
 
-    Whether nothing is left. Of a run that has finished, nothing most often was: MLflow is then not
-    asked. One that ended otherwise may have ended before it told anything at all.
+    Whether nothing is left. The process may have ended before it told anything at all.
     """
-    outbox = Outbox(journal)
-    left = bool(outbox.due)
-    outbox.close()
-    if status == "FINISHED" and not left:
-        return True
     tracker = Tracker(uri, run_id, journal, system_metrics=False)
     return tracker.close(status, timeout_seconds=timeout_seconds)
 

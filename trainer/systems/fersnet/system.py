@@ -250,7 +250,12 @@ def data_needs(config: FersnetConfig) -> DataNeeds:
 
     Where there is none it is a face of another subject and another class: a target, but no pair.
     """
-    return DataNeeds(partner=RULE, target="partner", balance=config.balance)
+    return DataNeeds(
+        partner=RULE,
+        target="partner",
+        balance=config.balance,
+        share_multiple=config.edit_every if wanted_editing(config) else 1,
+    )
 
 
 def lacks(config: FersnetConfig) -> frozenset[str]:

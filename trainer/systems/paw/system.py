@@ -175,4 +175,4 @@ def build(config: PawConfig, info: DatasetInfo) -> Paw:
 
 def data_needs(config: PawConfig) -> DataNeeds:
     """Images as they are, with the attributes that are learned."""
-    return DataNeeds(fields=("attributes",), attributes=config.attributes)
+    return DataNeeds(fields=("attributes",), attributes=config.attributes, unaligned=True)

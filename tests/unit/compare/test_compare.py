@@ -11,20 +11,10 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from cluster.mlflow_store import ensure_store, experiment_id
-from tests.compared import crossvalidated, own_store, predictions, record, searched, three_systems
+from tests.compared import crossvalidated, predictions, record, searched
 from trainer.scorecard.evaluate import write_predictions
 from tuning import report
 from tuning.compare import compare
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    yield from own_store(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def ranked(store):
-    return compare(store, three_systems(store))
 
 
 def test_folds_are_one_row_over_all_subjects(ranked):

@@ -12,22 +12,12 @@ import pytest
 from rich.console import Console
 
 from cluster.mlflow_store import ensure_store
-from tests.compared import crossvalidated, data_of, own_store, record, three_systems
+from tests.compared import crossvalidated, data_of, record
 from tuning import report
 from tuning.compare import compare
 from tuning.details import curve_of
 from tuning.page import embedded, page
 from tuning.publish import publish
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    yield from own_store(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def ranked(store):
-    return compare(store, three_systems(store))
 
 
 def test_the_table_the_json_and_the_csv_tell_the_same(ranked):

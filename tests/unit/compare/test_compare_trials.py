@@ -8,16 +8,11 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.compared import data_of, own_store, predictions, record, searched, studied, validated
+from tests.compared import data_of, predictions, record, searched, studied, validated
 from tuning import blocks, report
 from tuning.compare import compare
 from tuning.publish import publish
 from tuning.rows import division_of, num_folds_of
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    yield from own_store(tmp_path_factory)
 
 
 def test_trials_are_ranked_by_validation_and_never_beside_tests(store):
