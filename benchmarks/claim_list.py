@@ -115,6 +115,8 @@ CLAIMS: Mapping[str, Claim] = {
         says="the curriculum beats the full objective from the first step on",
         ours="exprgan.tiny",
         peer="exprgan.tiny_joint",
+        settings={"system.controller_images": 4096, "system.refinement_images": 6144},
+        peer_settings={"system.refinement_images": 10_240},
     ),
     "attentive_hybrid": Claim(
         says="its attentions to places and regions beat plain averages",

@@ -200,8 +200,10 @@ def main() -> None:
         results[recipe] = card | {"overrides": overrides}
         print(recipe, card["macro_recall"], card["macro_recall_minus_hog"], flush=True)
     pairs = results.setdefault("macro_recall_minus_the_one_before", {})
+    how = " (pre-trained)" if arguments.pretrain else ""
     for before, recipe in itertools.pairwise(trained):
-        pairs[f"{recipe} - {before}"] = gap(*(confusions(trained[one]) for one in (recipe, before)))
+        found = gap(*(confusions(trained[one]) for one in (recipe, before)))
+        pairs[f"{recipe} - {before}{how}"] = found | {"overrides": overrides}
     results["peer"] = f"hog_{best}px"
     results["environment"] = environment()
     arguments.out.write_text(json.dumps(results, indent=1) + "\n")

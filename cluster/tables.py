@@ -132,7 +132,9 @@ def ingested(values: Mapping[str, Any]) -> list[Any]:
         if values["found"].get(name) != count:
             found = values["found"].get(name, 0)
             rows.append([f"a complete copy: {name}", f"{count}, this one has {found}"])
-    share = f"{100 * values['found_share']:.1f} % of the faces were placed by known points"
+    share = f"{100 * values['found_share']:.1f} % of the faces were placed by known points or boxes"
+    if values["by_alignment"].get("none"):
+        share += ", or taken as delivered"
     return [table(("lake", values["lake"]), rows), share]
 
 

@@ -28,7 +28,7 @@ from data_service.lakes.lake import Lake, LakeWriter
 from data_service.rows import Recipe
 from data_service.schema import Rejection, Scan
 
-FOUND = ("detector", "corpus", "none")
+FOUND = ("detector", "corpus", "box", "none")
 MAX_IMAGE_SIZE = 1024
 
 Progress = Callable[[int, int], None]

@@ -28,7 +28,8 @@ UNLABELLED = "unlabelled"
 PLACED = {
     "detector": "by the detector's points",
     "corpus": "by landmarks that the corpus delivers",
-    "none": "delivered aligned",
+    "none": "as delivered",
+    "box": "around the box that the corpus delivers, not aligned",
     "fallback": "by the weaker fallback detector",
     "centre": "centre crop, for want of any point",
 }
@@ -177,7 +178,7 @@ def _sizes(lake: Lake) -> list[str]:
     small = float((sides_N < lake.manifest.image_size).mean())
     return [
         html.heading("Sizes"),
-        html.text("Side of the aligned square in pixels of the picture:"),
+        html.text("Side of what a face shows, in pixels of the picture:"),
         html.bars(_ranges(sides_N.round().astype(int).tolist(), "pixel")),
         html.text(f"{small:.0%} have fewer than the lake's {lake.manifest.image_size} pixels."),
         html.subheading(f"Pictures: {_counted(len(sizes), 'size')}, most often"),

@@ -44,10 +44,10 @@ class Expression(StrEnum):
             raise ValueError(f"unknown expression '{text}'; valid: {valid}") from None
 
 
-ALIGNMENTS = ("detector", "corpus", "fallback", "centre", "none")
+ALIGNMENTS = ("detector", "corpus", "fallback", "centre", "box", "none")
 """How a face was placed: by MTCNN's own points; by landmarks that the corpus delivers; by the
-weaker fallback detector; by a centre crop, for want of any point; or taken as delivered, which its
-owners aligned or nobody."""
+weaker fallback detector; by a centre crop, for want of any point; cut out around the box that the
+corpus delivers, and not aligned; or taken as delivered, which its owners aligned or nobody."""
 PLACED = ("detector", "corpus", "fallback")
 """Those by which the ingest aligned a face."""
 
@@ -93,7 +93,10 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """What a corpus module found in a source: faces to align, files refused, counts it expected."""
+    """What a corpus module found in a source: faces, files refused, counts it expected.
+
+    `aligned`: nobody is to align the faces.
+    """
 
     faces: tuple[SourceFace, ...]
     rejected: tuple[Rejection, ...] = ()
@@ -105,7 +108,7 @@ THUMBNAIL_PIXELS = 24
 
 
 def face_schema(image_size: int, channels: int) -> pa.Schema:
-    """The Arrow schema of a lake's rows; `image` is uint8 H x W x C, aligned and square.
+    """The Arrow schema of a lake's rows; `image` is uint8 H x W x C, square and aligned.
 
     `source_height` and `source_width` are those of the picture as delivered; `crop_matrix` (2 x 3,
     row by row) leads from its pixels to those of `image`. `source_thumbnail` is the whole picture

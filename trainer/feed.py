@@ -205,10 +205,16 @@ def _stages(run: RunConfig, spec: SystemSpec, data: TrainingData) -> tuple[Stage
 
 
 def worker_counts(job: Job) -> tuple[int, ...]:
-    """How many workers the run may have, the most first: those that share every batch equally."""
+    """How many workers the run may have, the most first; ValueError where none can.
+
+    They share every batch equally, as `trainer.worker_counts` tells.
+    """
     run, spec = job.run, spec_of(job.run)
     data = prepare(run, spec, Lake.open(job.lake), job.fold)
-    return counts_of(run, data.needs, _stages(run, spec, data))
+    stages = _stages(run, spec, data)
+    if not (counts := counts_of(run, data.needs, stages)):
+        check_counts(run, data.needs, stages)
+    return counts
 
 
 def given_pool(

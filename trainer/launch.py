@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,9 +33,11 @@ from trainer.steps import Steps, whole
 from trainer.synthetic.live_pool import PREFIX, generator_of, manifest_of, synthesising
 from trainer.tracking.moved import told_now
 from trainer.tracking.report import deliver_result
-from trainer.tracking.tracker import create_run, deliver
+from trainer.tracking.tracker import TrackingError, create_run, deliver
 from trainer.work import work_in_steps
 from trainer.world import World
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,8 +110,8 @@ def train_in_steps(
     `live` of a run that was trained so replays what that one saw.
     `resume` names a run to go on with; everything else then comes from it. One that has finished is
     returned as it is (its test subjects are touched once), and MLflow is told what it missed. That
-    may have another address by now: ValueError where it is another MLflow, TrackingError where it
-    cannot be asked.
+    may have another address by now: ValueError where no MLflow has a run that goes on,
+    TrackingError where none can be asked.
     `on_validation` sees (images, metrics) after every validation and ends the run by returning
     True; it needs one worker in this process, where every run of one worker is trained unless
     `RAY_ADDRESS` names a cluster for it. ValueError says what of the settings does not fit the
@@ -119,7 +122,10 @@ def train_in_steps(
     if resume is not None:
         job = jobs.load(jobs.find(resume))
         if done := RunResult.finished(job.directory):
-            deliver_result(job)
+            try:
+                deliver_result(job)
+            except (ValueError, TrackingError) as error:
+                LOG.warning("run %s has more to tell: %s", job.run_id, error)
             return done
     else:
         job = _new_job(

@@ -18,6 +18,8 @@ from trainer import job as jobs
 from trainer.inference.export import export
 from trainer.job import Job
 from trainer.launch import RunResult
+from trainer.tracking.moved import told_now
+from trainer.tracking.tracker import TrackingError
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -50,7 +52,7 @@ def register(run: str, name: str, alias: str) -> Registered:
     from mlflow.exceptions import MlflowException
 
     _check(name, alias)
-    own = jobs.load(jobs.find(run))
+    own = _where_it_is(jobs.load(jobs.find(run)))
     try:
         with tempfile.TemporaryDirectory() as folder:
             export(str(own.directory), Path(folder) / "model")
@@ -65,6 +67,13 @@ def register(run: str, name: str, alias: str) -> Registered:
         run_id=own.run_id,
         address=f"models:/{name}@{alias}",
     )
+
+
+def _where_it_is(own: Job) -> Job:
+    try:
+        return told_now(own)
+    except TrackingError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check(name: str, alias: str) -> None:

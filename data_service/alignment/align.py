@@ -274,25 +274,27 @@ def as_delivered(
     """A picture that nobody is to align: its largest centred square, brought to size.
 
     Of a picture that shows more than the face, the square around `box_4` (left, top, width and
-    height in pixels), BOX_SHARE times as large. A box that does not touch the picture, and
-    landmarks that cannot be of it (`believable`), are left aside.
+    height in pixels), BOX_SHARE times as large; a centre crop where the box does not touch the
+    picture. Landmarks that cannot be of this image (`believable`) are left out.
     """
-    matrix_23 = _centred(image_HW3, side)
-    if box_4 is not None and _touches(box_4, image_HW3):
+    matrix_23, alignment = _centred(image_HW3, side), "none"
+    if box_4 is not None:
+        if not _touches(box_4, image_HW3):
+            return centre_crop(image_HW3, side)
         left, top, width, height = box_4
         middle_2 = np.array([left + (width - 1) / 2, top + (height - 1) / 2])
-        matrix_23 = _square(middle_2, BOX_SHARE * max(width, height), side)
+        matrix_23, alignment = _square(middle_2, BOX_SHARE * max(width, height), side), "box"
     if landmarks_L3 is not None and not believable(landmarks_L3, image_HW3):
         landmarks_L3 = None
     if landmarks_L3 is not None:
         points_L2 = moved(landmarks_L3[:, :2], matrix_23)
         landmarks_L3 = np.concatenate([points_L2, landmarks_L3[:, 2:]], axis=1)
-    if image_HW3.shape[:2] != (side, side):
+    if image_HW3.shape[:2] != (side, side) or alignment == "box":
         image_HW3 = warp(image_HW3, matrix_23, side)
     return PlacedFace(
         image_SS3=image_HW3,
         landmarks_L3=landmarks_L3,
-        alignment="none",
+        alignment=alignment,
         confidence=1.0,
         matrix_23=matrix_23,
     )

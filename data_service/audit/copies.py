@@ -33,7 +33,7 @@ def find_copies(pictures: Pictures, table: pa.Table, image_size: int) -> tuple[P
     siblings_N = siblings(table)
     found = {(pair.first, pair.second): pair for pair in exact}
     faces = _Faces(pictures, table, image_size)
-    # a face that was delivered aligned is its whole picture
+    # a face that was taken as delivered is its whole picture
     placed_N = np.array(table["alignment"].to_pylist()) != "none"
     with_source = chosen[(pictures.has_source_N & placed_N)[chosen]]
     for by_source, small_NSS, rows in (

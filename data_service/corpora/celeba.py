@@ -25,9 +25,8 @@ SOURCE/
   .../img_align_celeba/000001.jpg          or img_celeba/ for images=wild
   .../list_bbox_celeba.txt                 000001.jpg 95 71 226 313   (for images=wild)
 also the .csv forms of these lists; only the first list and the pictures are indispensable
-options: images=aligned, or wild: what lies around the box of a face, which nobody then aligns (the
-middle of the picture where there is no list of boxes). Attributes are 1 or 0; no picture has an
-expression"""
+options: images=aligned, or wild: what lies around the box of a face, which nobody then aligns.
+Attributes are 1 or 0; no picture has an expression"""
 EXPECTED: Mapping[str, int] = {
     "faces": 202_599,
     "subjects": 10_177,
@@ -108,8 +107,8 @@ def scan(source: Path | None, *, images: str = "aligned") -> Scan:
         Rejection(name=file, reason="not listed", detail=traits.path.name)
         for file in present.values()
     ]
-    unaligned = images == "wild"
-    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED, aligned=unaligned)
+    as_found = images == "wild"
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED, aligned=as_found)
 
 
 class _Maker:
@@ -124,6 +123,8 @@ class _Maker:
         self._identities = _list(source, "identity_CelebA", columns=1)
         self._landmarks = _list(source, LANDMARKS[images], columns=10)
         self._boxes = _list(source, BOXES, columns=4) if images == "wild" else None
+        if images == "wild" and self._boxes is None:
+            raise ValueError(f"no {BOXES}.txt or .csv in {source}; {NAME} needs it (images=wild)")
 
     def face(self, picture: str, file: str) -> SourceFace:
         identity, split = _code(self._identities, picture), _code(self._splits, picture)
@@ -132,7 +133,6 @@ class _Maker:
             valid = ", ".join(f"{code} {name}" for code, name in SPLITS.items())
             raise ValueError(f"{self._splits.path}, {picture}: part {split}; valid: {valid}")
         points_10 = self._landmarks.of(picture) if self._landmarks else None
-        box_4 = self._boxes.of(picture) if self._boxes else None
         points_53 = np.ones((5, 3), np.float32)
         if points_10 is not None:
             points_53[:, :2] = points_10.reshape(5, 2)
@@ -144,8 +144,15 @@ class _Maker:
             split=None if split is None else SPLITS[split],
             landmarks_L3=None if points_10 is None else points_53,
             attributes=_Traits(self._places, self._traits_NA[self._rows[picture]]),
-            options={} if box_4 is None else {"box": box_4.tolist()},
+            options=self._box(picture),
         )
+
+    def _box(self, picture: str) -> dict[str, list[int]]:
+        """Where the face is; one without extent where the list does not have the picture."""
+        if self._boxes is None:
+            return {}
+        box_4 = self._boxes.of(picture)
+        return {"box": [0, 0, 0, 0] if box_4 is None else box_4.tolist()}
 
 
 def _code(table: _List | None, picture: str) -> int | None:

@@ -93,6 +93,8 @@ def scan(
     subject_B, take_B, frame_B, expression_B = _planned(
         subjects, faces_per_subject, seed, imbalance
     )
+    if not len(subject_B):
+        return Scan(faces=(), aligned=scenes)
     low, high = INTENSITY_RANGE
     intensity_B = Chance(keys(seed, subject_B, take_B, frame_B)).uniform("intensity", low, high)
     intensity_B[expression_B == EXPRESSIONS.index(Expression.NEUTRAL)] = 0.0

@@ -238,7 +238,7 @@ def test_detector_sees_large_pictures_in_bounded_size(monkeypatch):
 
 def test_ways_are_those_of_the_contract(aligner):
     way, _ = aligner.find(np.zeros((50, 50, 3), np.uint8))
-    assert {way, "detector", "fallback", "corpus", "none"} == set(ALIGNMENTS)
+    assert {way, "detector", "fallback", "corpus", "box", "none"} == set(ALIGNMENTS)
 
 
 @needs_photographs

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_service import corpora
+from data_service.alignment.align import as_delivered, warp
 from data_service.corpora import celeba
 from data_service.rows import Recipe, RowMaker
 from tests.corpora import celeba as tree
@@ -52,21 +53,38 @@ def test_pictures_as_found_show_what_lies_around_the_box(source):
     scan = celeba.scan(source, images="wild")
     recipe = Recipe(corpus="celeba", image_size=48, channels=1, aligned=scan.aligned)
     table, rejected = RowMaker(recipe).rows(scan.faces[:2])
-    assert not rejected and table["alignment"].to_pylist() == ["none"] * 2
+    assert not rejected and table["alignment"].to_pylist() == ["box"] * 2
     scale = 48 / (1.3 * 96)
     expected = [scale, 0, 23.5 - scale * 97.5, 0, scale, 23.5 - scale * 77.5]
     np.testing.assert_allclose(table["crop_matrix"][0].as_py(), expected, rtol=1e-5)
 
 
-def test_pictures_as_found_show_their_middle_without_a_box_of_them(source, tmp_path):
+def test_pictures_as_found_are_cut_out_at_any_size():
+    """Also where the lake's faces are as large as the pictures."""
+    image_HW3 = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    placed = as_delivered(image_HW3, side=64, box_4=[10, 20, 32, 20])
+    assert placed.alignment == "box"
+    np.testing.assert_array_equal(placed.image_SS3, warp(image_HW3, placed.matrix_23, 64))
+    assert not np.array_equal(placed.image_SS3, image_HW3)
+
+
+@pytest.mark.parametrize(
+    "box", ["900 30 96 96", "50 30 0 96", "-96 30 96 96"], ids=["beyond", "flat", "before"]
+)
+def test_pictures_as_found_without_a_box_of_theirs_are_flagged(source, tmp_path, box):
     shutil.copytree(source, tmp_path / "copy")
-    (tmp_path / "copy/Anno/list_bbox_celeba.txt").write_text("000001.jpg 900 30 96 96\n")
-    first, second = celeba.scan(tmp_path / "copy", images="wild").faces[:2]
-    assert (first.options["box"], second.options) == ([900, 30, 96, 96], {})
-    recipe = Recipe(corpus="celeba", image_size=50, channels=1, aligned=True)
-    table, _ = RowMaker(recipe).rows([first, second])
-    for matrix in table["crop_matrix"].to_pylist():
-        np.testing.assert_allclose(matrix, [1 / 3, 0, 24.5 - 84.5 / 3, 0, 1 / 3, 24.5 - 74.5 / 3])
+    (tmp_path / "copy/Anno/list_bbox_celeba.txt").write_text(f"000001.jpg {box}\n")
+    faces = celeba.scan(tmp_path / "copy", images="wild").faces[:2]
+    made = RowMaker(Recipe(corpus="celeba", image_size=50, channels=1, aligned=True)).rows(faces)
+    assert made[0]["alignment"].to_pylist() == ["centre"] * 2
+
+
+def test_pictures_as_found_need_the_list_of_boxes(source, tmp_path):
+    shutil.copytree(source, tmp_path / "copy")
+    (tmp_path / "copy/Anno/list_bbox_celeba.txt").unlink()
+    with pytest.raises(ValueError, match=r"no list_bbox_celeba.txt or .csv in .*images=wild"):
+        celeba.scan(tmp_path / "copy", images="wild")
+    assert celeba.scan(tmp_path / "copy").faces
 
 
 def test_counts_stand_beside_those_of_the_whole_corpus(source):

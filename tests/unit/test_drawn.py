@@ -87,6 +87,8 @@ def test_imbalance_leaves_faces_out_and_changes_none_that_stays():
     found = [counts[expression] for expression in drawn.COMMON_FIRST]
     assert found == pytest.approx(expected, rel=0.25)
     assert all(repr(face) == repr(whole[face.name]) for face in tailed)
+    none = drawn.scan(None, subjects=1, faces_per_subject=1, imbalance=100.0, scenes=True, seed=1)
+    assert none.faces == ()
 
 
 @pytest.mark.parametrize("size", [32, 50, 64, 128, 161])

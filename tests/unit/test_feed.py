@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from data_service.schema import Expression
+from data_service.schema import DatasetInfo, Expression
 from trainer import catalog, feed
 from trainer.overrides import with_overrides
+from trainer.presets import PHOTO_CLASSES
 from trainer.system import DataNeeds
 
 
@@ -89,3 +90,21 @@ def test_a_system_of_unaligned_faces_that_gets_aligned_ones_is_told(
         f"aligned {aligned}"
     )
     assert caplog.messages == ([told] if aligned else [])
+
+
+@pytest.mark.parametrize("recipe", ["small", "small_fesda"])
+def test_more_workers_than_share_what_is_edited_are_refused(recipe: str) -> None:
+    """Every fourth face of a share is edited; batches have 32."""
+    run = with_overrides(catalog.recipe(f"fersnet.{recipe}"), {"engine.workers": 16})
+    spec, info = (
+        catalog.spec_of(run),
+        DatasetInfo(
+            classes=PHOTO_CLASSES, image_size=48, channels=1, subjects=9, class_images=(9,) * 5
+        ),
+    )
+    data: Any = SimpleNamespace(info=info, needs=spec.data(run.system))
+    some: Any = SimpleNamespace()
+    with pytest.raises(ValueError, match="16 workers cannot share equally in multiples of 4"):
+        feed.check_system(run, spec, data, some, None)
+    stages = feed._stages(run, spec, data)
+    assert all((stage.data or data.needs).share_multiple == 4 for stage in stages)

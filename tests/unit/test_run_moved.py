@@ -83,6 +83,29 @@ def test_another_mlflow(went_on: list[Job]) -> None:
     assert job.read_json(begun.directory / "status.json")["state"] == "running"
 
 
+def test_where_the_new_one_has_it_not_and_the_old_one_does(
+    store: str, went_on: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a variable was set when the run began, and is not now."""
+    begun = recorded(
+        RUN, create_run(store, "moved", "a run", tags={}, params={}), tracking_uri=store
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    resumed(begun.run_id)
+    assert went_on == [begun]
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a_finished_run_gives_its_result_though_no_mlflow_has_it(
+    went_on: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = recorded(RUN, "abcd", tracking_uri=GONE)
+    job.write_json(begun.directory / "result.json", {"status": "finished", "images": 8})
+    monkeypatch.setattr(launch.RunResult, "finished", lambda directory: "its result")
+    assert launch.train(RUN, Path("lake"), resume="abcd") == "its result"
+    assert not went_on
+
+
 def test_where_the_address_is_the_same_nobody_is_asked(
     begun: Job, went_on: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from data_service.alignment.align import TEMPLATE_52
 from data_service.schema import FaceBatch, Prediction
 from trainer import job as jobs
+from trainer.job import Job
 from trainer.restore import LoadedSystem, load_system
 
 FORMAT_VERSION = 1
@@ -206,7 +207,7 @@ def _described(loaded: LoadedSystem, model: Exportable) -> dict[str, Any]:
     """What somebody must know who has the files alone."""
     info, job = loaded.info, jobs.load(loaded.directory)
     size = info.image_size
-    points_52 = TEMPLATE_52 * job.face_pixels - (job.face_pixels - size) // 2
+    points = {} if loaded.spec.data(loaded.run.system).unaligned else _points(job, size)
     averaged = "logits" in model.outputs and loaded.run.evaluation.flip
     return {
         "format_version": FORMAT_VERSION,
@@ -217,9 +218,12 @@ def _described(loaded: LoadedSystem, model: Exportable) -> dict[str, Any]:
         "classes": [str(name) for name in info.classes],
         "attributes": list(info.attributes),
         "faces": f"float32, faces x {info.channels} x {size} x {size}, in [-1, 1], RGB or grey",
-        "points": {
-            "meaning": "where left eye, right eye, nose tip and mouth corners lie in a face, x y",
-            "pixels": points_52.round(3).tolist(),
-        },
+        **points,
         **({"logits": ONE_VIEW} if averaged else {}),
     }
+
+
+def _points(job: Job, size: int) -> dict[str, Any]:
+    points_52 = TEMPLATE_52 * job.face_pixels - (job.face_pixels - size) // 2
+    meaning = "where left eye, right eye, nose tip and mouth corners lie in a face, x y"
+    return {"points": {"meaning": meaning, "pixels": points_52.round(3).tolist()}}

@@ -6,12 +6,13 @@ has the run.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from cluster.home import tracking_uri
 from trainer import job as jobs
 from trainer.job import Job
-from trainer.tracking.tracker import knows
+from trainer.tracking.tracker import TrackingError, knows
 
 
 def require_begun(run_id: str, what: str, address: str = "another") -> None:
@@ -29,11 +30,19 @@ def require_begun(run_id: str, what: str, address: str = "another") -> None:
 def told_now(job: Job) -> Job:
     """The run as it tells MLflow from now on; its run.json says so.
 
-    MLflow is not asked where the address is the same. Errors are those of `require_begun`.
+    MLflow is not asked where the address is the same. Where it does not have the run, or cannot be
+    asked, the run goes on telling the MLflow where it began, if that has it; else the errors are
+    those of `require_begun`.
     """
     uri = tracking_uri()
     if uri == job.tracking_uri:
         return job
-    require_begun(job.run_id, f"run {job.run_id}", job.tracking_uri)
+    try:
+        require_begun(job.run_id, f"run {job.run_id}", job.tracking_uri)
+    except (ValueError, TrackingError):
+        with suppress(TrackingError):
+            if knows(job.tracking_uri, job.run_id):
+                return job
+        raise
     jobs.move_tracking(job.directory, uri)
     return replace(job, tracking_uri=uri)

@@ -13,7 +13,7 @@ from trainer.scorecard.evaluate import read_predictions
 from trainer.scorecard.measures import flat
 from trainer.tracking.moved import told_now
 from trainer.tracking.outbox import Outbox
-from trainer.tracking.tracker import Tracker, add_to_run
+from trainer.tracking.tracker import Tracker, TrackingError, add_to_run
 
 FIGURES = ("accuracy", "macro_recall", "macro_f1", "calibration_error")
 _LAST = "final/first_step_seconds"
@@ -82,6 +82,10 @@ def record_evaluation(
     """An evaluation on `lake`, for the record of its run; what kept MLflow from taking it."""
     figures = {} if card is None else {name: card[name] for name in FIGURES}
     shown = dict(pictures) if card is None else {**pictures, "confusion": _confusion(card)}
+    try:
+        job = told_now(job)
+    except (ValueError, TrackingError) as error:
+        return str(error)
     return add_to_run(
         job.tracking_uri,
         job.run_id,

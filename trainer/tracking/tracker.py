@@ -84,6 +84,9 @@ def knows(uri: str, run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        return False
     try:
         ensure_store(uri).get_run(run_id)
     except (MlflowException, SQLAlchemyError) as error:
