@@ -39,7 +39,8 @@ p { margin: .4rem 0; max-width: 44rem; } .dim { color: var(--dim); overflow-wrap
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: anywhere; } th { color: var(--dim); font-weight: 500; }
 img { display: block; max-width: 100%; height: auto; border-radius: 3px; }
-figure { margin: .5rem 0; } figcaption { color: var(--dim); font-size: .85rem; }
+figure { margin: .5rem 0; }
+figcaption { color: var(--dim); font-size: .85rem; overflow-wrap: anywhere; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem; }
 .small { grid-template-columns: repeat(auto-fill, minmax(5.5rem, 1fr)); }
 """
