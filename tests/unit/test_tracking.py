@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from cluster.mlflow_store import ensure_store
 from trainer import catalog
 from trainer.tracking import tracker as tracking
-from trainer.tracking.outbox import Outbox, Point
+from trainer.tracking.outbox import File, Outbox, Point
 from trainer.tracking.tracker import Tracker, TrackingError
 
 
@@ -52,6 +52,21 @@ def test_entries_are_open_until_a_checkpoint_holds_their_step(tmp_path):
     assert not outbox.due
     outbox.commit(2)
     assert [entry.step for entry in outbox.due] == [1, 2]
+
+
+def test_files_that_wait_are_found_where_the_home_moved(tmp_path):
+    old, new = tmp_path / "runs" / "abc", tmp_path / "moved" / "abc"
+    old.mkdir(parents=True)
+    outbox = Outbox(old / "journal.jsonl")
+    waiting = [File(path=str(old / name), folder=None) for name in ("result.json", "a/b.json")]
+    sent = File(path=str(old / "run.json"), folder="record")
+    outbox.add([waiting[0], sent, waiting[1], File(path="/etc/passwd", folder=None)])
+    outbox.mark_sent(sent)
+    outbox.close()
+    new.parent.mkdir()
+    old.rename(new)
+    found = Outbox(new / "journal.jsonl").due
+    assert [entry.path for entry in found] == [str(new / "result.json"), str(new / "a/b.json")]
 
 
 def test_a_rollback_forgets_later_steps_and_a_step_is_taken_once(tmp_path):

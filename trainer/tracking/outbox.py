@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +173,19 @@ class Outbox:
             self.due.clear()
         elif kind == "sent":
             with suppress(ValueError):
-                self.due.remove(File(**record))
-        elif self._is_own(entry := KINDS[kind](**record)):
+                self.due.remove(self._here(File(**record)))
+        elif self._is_own(entry := self._here(KINDS[kind](**record))):
             self._take(entry)
         else:
             LOG.error("%s names a file that is not the run's: %s", self.path, entry)
+
+    def _here(self, entry: Entry) -> Entry:
+        """A file of the run where the run's folder lies now: its home may have moved."""
+        folder = self.path.parent
+        if not isinstance(entry, File) or folder.name not in (parts := Path(entry.path).parts):
+            return entry
+        below = parts[len(parts) - parts[::-1].index(folder.name) :]
+        return replace(entry, path=str(folder.joinpath(*below)))
 
     def _is_own(self, entry: Entry) -> bool:
         """Whether the file that it names, if any, is the run's: a stranger's journal names others.
