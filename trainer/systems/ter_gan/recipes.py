@@ -37,7 +37,11 @@ def _run(recipe: str, width: int, *, image_size: int, images: int) -> RunConfig:
             skips=True,
         ),
         weights=Weights(
-            adversarial=0.02, synthetic_class=0.3, reconstruction=4.0, identity_class=0.3
+            adversarial=0.02,
+            synthetic_class=0.3,
+            reconstruction=4.0,
+            identity_class=0.3,
+            identity_consistency=0.02,
         ),
         optimizer=_annealed(2e-3),
         critic_optimizer=_annealed(1e-3),

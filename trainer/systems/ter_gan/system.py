@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from trainer.config import wanted
@@ -134,14 +136,14 @@ class TerGan(System):
             scores = self.critic(made_BCHW, self._one_hot(class_B))
             terms["adversarial"] = least_squares(scores, 1.0)
         if want & {"expression_consistency", "synthetic_class"}:
-            read_BE, _ = net.expression(made_BCHW)
+            read_BE, _ = _still(net.expression, made_BCHW)
             if "expression_consistency" in want:
                 apart_BE = read_BE - source_BE.detach()
                 terms["expression_consistency"] = masked_mean(apart_BE.square().mean(1))
             if "synthetic_class" in want:
-                terms["synthetic_class"] = _class_error(net.classes(read_BE), class_B)
+                terms["synthetic_class"] = _class_error(_still(net.classes, read_BE), class_B)
         if "identity_consistency" in want:
-            read_BI, _ = net.identity(made_BCHW)
+            read_BI, _ = _still(net.identity, made_BCHW)
             apart_BI = read_BI - identity_BI.detach()
             terms["identity_consistency"] = masked_mean(apart_BI.square().mean(1))
         return terms
@@ -162,6 +164,15 @@ class TerGan(System):
         return Prediction(
             logits_BK=net.classes(own_BE), images_BCHW=made_BCHW.clamp(-1, 1), features_BD=own_BE
         )
+
+
+def _still(module: nn.Module, given: Tensor) -> Any:
+    """What the module says, with a gradient for what is given alone.
+
+    Else what reads made faces would learn patterns that the decoder hides in them.
+    """
+    still = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return functional_call(module, still, (given,))
 
 
 def _class_error(logits_BK: Tensor, class_B: Tensor, mask_B: Tensor | None = None) -> Mean:
