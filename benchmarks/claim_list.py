@@ -149,10 +149,11 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "residual_masking": Claim(
         says="a masked backbone beats the bare one",
-        ours="residual_masking.small",
-        peer="residual_masking.small_unmasked",
-        corpus=PHOTOS,
-        settings={"system.images": 4096},
+        ours="residual_masking.tiny",
+        peer="residual_masking.tiny",
+        corpus={**PHOTOS, "size": 40},
+        settings=SEEN_AS_PHOTOS,
+        peer_settings={**SEEN_AS_PHOTOS, **UNMASKED},
     ),
     "cascade_gabor": Claim(
         says="a cascade behind Gabor filters beats one behind plain convolutions",
@@ -207,6 +208,7 @@ CLAIMS: Mapping[str, Claim] = {
         says="a masked backbone beats the bare one",
         ours="residual_masking.tiny",
         peer="residual_masking.tiny",
+        corpus={"size": 40},
         peer_settings=UNMASKED,
     ),
     "cascade_gabor_on_drawn": Claim(
