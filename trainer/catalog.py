@@ -30,6 +30,17 @@ def spec_of(run: RunConfig) -> SystemSpec:
     return replace(spec, capabilities=spec.capabilities - spec.lacks(run.system))
 
 
+def wants(run: RunConfig) -> tuple[str, ...]:
+    """What the recipe makes use of besides faces and their labels, in words."""
+    needs = load(run.system_name).data(run.system)
+    return (
+        *needs.fields,
+        *(["unaligned faces"] if needs.unaligned else []),
+        *(f"{rule.replace('_', ' ')} partners" for rule in needs.partners),
+        *(["identity network"] if hasattr(run.system, "identity_network") else []),
+    )
+
+
 def recipe(text: str) -> RunConfig:
     """The run of `SYSTEM` or `SYSTEM.RECIPE` (by default `small`)."""
     name, _, chosen = text.partition(".")

@@ -1,7 +1,7 @@
 """Commands about systems and their runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -91,12 +91,12 @@ def crossval(
 @app.command(epilog="Example: mien systems fersnet.small --knobs")
 def systems(
     system: Annotated[
-        str | None, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default all systems.")
+        str | None, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default all.")
     ] = None,
     knobs: Annotated[bool, typer.Option("--knobs", help="Every λ, gate and setting.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Systems and recipes; with --knobs every setting with default, bounds and paper symbol."""
+    """Systems; of one its recipes; with --knobs every setting with bounds and paper symbol."""
     from trainer import catalog
     from trainer.config import plain
     from trainer.overrides import knobs as settings_of
@@ -108,8 +108,9 @@ def systems(
         rows = {one.path: plain(one) for one in found}
         show({"system": system, "knobs": rows}, [tables.knobs(found)], as_json)
         return
-    names = [system.partition(".")[0]] if system else catalog.names()
-    specs = [catalog.load(name) for name in names]
+    if system is not None:
+        return show(*_recipes(system), as_json)
+    specs = [catalog.load(name) for name in catalog.names()]
     values = {
         spec.name: {
             "title": spec.title,
@@ -124,6 +125,37 @@ def systems(
     ]
     columns = ("system", "paper", "recipes", "can")
     show({"systems": values}, [table(columns, lines)], as_json)
+
+
+def _recipes(asked: str) -> tuple[dict[str, Any], list[Any]]:
+    """One recipe of a system or all of them, with what they ask of a lake."""
+    from trainer import catalog
+
+    name, _, chosen = asked.partition(".")
+    spec = catalog.load(name)
+    runs = {one: catalog.recipe(f"{name}.{one}") for one in ([chosen] if chosen else spec.recipes)}
+    values = {
+        one: {
+            "image_size": run.data.image_size,
+            "colour": not run.data.grey,
+            "batch_images": run.data.global_batch_images,
+            "capabilities": sorted(catalog.spec_of(run).capabilities),
+            "wants": list(catalog.wants(run)),
+        }
+        for one, run in runs.items()
+    }
+    lines = [
+        (
+            f"{name}.{one}",
+            f"{row['image_size']} px, {'colour' if row['colour'] else 'grey'}",
+            row["batch_images"],
+            ", ".join(row["capabilities"]),
+            ", ".join(row["wants"]),
+        )
+        for one, row in values.items()
+    ]
+    shown = table(("recipe", "faces", "batch", "can", "makes use of"), lines)
+    return {"system": name, "title": spec.title, "recipes": values}, [spec.title, shown]
 
 
 @app.command(

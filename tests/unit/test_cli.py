@@ -117,6 +117,16 @@ def test_json_is_one_object_in_the_last_line(call: Mien, drawn: Path) -> None:
     assert knobs["data.global_batch_images"]["bounds"] == [1, 65536]
 
 
+def test_a_system_tells_its_recipes_and_what_they_make_use_of(call: Mien) -> None:
+    recipes = call("systems", "oadn", "--json").json["recipes"]
+    assert recipes["tiny"]["wants"] == ["landmarks"] and recipes["tiny"]["image_size"] == 48
+    assert recipes["tiny_backbone"]["wants"] == []
+    one = call("systems", "fersnet.small", "--json").json["recipes"]
+    assert one["small"]["wants"] == ["same subject partners", "identity network"]
+    assert list(one) == ["small"]
+    assert "paw.tiny_whole" in call("systems", "paw").out
+
+
 def test_tables_are_for_people(call: Mien, drawn: Path) -> None:
     assert "subjects" in call("lake", drawn).out
     assert "labels.csv" in call("corpora").out
@@ -163,6 +173,7 @@ WRONG = [
         "must look like PATH=VALUE",
     ),
     (("systems", "nosuch"), "unknown system 'nosuch'; valid: "),
+    (("systems", "fersnet.nosuch"), "unknown recipe 'fersnet.nosuch'; valid: "),
     (("systems", "--knobs"), "--knobs needs a SYSTEM; valid: "),
     (("train",), "SYSTEM and --lake are needed"),
     (("train", "nosuch", "--lake", "{lake}"), "unknown system 'nosuch'; valid: "),
