@@ -6,11 +6,12 @@ memory limit is well below the large lake's pixels (files in memory count; witho
 has room for all) takes batches of 64 faces, cut to 84 px at random and mirrored at random, as uint8
 on the CPU, and does nothing with them: from the stream by a thread (`local`) and by a Ray Data
 execution (`ray`, whose whole Ray lies in the group too), which shows the training faces of a fold
-(seven in ten), shuffled within a window (`window`) and as a whole (`whole`); and from a torch
-DataLoader with two workers over all faces of the same mapped file (`mapped`). The lake's file is
-taken out of memory before each way; the first seconds, an epoch where the rate allows, are told
-apart (`cold`); then the rate is that of the seconds told. `kept` is the rate on the large lake
-divided by that on the small one, the same way. Every half second each process of the
+(seven in ten), shuffled within a window (`window`) and as a whole (`whole`), and within a window
+with brightness and contrast varied by 0.2, as the float batches that networks see (`light`); and
+from a torch DataLoader with two workers over all faces of the same mapped file (`mapped`). The
+lake's file is taken out of memory before each way; the first seconds, an epoch where the rate
+allows, are told apart (`cold`); then the rate is that of the seconds told. `kept` is the rate on
+the large lake divided by that on the small one, the same way. Every half second each process of the
 group is asked for its own memory (USS); told is the largest. `disk` is what one process reads of
 the file by itself, in order, before all else; `disk_share` is bytes of the large lake's faces shown
 per second divided by it: above 1 where memory still held some.
@@ -29,6 +30,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ from data_service.lakes.window import Window
 from data_service.planning.plan import Plan, StagePlan
 from data_service.rows import Recipe, RowMaker
 from data_service.schema import Expression
+from data_service.streaming.batches import to_batch
 from data_service.streaming.source import FaceSource
 from data_service.streaming.stream import open_stream
 
@@ -55,7 +58,11 @@ SMALL = 20
 """The small lake has one face in so many: of 200,000 well below what counts as a large file."""
 DRAWN, FACES_PER_SUBJECT = 4000, 20
 AUGMENT = AugmentConfig(crop_shift_pixels=6, flip=0.5)
-WAYS = ("local window", "local whole", "ray window", "ray whole", "mapped")
+LIGHT = replace(AUGMENT, brightness=0.2, contrast=0.2)
+WAYS = (
+    *("local window", "local light", "local whole"),
+    *("ray window", "ray light", "ray whole", "mapped"),
+)
 
 
 def blocks(faces: int) -> Iterator[pa.Table]:
@@ -102,7 +109,7 @@ def _file(lake: Path) -> Path:
     return unpack_once(lake, Lake.open(lake).manifest)
 
 
-def source_of(path: Path, window_mib: int) -> FaceSource:
+def source_of(path: Path, window_mib: int, augment: AugmentConfig = AUGMENT) -> FaceSource:
     """One long stage over the training faces of a fold, seven tenths of the lake."""
     lake = Lake.open(path)
     plan = Plan(
@@ -114,7 +121,7 @@ def source_of(path: Path, window_mib: int) -> FaceSource:
         0,
         window=Window.of(lake.manifest, window_mib),
     )
-    return FaceSource(lake=path, plan=plan, side=CROP, augment=AUGMENT)
+    return FaceSource(lake=path, plan=plan, side=CROP, augment=augment)
 
 
 class Mapped(Dataset):
@@ -143,10 +150,14 @@ def batches(lake: Path, way: str, window_mib: int) -> Iterator[int]:
         while True:
             yield from map(len, loader)
     kind, order = way.split()
-    source = source_of(lake, window_mib if order == "window" else 0)
+    augment = LIGHT if order == "light" else AUGMENT
+    source = source_of(lake, 0 if order == "whole" else window_mib, augment)
     with open_stream(source, start=0, stop=source.plan.num_steps, kind=kind) as stream:  # type: ignore[arg-type]
         for packed in stream:
-            yield len(packed.arrays()["view/augmented"])
+            if order == "light":
+                yield len(to_batch(packed, "cpu", augment).faces_BCHW)
+            else:
+                yield len(packed.arrays()["view/augmented"])
 
 
 def read(lake: Path, way: str, window_mib: int, warm_up: float, seconds: float) -> dict:
