@@ -60,6 +60,11 @@ class Claim:
         return {"ours": (self.ours, dict(self.settings)), "peer": (self.peer, dict(peer))}
 
 
+_PAW = {
+    "system.teacher_images": 32_768,
+    "system.separate_images": 32_768,
+    "system.joint_images": 16_384,
+}
 _FERSNET = {"system.images": 8_192}
 
 CLAIMS: Mapping[str, Claim] = {
@@ -79,7 +84,9 @@ CLAIMS: Mapping[str, Claim] = {
         says="parts and whole read attributes of unaligned faces better than the whole alone",
         ours="paw.tiny",
         peer="paw.tiny_whole",
-        corpus={"size": 72, "scenes": True, "subjects": 400, "faces_per_subject": 8},
+        corpus={"size": 72, "scenes": True, "subjects": 1500, "faces_per_subject": 8},
+        settings={"system.localise_images": 32_768, **_PAW},
+        peer_settings=_PAW,
     ),
     "fn2en": Claim(
         says="on few images a face network's guidance beats the same network from scratch",
