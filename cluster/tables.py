@@ -35,6 +35,8 @@ def result(values: Mapping[str, Any]) -> list[Any]:
     for name, card in values.get("measures", {}).items():
         made.append(table((name, ""), list(_card("", card))))
     made += list(values.get("pictures", ()))
+    if values.get("unchecked"):
+        made.append(f"whom these learnt from cannot be looked into: {values['unchecked']}")
     if values.get("not_in_mlflow"):
         made.append(f"not recorded in MLflow: {values['not_in_mlflow']}")
     if "confusion" in values:

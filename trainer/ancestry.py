@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,24 +37,30 @@ def name_of(weights: Path) -> str:
 
 
 def check_unseen(
-    run: RunConfig, weights: Path | None, lake: Lake, folds: Mapping[str, Fold]
+    run: RunConfig,
+    weights: Path | None,
+    lake: Lake,
+    folds: Mapping[str, Fold],
+    *,
+    generator: str | None = None,
 ) -> dict[str, str]:
     """ValueError where what `run` uses was trained on subjects that one of `folds` of `lake` tests.
 
-    That is the run whose `weights` it starts from, every run that its settings name, and those that
-    they learnt from in turn. Validation subjects, who chose the weights, count as trained on. A
-    subject is known by the `sample_id` of its faces, which hashes a file's bytes and its name below
-    the source: the same photographs in another lake count too, at whatever size that keeps them.
+    That is the run whose `weights` it starts from, every run that its settings name, the
+    `generator` of its synthetic faces, and those that they learnt from in turn. Validation
+    subjects, who chose the weights, count as trained on. A subject is known by the `sample_id` of
+    its faces, which hashes a file's bytes and its name below the source: the same photographs in
+    another lake count too, at whatever size that keeps them.
     Not known again are files under other names, and faces that were drawn at another size, which
-    are other pictures. What cannot be looked into stands in the tag that is returned: a file of
-    weights outside of a run tells nothing of its past, nor does a run whose lake is gone.
+    are other pictures. What cannot be looked into stands in the tag that is returned.
     """
-    used = [*_named(run), *([] if weights is None else [weights])]
+    used, lost = [*_named(run), *([] if weights is None else [weights])], ""
+    try:
+        used += [first_weights(generator)] if generator else []
+    except ValueError:
+        lost = f"the generator, run {generator}, which is gone"
     subject_N = subject_keys(lake.table) if used else np.empty(0)
-    unknown = [str(path) for path in used if _run_around(path) is None]
     for ancestor in _line(used):
-        if _lake_of(ancestor, lake) is None:
-            unknown.append(f"run {ancestor.run_id}, whose lake {ancestor.lake} is gone")
         learnt = subject_N[_learnt_rows(ancestor, lake)]
         for name, fold in folds.items():
             seen = np.intersect1d(learnt, _only_tested(subject_N, fold))
@@ -64,7 +70,22 @@ def check_unseen(
                     f"{ancestor.fold}, on {len(seen)} of the subjects that fold {name} tests, "
                     f"such as {seen[0]}; take a run of other people, or of the same fold"
                 )
+    unknown = [one for one in (unchecked(used, lake), lost) if one]
     return {"mien.unchecked": "; ".join(unknown)} if unknown else {}
+
+
+def unchecked(used: Sequence[Path], lake: Lake) -> str:
+    """What of the past of these weights cannot be looked into; empty where all can.
+
+    A file of weights outside of a run tells nothing, nor does a run whose lake is gone.
+    """
+    strangers = [path for path in used if _run_around(path) is None]
+    gone = []
+    for ancestor in _line(used):
+        strangers += [path for path in _teachers(ancestor) if _run_around(path) is None]
+        if _lake_of(ancestor, lake) is None:
+            gone.append(f"run {ancestor.run_id}, whose lake {ancestor.lake} is gone")
+    return "; ".join(dict.fromkeys([*map(str, strangers), *gone]))
 
 
 def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
@@ -72,7 +93,7 @@ def require_unseen(weights: Path, lake: Lake, fold: Fold, name: str) -> None:
 
     Those are whom the division `fold` of the lake, called `name`, validates or tests on. The run is
     the one that trained the weights, or one that it learnt from, by its first weights, its identity
-    network, or the faces of its pool.
+    network, or the faces of its pool. What cannot be looked into is for `unchecked` to tell.
     """
     keys = subject_keys(lake.table)
     held_out = np.concatenate([fold.validation_rows, fold.test_rows])
@@ -132,7 +153,7 @@ def _only_tested(subject_N: np.ndarray, fold: Fold) -> np.ndarray:
     return np.setdiff1d(subject_N[fold.test_rows], subject_N[own])
 
 
-def _line(weights: list[Path]) -> Iterator[Job]:
+def _line(weights: Sequence[Path]) -> Iterator[Job]:
     """The runs whose weights these are, those that they learnt from, and so on, each once."""
     waiting, known = list(weights), set()
     while waiting:

@@ -1,7 +1,9 @@
-"""A trained run on a lake: on its own the test subjects alone, on another whom it never saw."""
+"""A trained run on a lake: on its own the test subjects alone, on another whom it never saw, as far
+as the lakes that it learnt from are still there to tell."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +16,10 @@ from data_service.lakes import columns
 from data_service.lakes.lake import Lake
 from trainer import feed
 from trainer import job as jobs
-from trainer.ancestry import unseen_rows
+from trainer.ancestry import unchecked, unseen_rows
 from trainer.job import Job
 from trainer.pictures import write_png
-from trainer.restore import LoadedSystem, load_system
+from trainer.restore import LoadedSystem, best_device, load_system
 from trainer.scorecard.evaluate import Predictions, predict_rows, scorecard
 from trainer.scorecard.examinee import Examinee
 from trainer.scorecard.galleries import gallery
@@ -25,6 +27,7 @@ from trainer.scorecard.measures import measure
 from trainer.tracking.report import record_evaluation
 from trainer.world import World
 
+_LOG = logging.getLogger(__name__)
 _LOOK_ROWS = 4096
 """Rows that are looked through at a time."""
 
@@ -41,7 +44,7 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
     trained on, which its judges need, is gone.
     """
     began = time.monotonic()
-    loaded = load_system(run)
+    loaded = load_system(run, best_device())
     job = jobs.load(loaded.directory)
     examinee = examinee_of(loaded, job, Lake.open(lake))
     values: dict[str, Any] = {
@@ -50,6 +53,10 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
         "lake_hash": examinee.lake.hash,
         "faces_left_out": len(examinee.lake) - len(examinee.rows_N),
     }
+    unknown = _unchecked(loaded, job, examinee.lake)
+    if unknown:
+        values["unchecked"] = unknown
+        _LOG.warning("whom it learnt from cannot be looked into: %s", unknown)
     predictions, card = None, None
     if examinee.can("recognise"):
         predictions, speed = _predicted(examinee, began)
@@ -61,9 +68,16 @@ def retest(run: str, lake: Path, *, full: bool = False) -> dict[str, Any]:
     pictures = gallery(examinee, predictions)
     values["pictures"] = _written(pictures, job.directory / "evaluation" / examinee.lake.path.name)
     values["not_in_mlflow"] = record_evaluation(
-        job, examinee.lake.path.name, card, values["measures"], pictures
+        job, examinee.lake.path.name, card, values["measures"], pictures, unknown
     )
     return values
+
+
+def _unchecked(loaded: LoadedSystem, job: Job, lake: Lake) -> str:
+    """What may have seen those who are tested; on the run's own lake training has told already."""
+    if lake.hash == job.lake_hash:
+        return ""
+    return unchecked([loaded.directory / "weights.safetensors"], lake)
 
 
 def _written(pictures: Mapping[str, np.ndarray], folder: Path) -> list[str]:
@@ -97,11 +111,12 @@ def examinee_of(loaded: LoadedSystem, job: Job, lake: Lake) -> Examinee:
         rows_N=rows_N,
         home_lake=home,
         train_rows_N=np.empty(0, np.int64) if fold is None else np.asarray(fold.train_rows),
+        device=loaded.device,
     )
 
 
 def _predicted(examinee: Examinee, began: float) -> tuple[Predictions, dict[str, float]]:
-    world = World.alone()
+    world = World.alone(str(examinee.device))
     rest = (examinee.run, examinee.info, world)
     predict_rows(examinee.system, examinee.lake, examinee.rows_N[:1], *rest)
     first = time.monotonic()

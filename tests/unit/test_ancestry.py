@@ -16,7 +16,7 @@ from data_service.lakes.lake import Lake
 from tests.corpora import photos
 from tests.made_runs import recorded
 from trainer import catalog, feed, job, launch
-from trainer.ancestry import check_unseen, first_weights, unseen_rows
+from trainer.ancestry import check_unseen, first_weights, unchecked, unseen_rows
 from trainer.config import NAMES_RUN, RunConfig
 from trainer.crossval import crossval
 from trainer.overrides import with_overrides
@@ -134,6 +134,19 @@ def test_a_lake_that_is_gone_tells_nothing_and_the_record_says_so(
     finished(own_home, "cccc", lake.hash, "1/5", init=gone)
     told = check(lake, "cccc", "1/5")["mien.unchecked"]
     assert told == f"run bbbb, whose lake {own_home / 'lake'} is gone"
+    assert unchecked([gone], lake) == told
+
+
+def test_the_generator_of_its_faces_counts_as_well(own_home: Path, lake: Lake) -> None:
+    finished(own_home, "aaaa", lake.hash, "1/5")
+    finished(own_home, "bbbb", "gone", "1/5")
+    fold = {"2/5": feed.split(lake, "2/5", lake.manifest.classes)}
+    with pytest.raises(ValueError, match="fold 2/5 tests"):
+        check_unseen(IDENTITY, None, lake, fold, generator="aaaa")
+    told = check_unseen(IDENTITY, None, lake, fold, generator="bbbb")
+    assert told["mien.unchecked"].startswith("run bbbb, whose lake")
+    told = check_unseen(IDENTITY, None, lake, fold, generator="cccc")
+    assert told == {"mien.unchecked": "the generator, run cccc, which is gone"}
 
 
 def test_every_fold_of_a_crossvalidation_counts(own_home: Path, lake: Lake) -> None:
@@ -148,6 +161,8 @@ def test_a_file_outside_of_a_run_is_taken(own_home: Path, tmp_path: Path, lake: 
     weights = tmp_path / "published.safetensors"
     weights.touch()
     assert check(lake, str(weights), "1/5") == {"mien.unchecked": str(weights)}
+    finished(own_home, "bbbb", lake.hash, "1/5", init=weights)
+    assert check(lake, "bbbb", "1/5") == {"mien.unchecked": str(weights)}
     finished(own_home, "aaaa", lake.hash, "1/5")
     assert check(lake, "aaaa", "1/5") == {}
 

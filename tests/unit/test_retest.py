@@ -52,6 +52,7 @@ def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
 def rows_of(lake: Any, *can: str) -> list[int]:
     """The rows that a run of such a system is tested on."""
     loaded: Any = SimpleNamespace(
+        device="cpu",
         system=None,
         spec=SimpleNamespace(capabilities=frozenset(can)),
         run=SimpleNamespace(data=DataConfig(image_size=8)),

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from cluster.session import connect
 from data_service.lakes.lake import Lake
 from data_service.synthesis.attempts import Admission, Synthesiser, on_ray
@@ -20,7 +18,7 @@ from trainer.ancestry import require_unseen
 from trainer.config import PoolConfig
 from trainer.feed import default_fold
 from trainer.job import Job
-from trainer.restore import LoadedSystem, load_capable
+from trainer.restore import LoadedSystem, best_device, load_capable
 from trainer.synthetic.admission import CrossFittedGate
 from trainer.synthetic.fesda import Generator, fill
 
@@ -71,7 +69,8 @@ class Source:
         of subjects that the fold holds out. The fold is by default as `synthesise` says."""
         loaded, opened = _loaded(run), Lake.open(lake)
         job = jobs.load(loaded.directory)
-        fold = fold or (job.fold if job.lake_hash == opened.hash else default_fold(opened))
+        if fold is None:
+            fold = job.fold if job.lake_hash == opened.hash else default_fold(opened)
         data = _data(loaded, opened, fold)
         require_unseen(loaded.directory / "weights.safetensors", opened, data.fold, fold)
         return cls(loaded=loaded, job=job, lake=opened, fold=fold, data=data)
@@ -104,7 +103,7 @@ def _makers(run: Path, gate: CrossFittedGate) -> tuple[Synthesiser, Admission]:
 
 
 def _loaded(run: str | Path) -> LoadedSystem:
-    return load_capable(run, "synthesise", "cuda" if torch.cuda.is_available() else "cpu")
+    return load_capable(run, "synthesise", best_device())
 
 
 def _config(until: Literal["equal"] | int, gate: float) -> PoolConfig:

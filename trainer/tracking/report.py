@@ -78,6 +78,7 @@ def record_evaluation(
     card: Mapping[str, Any] | None,
     cards: Mapping[str, Any],
     pictures: Mapping[str, np.ndarray],
+    unchecked: str = "",
 ) -> str | None:
     """An evaluation on `lake`, for the record of its run; what kept MLflow from taking it."""
     figures = {} if card is None else {name: card[name] for name in FIGURES}
@@ -91,6 +92,7 @@ def record_evaluation(
         job.run_id,
         {f"evaluate/{lake}/{path}": value for path, value in flat({**figures, **cards}).items()},
         {f"evaluate/{lake}/{name}": picture for name, picture in shown.items()},
+        {f"mien.unchecked.{lake}": unchecked} if unchecked else {},
     )
 
 

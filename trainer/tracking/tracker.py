@@ -298,9 +298,13 @@ def deliver(
 
 
 def add_to_run(
-    uri: str, run_id: str, figures: Mapping[str, float], pictures: Mapping[str, np.ndarray]
+    uri: str,
+    run_id: str,
+    figures: Mapping[str, float],
+    pictures: Mapping[str, np.ndarray],
+    tags: Mapping[str, str],
 ) -> str | None:
-    """Figures and pictures for a run that has ended; what kept MLflow from taking them, or None.
+    """Figures, pictures and tags for a run that has ended; what kept MLflow from them, or None.
 
     Unlike a `Tracker`, this leaves the run's status as it is, and tries once.
     """
@@ -315,6 +319,8 @@ def add_to_run(
         client = ensure_store(uri)
         for start in range(0, len(points), POINTS_AT_ONCE):
             client.log_batch(run_id, metrics=points[start : start + POINTS_AT_ONCE])
+        for name, value in tags.items():
+            client.set_tag(run_id, name, value)
         for name, picture in pictures.items():
             client.log_image(run_id, picture, f"{name}.png")
     except (MlflowException, OSError) as error:
