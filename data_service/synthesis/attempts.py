@@ -99,7 +99,7 @@ class Maker:
         self._lake.mapped.expect(work.source_rows)
         faces_BHWC = self._lake.faces[work.source_rows]
         target_B = torch.full((len(work.source_rows),), work.klass)
-        with _one_thread():
+        with one_thread():
             source_BCHW = self._seen(faces_BHWC)
             made_BCHW = self._synthesiser(source_BCHW, target_B)
             attempts = Attempts(
@@ -132,7 +132,7 @@ def seen_part(face_side: int, side: int) -> slice:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums in another order have other last bits; hence always in that of one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -277,7 +277,7 @@ class _Job:
             channels=self.shape[2],
             wanted=dict(zip(names, self.wanted, strict=True)),
             admitted={name: tally.admitted[klass] for klass, name in enumerate(names)},
-            attempts={name: tally.attempts[klass] for klass, name in enumerate(names)},
+            attempts={name: tally.judged[klass] for klass, name in enumerate(names)},
             refused=dict(sorted(tally.refused.items())),
             hash=content_hash(table, faces_MHWC),
             fold_name=fold_name,

@@ -34,6 +34,11 @@ class Part:
     refused: Mapping[str, int]
 
     @property
+    def judged(self) -> int:
+        """The attempts until the class had enough; what passed thereafter was not looked at."""
+        return self._num_admitted + sum(self.refused.values())
+
+    @property
     def admitted(self) -> pa.Table:
         """The rows of admitted faces."""
         return self.rows.slice(0, self._num_admitted)
@@ -100,6 +105,7 @@ class Tally:
     def __init__(self, shape: tuple[int, int, int], seen: NearCopies) -> None:
         self.parts: list[Part] = []
         self.attempts: Counter[int] = Counter()
+        self.judged: Counter[int] = Counter()
         self.passed: Counter[int] = Counter()
         self.admitted: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
@@ -111,6 +117,7 @@ class Tally:
         admitted = part.admitted
         self.parts.append(part)
         self.attempts[part.klass] += part.tried
+        self.judged[part.klass] += part.judged
         self.passed[part.klass] += part.passed
         self.admitted[part.klass] += admitted.num_rows
         self.refused.update(part.refused)

@@ -52,7 +52,8 @@ EXAMPLE_SCHEMA = ROW_SCHEMA.append(pa.field("reason", pa.string())).append(
 class PoolManifest:
     """What a pool holds, and by whose hand. `hash` names its content, `recipe` what determined it.
 
-    `admitted`, `attempts` and `wanted` are counts by expression, `refused` by the gate's reasons.
+    `admitted`, `attempts` and `wanted` are counts by expression, `refused` by the gate's reasons:
+    every attempt was admitted or refused, and what passed when its class was full counts as none.
     `fold` names the division by its hash, `fold_name` as a person does; `run` is the generator's.
     """
 
@@ -76,7 +77,7 @@ class PoolManifest:
 
     @property
     def admission_rates(self) -> dict[str, float]:
-        """The share of attempts that the gate let pass, by expression."""
+        """The share of attempts that were admitted, by expression."""
         return {name: self.admitted[name] / tried for name, tried in self.attempts.items() if tried}
 
 

@@ -221,7 +221,25 @@ def test_the_halves_divide_the_training_subjects_and_nobody_is_in_both(
     assert not halves[0] & halves[1] and abs(len(halves[0]) - len(halves[1])) <= 1
 
 
-def test_faces_without_a_subject_are_shared_out() -> None:
-    table = pa.table({"subject": ["a", None, None, "b", None, "a", None]})
-    half_N = admission._halves(cast(Lake, SimpleNamespace(table=table)), np.arange(7))
-    assert half_N.tolist() == [1, 1, 0, 0, 0, 1, 0]
+def test_faces_without_a_subject_are_shared_out_clip_by_clip() -> None:
+    table = pa.table(
+        {
+            "subject": ["a", None, None, "b", None, "a", None, None],
+            "sequence": [None, None, "m", None, "m", None, "n", None],
+            "sample_id": list("tuvwxyz1"),
+        }
+    )
+    half_N = admission._halves(cast(Lake, SimpleNamespace(table=table)), np.arange(8))
+    assert half_N[0] == half_N[5] and half_N[2] == half_N[4]
+    assert sorted(half_N[[0, 1, 2, 3, 6, 7]]) == [0, 0, 0, 1, 1, 1]
+
+
+def test_what_calibrates_the_gate_is_the_same_on_any_number_of_threads() -> None:
+    faces = torch.rand(96, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        found.append(FaceSpace.fit(faces[:64], [faces[64:]]).state_dict())
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert len({admission.content_hash({"space": one}) for one in found}) == 1

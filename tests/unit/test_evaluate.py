@@ -199,3 +199,9 @@ def test_a_batch_in_which_no_face_has_landmarks_has_unknown_ones(lake, info):
         assert evaluate.mirrored(batch).landmarks_BL3.shape == (2, 5, 3)
     with pytest.raises(ValueError, match="have none"):
         columns.landmarks(lake.table.take([0, 1]))
+
+
+def test_a_clip_of_nobody_known_is_one_subject() -> None:
+    table = pa.table({"subject": ["a", None, None, None], "sequence": ["m", "m", "m", None]})
+    found = evaluate.subjects_of(SimpleNamespace(table=table), np.array([3, 0, 2, 1]))
+    assert found.tolist() == ["row 3", "a", "row /clip/m", "row /clip/m"]

@@ -129,6 +129,8 @@ def test_classes_are_filled_until_equal(lake, tmp_path):
     assert len(set(pool.table["row_id"].to_pylist())) == 20
     assert not list(pool.path.glob(".parts*"))
     pool.verify()
+    assert pool.manifest.attempts == pool.manifest.admitted  # what came when a class was full: none
+    assert set(pool.manifest.admission_rates.values()) == {1.0}
 
 
 def test_sources_are_expected_before_they_are_read(lake, monkeypatch):

@@ -205,11 +205,16 @@ def labels_of(
 
 
 def subjects_of(lake: Lake, rows_N: np.ndarray) -> np.ndarray:
-    """The subject of each row, as text; one of its own where the corpus does not tell it."""
+    """The subject of each row, as text; its clip, or one of its own, where the corpus is silent."""
     names = lake.table["subject"].take(rows_N).to_pylist()
-    return np.array(
-        [name or f"{NAMELESS}{row}" for name, row in zip(names, rows_N, strict=True)], "U"
-    )
+    clips = [None] * len(names)
+    if "sequence" in lake.table.column_names:
+        clips = lake.table["sequence"].take(rows_N).to_pylist()
+    return np.array([_subject(*one) for one in zip(names, clips, rows_N, strict=True)], "U")
+
+
+def _subject(name: str | None, clip: str | None, row: int) -> str:
+    return name or NAMELESS + (str(row) if clip is None else f"/clip/{clip}")
 
 
 def scorecard(
@@ -235,6 +240,7 @@ def scorecard(
         {"calibration_error": statistics.calibration_error},
         num_resamples=num_resamples,
         seed=seed,
+        recentred=True,
     )
     recall_K = statistics.class_recall(pooled_KK)
     return {

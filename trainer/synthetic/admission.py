@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_service.folds import subject_keys
 from data_service.lakes.lake import Lake
-from data_service.synthesis.attempts import Attempts
+from data_service.synthesis.attempts import Attempts, one_thread
 from trainer.config import PoolConfig, RunConfig
 from trainer.feed import TrainingData
 from trainer.scorecard.evaluate import faces_of, labels_of
@@ -163,6 +164,7 @@ def _batches(lake: Lake, rows_N: np.ndarray, run: RunConfig) -> Iterator[Tensor]
         yield faces_of(lake, rows_N[first : first + BATCH_FACES], run)
 
 
+@one_thread()
 @torch.no_grad()
 def _chance(
     judges: tuple[Judge, Judge], real: Sequence[tuple[np.ndarray, Iterable[Tensor]]], gate: float
@@ -229,6 +231,7 @@ def _cross_fitted_identities(
     return made[0], made[1]
 
 
+@one_thread()
 @torch.no_grad()
 def _equal_error(
     network: Judge, lake: Lake, rows_N: np.ndarray, run: RunConfig, data: TrainingData
@@ -253,10 +256,7 @@ def _equal_error(
 
 
 def _halves(lake: Lake, rows_N: np.ndarray) -> np.ndarray:
-    """0 or 1 for every row of the lake: the half that its subject belongs to, alternating."""
-    names = np.array([name or "" for name in lake.table["subject"].to_pylist()])
-    subjects = {name: index % 2 for index, name in enumerate(np.unique(names[rows_N]))}
-    half_N = np.array([subjects.get(name, 0) for name in names])
-    alone = names == ""
-    half_N[alone] = np.flatnonzero(alone) % 2
-    return half_N
+    """0 or 1 for every row of the lake: the half of its subject, or of its clip, alternating."""
+    keys_N = subject_keys(lake.table)
+    halves = {key: index % 2 for index, key in enumerate(np.unique(keys_N[rows_N]))}
+    return np.array([halves.get(key, 0) for key in keys_N])

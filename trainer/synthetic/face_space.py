@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from data_service.synthesis.attempts import one_thread
+
 COMPONENTS = 64
 MOST_FACES = 512
 """More than so many need not say what the space is."""
@@ -27,6 +29,7 @@ class FaceSpace:
     most: float
 
     @classmethod
+    @one_thread()
     def fit(cls, faces_NCHW: Tensor, others: Iterable[Tensor]) -> FaceSpace:
         """The space of the faces; no real face in the batches of `others` lies outside."""
         seen_NP = faces_NCHW.flatten(1)

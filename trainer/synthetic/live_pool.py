@@ -158,7 +158,7 @@ def report(tracker: Tracker, pool: LivePool, lake: Lake, images: int) -> None:
     attempts, admitted, refused = Counter(), Counter(), Counter()
     examples = [EXAMPLE_SCHEMA.empty_table()]
     for part in pool.parts():
-        attempts[part.klass] += part.tried
+        attempts[part.klass] += part.judged
         admitted[part.klass] += part.admitted.num_rows
         refused.update(part.refused)
         examples.append(part.examples)
