@@ -79,3 +79,31 @@ def test_a_set_does_not_differ_from_itself():
     both = counts(*simulated(np.random.default_rng(6), 10))
     difference = intervals.paired_difference(both, both, statistics.macro_recall)
     assert (difference.value, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("right", [0.25, 0.5])
+def test_subjects_who_do_not_differ_leave_doubt(right: float) -> None:
+    counts = np.tile([[4 * right, 4 * (1 - right)], [4 * (1 - right), 4 * right]], (6, 1, 1))
+    found = intervals.subject_intervals(counts)["accuracy"]
+    assert found.value == right and found.low < right - 0.1 and found.high > right + 0.1
+
+
+def test_a_difference_that_all_subjects_share_is_as_sure_as_their_number() -> None:
+    always, never = np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 1.0], [0.0, 0.0]])
+    bounds = {}
+    for number in (3, 5, 6, 20):
+        pair = np.tile(always, (number, 1, 1)), np.tile(never, (number, 1, 1))
+        found = intervals.paired_difference(*pair, statistics.accuracy)
+        assert (found.value, found.high) == (1.0, 1.0)
+        bounds[number] = found.low
+    assert bounds[3] < bounds[5] < 0 < bounds[6] < bounds[20]
+
+
+def test_shares_by_subject_leave_unknown_samples_out() -> None:
+    hits = np.array([1, 0, 1, np.nan, 1, 1])
+    found = intervals.share_by_subject(hits, np.array(["a", "a", "b", "b", "c", "c"]))
+    assert found is not None and found.value == pytest.approx(4 / 5)
+    assert 0 < found.low < 0.8 < found.high <= 1
+    assert intervals.share_by_subject(np.full(3, np.nan), np.array(["a", "b", "c"])) is None
+    perfect = intervals.share_by_subject(np.ones(8, bool), np.array([*"aabbccdd"]))
+    assert perfect is not None and perfect.low == pytest.approx(0.025 ** (1 / 4))

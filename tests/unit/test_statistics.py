@@ -158,3 +158,20 @@ def test_attributes_are_told_as_by_scikit_learn():
     ):
         expected = np.mean([reference(truth[:, one], told[:, one]) for one in range(3)])
         assert metric(sums.sum(axis=0)) == pytest.approx(expected)
+
+
+def test_a_distance_lies_within_its_recentred_interval() -> None:
+    outside = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(300, 3)) * 2
+        share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        labels = (share.cumsum(1) < rng.uniform(size=(300, 1))).sum(1)
+        subjects = np.repeat(np.arange(30), 10).astype(str)
+        sums = statistics.calibration_sums(logits, labels, subjects)
+        metrics = {"error": statistics.calibration_error}
+        plain = statistics.subject_bootstrap(sums, metrics, num_resamples=400)["error"]
+        found = statistics.subject_bootstrap(sums, metrics, num_resamples=400, recentred=True)
+        outside += not plain.low <= plain.value <= plain.high
+        assert 0 <= found["error"].low <= found["error"].value <= found["error"].high
+    assert outside > 0

@@ -14,7 +14,9 @@ import torch
 from trainer.scorecard import statistics
 from trainer.scorecard.evaluate import evaluating
 from trainer.scorecard.examinee import Examinee
+from trainer.scorecard.intervals import subject_intervals
 
+_SHARES = {"accuracy": statistics.METRICS["accuracy"], "balanced": statistics.macro_recall}
 PRESENT = 0.0
 """An attribute above this is present, as in training; what is NaN in the lake is not counted."""
 
@@ -24,7 +26,8 @@ def attribute_card(examinee: Examinee) -> dict[str, Any] | None:
     """Accuracy of each attribute and their means, over the faces under test; plain JSON values.
 
     Attributes that are known of no face are left out; None where that are all of them. `balanced`
-    is the mean of the recalls of present and absent: chance is 0.5 however rare an attribute is.
+    is the mean of the recalls of present and absent: chance is 0.5 however rare an attribute is, as
+    long as there are faces with it and without.
     """
     rights, truths = [], []
     with evaluating(examinee.system):
@@ -45,9 +48,7 @@ def attribute_card(examinee: Examinee) -> dict[str, Any] | None:
     for index, name in enumerate(examinee.info.attributes):
         if not sums_SA22[:, index].any():
             continue
-        own = statistics.subject_bootstrap(
-            sums_SA22[:, index : index + 1], metrics, num_resamples=500, seed=examinee.run.seed
-        )
+        own = subject_intervals(_confusions(sums_SA22[:, index]), _SHARES)
         per_attribute[name] = {key: asdict(one) for key, one in own.items()}
     return {
         **{key: asdict(one) for key, one in means.items()},
@@ -64,6 +65,16 @@ def _sums(right_NA: np.ndarray, truth_NA: np.ndarray, subjects_N: np.ndarray) ->
         cells_NA22[..., truth, 0] = right_NA & asked_NA
         cells_NA22[..., truth, 1] = asked_NA
     return statistics.sums_by_subject(cells_NA22, subjects_N)
+
+
+def _confusions(sums_S22: np.ndarray) -> np.ndarray:
+    """Of one attribute: truth before answer."""
+    right_S2, asked_S2 = sums_S22[..., 0], sums_S22[..., 1]
+    counts_S22 = np.zeros(sums_S22.shape)
+    for truth in (0, 1):
+        counts_S22[:, truth, truth] = right_S2[:, truth]
+        counts_S22[:, truth, 1 - truth] = (asked_S2 - right_S2)[:, truth]
+    return counts_S22
 
 
 def mean_accuracy(sums_A22: np.ndarray) -> np.ndarray:

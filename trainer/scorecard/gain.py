@@ -78,7 +78,7 @@ def _reader(examinee: Examinee, made_MCHW: Tensor) -> Callable[[np.ndarray], Ten
 def _edits(examinee: Examinee) -> tuple[Tensor, np.ndarray]:
     """Edits of training faces, evenly spread, each to one class that is not its own, in turn."""
     rows_N, info = examinee.train_rows_N, examinee.info
-    rows_N = rows_N[:: max(1, len(rows_N) // SYNTHETIC_FACES)]
+    rows_N = rows_N[:: -(-len(rows_N) // SYNTHETIC_FACES)]
     num_classes = len(info.classes)
     labels_N = labels_of(examinee.home_lake, rows_N, info)
     step_N = 1 + np.arange(len(rows_N)) % (num_classes - 1)

@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 from trainer.nets.identity_source import verification_auc
-from trainer.scorecard import statistics
 from trainer.scorecard.evaluate import evaluating
 from trainer.scorecard.examinee import Examinee
+from trainer.scorecard.intervals import share_by_subject
 from trainer.scorecard.synthesis_scores import rank_1
 
 
@@ -34,7 +34,7 @@ def identification_card(examinee: Examinee, num_faces: int) -> dict[str, Any]:
     unit_ND = features_ND.cpu().numpy()
     subjects_N = examinee.subjects(rows_N)
     hits_N = rank_1(unit_ND, np.arange(len(rows_N)), unit_ND, subjects_N)
-    interval = statistics.mean_by_subject(hits_N, subjects_N, seed=examinee.run.seed)
+    interval = share_by_subject(hits_N, subjects_N)
     auc = verification_auc(unit_ND, subjects_N, examinee.run.seed)
     return {
         "rank_1": None if interval is None else asdict(interval),

@@ -20,12 +20,15 @@ from trainer.scorecard.statistics import (
     Difference,
     Interval,
     Metric,
+    confusion_by_subject,
     same_faces,
     swap_test,
 )
 
 ESTIMATOR = "delete-one-subject jackknife (logit, t with Satterthwaite degrees of freedom), 95 %"
 """What intervals are called wherever they are shown."""
+
+_NO_ERROR = 1e-12
 
 
 def subject_intervals(
@@ -35,9 +38,9 @@ def subject_intervals(
 
     The delete-one-subject jackknife on the logit scale, with Student's t. Its degrees of freedom
     are not S - 1 but what the subjects' shares in the figure leave of them, so that a few subjects
-    with many faces do not make an interval too narrow (see `degrees_of_freedom`). A figure of 0 or
-    1 gets the exact binomial bound, as if each subject were one trial; one subject tells nothing:
-    0 to 1.
+    with many faces do not make an interval too narrow (see `degrees_of_freedom`). Where subjects
+    do not differ at all each counts as one trial of a binomial: a figure of 0 or 1 gets the exact
+    bound, others its standard error. One subject tells nothing: 0 to 1.
     `benchmarks/coverage.py` measures how often the truth is covered.
     """
     found = {}
@@ -55,13 +58,32 @@ def _share_bounds(
     if num_subjects < 2:
         return 0.0, 1.0
     spread = value * (1 - value)
-    if spread < 1e-12:
-        reach = float(((1 - level) / 2) ** (1 / num_subjects))
+    if spread < _NO_ERROR:
+        reach = _agreement(num_subjects, level)
         return (reach, 1.0) if value > 0.5 else (0.0, 1 - reach)
     error = _standard_error(_deleted(counts_SKK, metric) - value)
+    error = error if error > _NO_ERROR else np.sqrt(spread / num_subjects)
     quantile = student_t.ppf((1 + level) / 2, degrees_of_freedom(counts_SKK, metric))
     low, high = logit(value) + np.array([-1, 1]) * quantile * error / spread
     return float(expit(low)), float(expit(high))
+
+
+def _agreement(num_subjects: int, level: float) -> float:
+    """The least probability of what all subjects agree on, by the exact binomial bound."""
+    return float(((1 - level) / 2) ** (1 / num_subjects))
+
+
+def share_by_subject(hit_N: np.ndarray, subjects_N: np.ndarray) -> Interval | None:
+    """The share of hits (1) among samples that are hit or not (0), with its interval over subjects.
+
+    NaN counts as unknown; None where nothing is known.
+    """
+    known_N = np.isfinite(hit_N)
+    if not known_N.any():
+        return None
+    found_N = hit_N[known_N].astype(np.int64)
+    counts_S22 = confusion_by_subject(np.ones_like(found_N), found_N, subjects_N[known_N], 2)
+    return subject_intervals(counts_S22, {"share": METRICS["accuracy"]})["share"]
 
 
 def _deleted(counts_SKK: np.ndarray, metric: Metric) -> np.ndarray:
@@ -130,15 +152,19 @@ def paired_difference(
     """The metric of the first minus that of the second, subject by subject.
 
     Both sets must be of the same faces. The interval is that of `subject_intervals`, of the
-    difference itself rather than its logit; `p` is that of `swap_test`, which is exact under its
-    null: within a subject it does not matter which of the two made which predictions.
+    difference itself rather than its logit, within -1 and 1; where all subjects differ by as much,
+    that of which side they are on. `p` is that of `swap_test`, which is exact under its null:
+    within a subject it does not matter which of the two made which predictions.
     """
     value, error, degrees = paired_error(first_SKK, second_SKK, metric)
-    reach = 1.0
-    if len(first_SKK) > 1:
+    if len(first_SKK) < 2:
+        reach = 1.0
+    elif error > _NO_ERROR:
         reach = float(student_t.ppf((1 + level) / 2, degrees)) * error
+    else:
+        reach = 2 * abs(value) * (1 - _agreement(len(first_SKK), level))
     p = swap_test(first_SKK, second_SKK, metric, num_swaps=num_swaps, seed=seed)
-    return Difference(value=value, low=value - reach, high=value + reach, p=p)
+    return Difference(value=value, low=max(value - reach, -1.0), high=min(value + reach, 1.0), p=p)
 
 
 def paired_error(

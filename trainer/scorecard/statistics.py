@@ -126,6 +126,7 @@ def subject_bootstrap(
     num_resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
+    recentred: bool = False,
 ) -> dict[str, Interval]:
     """Each metric with its interval by the subject bootstrap, expanded percentiles.
 
@@ -133,7 +134,9 @@ def subject_bootstrap(
     have better intervals in `trainer.scorecard.intervals`. Subjects are resampled with
     replacement; a resample that lacks a class averages over the classes that it has, and one whose
     figure is not finite, as it holds nobody of whom something is known, is left out. Where every
-    resample agrees (a perfect score, one subject) the interval is a point.
+    resample agrees (a perfect score, one subject) the interval is a point. `recentred` is for
+    distances, which resamples push upwards: their mean is shifted back onto the figure; none of it
+    below 0.
     """
     resampled_RKK = resampled_sums(sums_S, num_resamples=num_resamples, seed=seed)
     pooled_KK = sums_S.sum(axis=0)
@@ -143,7 +146,11 @@ def subject_bootstrap(
         finite_R = resampled_R[np.isfinite(resampled_R)]
         counted_R = finite_R if len(finite_R) else resampled_R
         low, high = expanded_percentiles(counted_R, len(sums_S), level)
-        found[name] = Interval(value=float(metric(pooled_KK)), low=low, high=high)
+        value = float(metric(pooled_KK))
+        if recentred:
+            bias = float(counted_R.mean()) - value
+            low, high = max(low - bias, 0.0), max(high - bias, 0.0)
+        found[name] = Interval(value=value, low=low, high=high)
     return found
 
 

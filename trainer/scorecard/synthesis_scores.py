@@ -24,6 +24,7 @@ from trainer.scorecard import distances, statistics
 from trainer.scorecard.distances import Sample
 from trainer.scorecard.evaluate import evaluating
 from trainer.scorecard.examinee import Examinee
+from trainer.scorecard.intervals import share_by_subject
 from trainer.scorecard.judge import JUDGE_IMAGES, Judge, expression_judge, identity_judge
 
 LEVELS = np.linspace(0.0, 1.0, 5)
@@ -138,14 +139,14 @@ def _figures(
     examinee: Examinee, subjects_N: np.ndarray, real: Judged, made: Judged, seed: int
 ) -> dict[str, _Interval]:
     subjects_M = subjects_N[made.source_M]
-    right = (real.read_M == real.target_M).astype(float), (made.read_M == made.target_M)
+    right = (real.read_M == real.target_M, made.read_M == made.target_M)
     thin = slice(None, None, max(1, -(-len(made.source_M) // _KERNEL_FACES)))
     real_sample = Sample(features_ND=real.features_MD, subjects_N=subjects_N)
     made_sample = Sample(features_ND=made.features_MD, subjects_N=subjects_M)
     thinned = Sample(features_ND=made.features_MD[thin], subjects_N=subjects_M[thin])
     return {
-        "edit_accuracy": statistics.mean_by_subject(right[1].astype(float), subjects_M, seed=seed),
-        "judge_accuracy": statistics.mean_by_subject(right[0], subjects_N, seed=seed),
+        "edit_accuracy": share_by_subject(right[1], subjects_M),
+        "judge_accuracy": share_by_subject(right[0], subjects_N),
         "frechet_distance": distances.frechet_distance(real_sample, made_sample, seed=seed),
         "kernel_distance": distances.kernel_distance(real_sample, thinned, seed=seed),
         **_identity(subjects_N, real, made, seed),
@@ -165,17 +166,9 @@ def _identity(
         return dict.fromkeys(names)
     every = np.arange(len(subjects_N))
     similarity_M = (made.identity_MD * real.identity_MD[made.source_M]).sum(axis=1)
-    found = (
-        similarity_M,
-        rank_1(made.identity_MD, made.source_M, real.identity_MD, subjects_N),
-        rank_1(real.identity_MD, every, real.identity_MD, subjects_N),
-    )
+    found_M = rank_1(made.identity_MD, made.source_M, real.identity_MD, subjects_N)
+    found_N = rank_1(real.identity_MD, every, real.identity_MD, subjects_N)
     subjects_M = subjects_N[made.source_M]
-    groups = (subjects_M, subjects_M, subjects_N)
-    figures = {
-        name: statistics.mean_by_subject(values, group, seed=seed)
-        for name, values, group in zip(names, found, groups, strict=False)
-    }
     spread = distances.relative_spread(
         Sample(features_ND=real.identity_MD, subjects_N=subjects_N),
         real.target_M,
@@ -183,7 +176,13 @@ def _identity(
         made.target_M,
         seed=seed,
     )
-    return {**figures, "diversity": spread}
+    figures = (
+        statistics.mean_by_subject(similarity_M, subjects_M, seed=seed),
+        share_by_subject(found_M, subjects_M),
+        share_by_subject(found_N, subjects_N),
+        spread,
+    )
+    return dict(zip(names, figures, strict=True))
 
 
 def rank_1(
