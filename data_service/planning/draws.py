@@ -116,6 +116,7 @@ class StageDraws:
             shown_S = self._slots.rows(int(slot_B[0]), before_B[synthetic_B])
             rows_B[synthetic_B] = self._lake.count + shown_S
         class_B, source_B = self._class_and_source(rows_B, synthetic_B)
+        given_B = class_B
         if self._lake.votes_NK is not None:
             class_B = self._voted(self._lake.votes_NK, key_B, rows_B, class_B)
         group_B = self._lake.group_of_row[source_B]
@@ -123,6 +124,7 @@ class StageDraws:
             key_B=key_B,
             row_B=rows_B,
             class_B=class_B,
+            given_B=given_B,
             group_B=group_B,
             sitting_B=self._lake.sitting_of_row[source_B],
         )

@@ -18,11 +18,16 @@ _OF_ONE_SUBJECT = ("same_subject", "same_subject_anytime")
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Samples:
-    """The samples that seek a partner; rows that are not among the candidates are synthetic."""
+    """The samples that seek a partner; rows that are not among the candidates are synthetic.
+
+    `class_B` is what a sample is shown as, by a vote on it perhaps, `given_B` what the lake says it
+    is, as every partner is what the lake says.
+    """
 
     key_B: np.ndarray
     row_B: np.ndarray
     class_B: np.ndarray
+    given_B: np.ndarray
     group_B: np.ndarray
     sitting_B: np.ndarray
 
@@ -109,7 +114,7 @@ class Candidates:
                 (samples.class_B, samples.class_B + 1),
             )
         )
-        return _pick(draw, samples, rows, span, hole)
+        return _pick(draw, samples, rows, span, hole, self._voted(samples))
 
     def _other_subject(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
         span = (np.zeros_like(samples.row_B), np.full_like(samples.row_B, len(self._group_rows)))
@@ -121,6 +126,7 @@ class Candidates:
         found_B = np.minimum(found_B, len(sorted_rows) - 1)
         place_B = self._row_order[found_B]
         among_B = self._class_rows[place_B] == samples.row_B
+        among_B &= samples.given_B == samples.class_B
         first_B, last_B = self._class_span(samples)
         skip_B = np.where(among_B, place_B, last_B)
         return _pick(
@@ -129,7 +135,12 @@ class Candidates:
 
     def _other_class(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
         span = (np.zeros_like(samples.row_B), np.full_like(samples.row_B, len(self._class_rows)))
-        return _pick("other_class", samples, self._class_rows, span, self._class_span(samples))
+        hole = self._class_span(samples)
+        return _pick("other_class", samples, self._class_rows, span, hole, self._voted(samples))
+
+    def _voted(self, samples: Samples) -> np.ndarray:
+        """Which samples are shown as another class than they are."""
+        return np.isin(samples.row_B, self._class_rows) & (samples.given_B != samples.class_B)
 
     def _class_span(self, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
         first_B = np.searchsorted(self._class_sorted, samples.class_B)
@@ -147,11 +158,23 @@ def _pick(
     rows: np.ndarray,
     span: tuple[np.ndarray, np.ndarray],
     hole: tuple[np.ndarray, np.ndarray],
+    itself_B: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One of rows[span] outside of rows[hole], which lies within the span."""
-    count_B = (span[1] - span[0]) - (hole[1] - hole[0])
+    """One of rows[span] outside of rows[hole], which lies within the span.
+
+    Where the sample is one of these itself (`itself_B`), the last of them stands in its place and
+    is not drawn otherwise.
+    """
+    hole_B = hole[1] - hole[0]
+    count_B = (span[1] - span[0]) - hole_B - (0 if itself_B is None else itself_B)
     valid_B = count_B > 0
-    index_B = span[0] + seeds.integers(samples.key_B, rule, np.maximum(count_B, 1))
-    index_B += np.where(index_B >= hole[0], hole[1] - hole[0], 0)
-    chosen_B = rows[np.minimum(index_B, len(rows) - 1)]
+
+    def taken(number_B: np.ndarray) -> np.ndarray:
+        index_B = span[0] + number_B
+        index_B = index_B + np.where(index_B >= hole[0], hole_B, 0)
+        return rows[np.minimum(index_B, len(rows) - 1)]
+
+    chosen_B = taken(seeds.integers(samples.key_B, rule, np.maximum(count_B, 1)))
+    if itself_B is not None and itself_B.any():
+        chosen_B = np.where(itself_B & (chosen_B == samples.row_B), taken(count_B), chosen_B)
     return np.where(valid_B, chosen_B, samples.row_B), valid_B

@@ -412,6 +412,41 @@ def test_voted_classes_come_as_often_as_they_have_votes():
     assert set(found[2]) == {0} == set(found[3])  # no votes for the run's classes: as given
 
 
+def test_partners_of_voted_classes_are_drawn_alike_and_never_oneself():
+    """Of 24 faces the first, given as anger, is shown as fear."""
+    faces = table(24, num_subjects=3)
+    given = faces["expression"].to_pylist()
+    votes = pa.array([[("fear", 9.0)]] + [[]] * 23, pa.map_(pa.string(), pa.float32()))
+    rows, none = np.arange(24), np.arange(0)
+    fold = Fold(index=1, num_folds=2, train_rows=rows, validation_rows=none, test_rows=none)
+    stages = [StagePlan(images=24 * 1500, needs=DataNeeds(partner=RULES))]
+    faces = faces.append_column("votes", votes)
+    plan = Plan(faces, fold, CLASSES, stages, 24, 5, labels="votes")
+    drawn = {rule: [] for rule in RULES}
+    for number in range(plan.num_steps):
+        step = plan.step(number)
+        for at in np.flatnonzero(step.rows == 0):
+            assert step.expression[at] == CLASSES.index("fear")
+            for rule in RULES:
+                drawn[rule].append(int(step.partner_rows[rule][at]))
+    subjects = faces["subject"].to_pylist()
+    known = [row for row in range(1, 24) if given[row] in map(str, CLASSES)]
+    allowed = {
+        "same_class": [row for row in known if given[row] == "fear"],
+        "other_class": [row for row in known if given[row] != "fear"],
+        "other_subject": [
+            row for row in known if subjects[row] is None or subjects[row] != subjects[0]
+        ],
+    }
+    for rule, members in allowed.items():
+        share = np.bincount(drawn[rule], minlength=24)[members] / len(drawn[rule])
+        assert share.sum() == 1.0, rule
+        bound = 4 * (share.mean() * (1 - share.mean()) / len(drawn[rule])) ** 0.5
+        assert abs(share - share.mean()).max() < bound, rule
+    for rule in OF_ONE_SUBJECT:
+        assert 0 not in drawn[rule]
+
+
 def test_voted_classes_change_nothing_else_and_any_step_can_be_had_alone():
     votes = [{"anger": 5.0, "fear": 5.0}] * 12
     voted, given_plan = voted_plan(votes), voted_plan(votes, labels="given")
