@@ -6,7 +6,8 @@ All of them live in `published.json`.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,21 @@ PUBLISHED = Path(__file__).with_name("published.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Network:
+    """A trained network that figures stand on; `shape` where it is one of nets/identity_source."""
+
+    what: str
+    source: str
+    shape: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """A line of a table: a method and its figure in percent; `system` where it can be run here."""
+    """A line of a table: a method and its figure in percent; `system` where it can be run here.
+
+    The figure stands on the face network `identity`, given by `system.identity_network`, and on the
+    weights `start`, given by `--init`; each None where it needs none, as far as is known.
+    """
 
     method: str
     figure: float
@@ -25,6 +39,8 @@ class Entry:
     system: str = ""
     variant: str = ""
     note: str = ""
+    identity: Network | None = None
+    start: Network | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,13 +71,23 @@ class Table:
 def tables() -> dict[str, Table]:
     """All tables by name."""
     values = json.loads(PUBLISHED.read_text())
-    found = {}
+    sources, found = values["sources"], {}
+    networks = {
+        name: Network(**{**one, "source": sources[one["source"]]})
+        for name, one in values["networks"].items()
+    }
     for name, one in values["tables"].items():
-        entries = [Entry(**entry) for entry in one.pop("entries")]
-        entries = [replace(entry, source=values["sources"][entry.source]) for entry in entries]
+        entries = [_entry(entry, sources, networks) for entry in one.pop("entries")]
         classes = tuple(Expression(label) for label in one.pop("classes"))
         found[name] = Table(name=name, classes=classes, entries=tuple(entries), **one)
     return found
+
+
+def _entry(
+    line: Mapping[str, Any], sources: Mapping[str, str], networks: Mapping[str, Network]
+) -> Entry:
+    stands_on = {key: networks[line[key]] for key in ("identity", "start") if key in line}
+    return Entry(**{**line, "source": sources[line["source"]], **stands_on})
 
 
 def table_named(name: str) -> Table:

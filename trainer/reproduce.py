@@ -14,23 +14,20 @@ from typing import Any
 
 from data_service.lakes.lake import Lake
 from data_service.schema import Expression
-from trainer import catalog, feed, launch
+from trainer import catalog, departures, feed, launch, peeking
 from trainer.config import RunConfig
 from trainer.crossval import crossval
+from trainer.departures import SCRATCH, Divided, Start
 from trainer.leakage import leak_tags
 from trainer.overrides import knobs, with_overrides
-from trainer.peeking import FILE as PEEKING
 from trainer.published import Entry, Table, table_named
+from trainer.restore import check_map
 from trainer.scorecard.evaluate import pooled, read_predictions
 from trainer.scorecard.official_folds import mean_over_folds
 from trainer.scorecard.statistics import METRICS
 
 LOOKS = 20
 """How often a run is looked at, where its recipe does not say."""
-OWN_NETWORK = "system.identity_network"
-"""Names a network that the paper has too; the other settings depart from its recipe."""
-RULES = {"honest": "predictions.npz", "peeking": PEEKING}
-"""Which of a run's predictions each rule reports."""
 
 
 def reproduce(
@@ -42,6 +39,9 @@ def reproduce(
     folds: int | None = None,
     images: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    init: str | None = None,
+    init_only: str = "*",
+    init_map: Sequence[str] = (),
     parallel: int = 1,
     experiment: str = "reproduce",
     allow_leaks: bool = False,
@@ -51,14 +51,16 @@ def reproduce(
     `lakes` is one lake or, of a corpus with several official splits, one for each of them: ours is
     then the mean over these. `recipe`, `folds` and `images` shorten what the protocol says; any
     lake may stand in for the corpus: `differs` says what keeps ours from being comparable, and
-    what leaks. `settings` go to the systems that have them. Folds by subject are trained `parallel`
-    at a time, official splits one after another. Plain JSON values: a row for every line and rule.
-    ValueError where lakes and table share fewer than two classes, where the folds leak unless
-    `allow_leaks`, or where nothing is left to run; the corpus' terms are named where there is no
-    lake.
+    what leaks. `settings` go to the systems that have them. Every run starts from `init`, of which
+    `init_only` and `init_map` are as for `launch.train`; it needs one system. Folds by subject are
+    trained `parallel` at a time, official splits one after another. Plain JSON values: a row for
+    every line and rule. ValueError where lakes and table share fewer than two classes, where the
+    folds leak unless `allow_leaks`, where nothing is left to run, or weights are given to several
+    systems; the corpus' terms are named where there is no lake.
     """
     settings, table = settings or {}, table_named(name)
-    told = folds or table.folds
+    start = Start(init=init, init_only=init_only, init_map=tuple(init_map))
+    told = _folds(table, folds)
     opened = _opened(table, lakes, told)
     held = [lake.manifest.classes for lake in opened]
     classes = [one for one in table.classes if all(counts.get(one) for counts in held)]
@@ -67,13 +69,19 @@ def reproduce(
             f"{_listed(lakes)} has not two of the classes of {name}: {', '.join(table.classes)}"
         )
     chosen = _chosen(table, systems)
+    _check_start(chosen, start)
     _check_settings(chosen, recipe, settings)
     runs = {entry: _run(entry, recipe, classes, images, settings) for entry in chosen}
-    leaks = _leaks(opened, told, classes, allow=allow_leaks)
-    differs = _differs(table, opened, classes, recipe, told, images, settings)
+    divided = _divided(opened, told, classes)
+    leaks = _leaks(divided, allow=allow_leaks)
+    differs = [
+        *departures.of_protocol(table, opened, classes, recipe, told, images, settings),
+        *departures.of_validation(divided),
+        *departures.of_networks(runs, start),
+    ]
     rows = [_row(entry) for entry in table.entries if entry not in runs]
     for entry, run in runs.items():
-        rows += _ours(entry, table, run, lakes, told, parallel, experiment, allow_leaks)
+        rows += _ours(entry, table, run, lakes, told, parallel, experiment, allow_leaks, start)
     return {
         "table": name,
         "title": table.title,
@@ -86,15 +94,26 @@ def reproduce(
     }
 
 
-def _leaks(
-    lakes: Sequence[Lake], folds: int | str, classes: Sequence[Expression], *, allow: bool
-) -> list[str]:
-    """What stands on more than one side of the folds; ValueError where it may not."""
+def _folds(table: Table, folds: int | None) -> int | str:
+    """The protocol's folds, or those that are asked for; ValueError for fewer than two."""
+    if folds is not None and folds < 2:
+        raise ValueError(f"--folds {folds}: at least 2 are needed, for each is tested once")
+    return table.folds if folds is None else folds
+
+
+def _divided(lakes: Sequence[Lake], folds: int | str, classes: Sequence[Expression]) -> Divided:
+    """The lakes with their folds by name; ValueError where one cannot be divided so."""
     count = folds if isinstance(folds, int) else 0
     names = [f"{index + 1}/{count}" for index in range(count)] or [feed.OFFICIAL]
+    return [
+        (lake, {name: feed.split(lake, name, tuple(classes)) for name in names}) for lake in lakes
+    ]
+
+
+def _leaks(divided: Divided, *, allow: bool) -> list[str]:
+    """What stands on more than one side of the folds; ValueError where it may not."""
     told = []
-    for lake in lakes:
-        splits = {name: feed.split(lake, name, tuple(classes)) for name in names}
+    for lake, splits in divided:
         found = leak_tags(lake, splits, allow=allow)["mien.leaks"]
         told += [] if found == "none" else [f"leaks of {lake.path.name} in {found}"]
     return told
@@ -133,6 +152,17 @@ def _chosen(table: Table, systems: Sequence[str]) -> list[Entry]:
     if not chosen:
         raise ValueError(f"no system here is in the table {table.name}")
     return chosen
+
+
+def _check_start(chosen: list[Entry], start: Start) -> None:
+    """ValueError where weights are given to several systems, or their names cannot be mapped."""
+    check_map(start.init, start.init_map)
+    systems = sorted({entry.system for entry in chosen})
+    if start.init is not None and len(systems) > 1:
+        raise ValueError(
+            f"--init {start.init}: no weights fit several systems; choose one by --system: "
+            f"{', '.join(systems)}"
+        )
 
 
 def _recipe(entry: Entry, recipe: str) -> RunConfig:
@@ -212,18 +242,18 @@ def _ours(
     parallel: int,
     experiment: str,
     allow_leaks: bool,
+    start: Start = SCRATCH,
 ) -> Iterator[dict[str, Any]]:
+    given: dict[str, Any] = {"experiment": experiment, "allow_leaks": allow_leaks, **asdict(start)}
     official = folds == feed.OFFICIAL
     if official:
-        results = [_official(run, lake, experiment, allow_leaks) for lake in lakes]
+        results = [_official(run, lake, given) for lake in lakes]
         run_ids = [result.run_id for result in results]
     else:
         assert isinstance(folds, int)
-        found = crossval(
-            run, lakes[0], folds, parallel=parallel, experiment=experiment, allow_leaks=allow_leaks
-        )
+        found = crossval(run, lakes[0], folds, parallel=parallel, **given)
         results, run_ids = found.folds, [found.run_id]
-    for rule, file in RULES.items():
+    for rule, file in _files(table.metric).items():
         parts = [read_predictions(result.directory / file) for result in results]
         tested = parts if official else [pooled(parts)]
         ours = mean_over_folds(tested, METRICS[table.metric])
@@ -231,10 +261,13 @@ def _ours(
         yield {**_row(entry), **own, "num_faces": sum(map(len, tested))}
 
 
-def _official(run: RunConfig, lake: Path, experiment: str, allow_leaks: bool) -> launch.RunResult:
-    return launch.unstopped(
-        launch.train(run, lake, fold=feed.OFFICIAL, experiment=experiment, allow_leaks=allow_leaks)
-    )
+def _files(metric: str) -> dict[str, str]:
+    """Which of a run's predictions each rule reports."""
+    return {"honest": "predictions.npz", "peeking": peeking.FILES[metric]}
+
+
+def _official(run: RunConfig, lake: Path, given: Mapping[str, Any]) -> launch.RunResult:
+    return launch.unstopped(launch.train(run, lake, fold=feed.OFFICIAL, **given))
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -244,31 +277,3 @@ def _row(entry: Entry) -> dict[str, Any]:
         "note": entry.note,
         "source": entry.source,
     }
-
-
-def _differs(
-    table: Table,
-    lakes: Sequence[Lake],
-    classes: list[Expression],
-    recipe: str,
-    folds: int | str,
-    images: int | None,
-    settings: Mapping[str, Any],
-) -> list[str]:
-    """What keeps our figures from being comparable with the paper's; empty where nothing does."""
-    found = {}
-    for lake in lakes:
-        corpus = lake.manifest.corpus
-        count = sum(lake.manifest.classes.get(one, 0) for one in classes)
-        found[f"the lake holds {corpus}, not {table.corpus}"] = corpus != table.corpus
-        found[f"{count} faces, not {table.faces}"] = count != table.faces
-    too_few = folds == feed.OFFICIAL and len(lakes) < table.lakes
-    found |= {
-        f"{len(classes)} classes, not {len(table.classes)}": len(classes) != len(table.classes),
-        f"recipe {recipe}, not paper": recipe != "paper",
-        f"folds: {folds}, not {table.folds}": folds != table.folds,
-        f"official splits: {len(lakes)}, not {table.lakes}": too_few,
-        f"{images} images of training": images is not None,
-    }
-    changed = [f"--set {path}={settings[path]}" for path in settings if path != OWN_NETWORK]
-    return [*(text for text, holds in found.items() if holds), *changed]

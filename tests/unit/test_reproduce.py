@@ -17,7 +17,7 @@ from cluster import tables
 from data_service import corpora
 from data_service.audit import Leaks
 from data_service.schema import Expression
-from trainer import catalog, launch, published, reproduce
+from trainer import catalog, departures, launch, published, reproduce
 from trainer.overrides import with_overrides
 from trainer.scorecard.evaluate import Predictions, write_predictions
 
@@ -84,8 +84,8 @@ def test_what_is_set_differs_from_the_paper() -> None:
     manifest = SimpleNamespace(corpus="ckplus", classes={table.classes[0]: table.faces})
     lake: Any = SimpleNamespace(manifest=manifest)
     given = (table, [lake], list(table.classes), "paper", 10, None)
-    assert reproduce._differs(*given, {"system.identity_network": "aaaa"}) == []
-    assert reproduce._differs(*given, {"lambda_cls": "9", "data.grey": True}) == [
+    assert departures.of_protocol(*given, {"system.identity_network": "aaaa"}) == []
+    assert departures.of_protocol(*given, {"lambda_cls": "9", "data.grey": True}) == [
         "--set lambda_cls=9",
         "--set data.grey=True",
     ]
@@ -140,6 +140,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"settings": {"system.nothing": 1}}, "--set system.nothing: none of these systems has it"),
         ({"images": 3}, "--images 3: fn2en needs"),
         ({"recipe": "huge"}, "unknown recipe 'fn2en.huge_scratch'"),
+        ({"folds": 0}, "--folds 0: at least 2 are needed"),
+        ({"folds": -1}, "--folds -1: at least 2 are needed"),
+        ({"init_map": ("a=b",)}, "--init-map needs weights to start from"),
     ],
 )
 def test_wrong_input_is_one_clear_line(lake: Path, options: dict[str, Any], says: str) -> None:
@@ -167,14 +170,29 @@ def test_a_lake_without_an_official_split_says_so(lake: Path) -> None:
 def test_what_leaks_is_refused_or_said(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = reproduce.Lake.open(lake)
     classes = [Expression(name) for name in opened.manifest.classes]
-    assert reproduce._leaks([opened], 2, classes, allow=False) == []
+    divided = reproduce._divided([opened], 2, classes)
+    assert reproduce._leaks(divided, allow=False) == []
     pair = reproduce.feed.split(opened, "1/2", tuple(classes))
     torn = Leaks(copies=((int(pair.train_rows[0]), int(pair.test_rows[0])),), subjects=())
     monkeypatch.setattr("trainer.leakage.leaks_of", lambda lake, split: torn)
     with pytest.raises(ValueError, match="--allow-leaks"):
         reproduce.reproduce("ckplus8", [lake], folds=2)
-    (said,) = reproduce._leaks([opened], 2, classes, allow=True)
+    (said,) = reproduce._leaks(divided, allow=True)
     assert said.startswith("leaks of drawn in fold 1/2: ") and "fold 2/2" in said
+
+
+def test_all_that_differs_is_said(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "_ours", lambda *_: [])
+    random = {"system.identity_network": "random"}
+    given: Any = {"recipe": "tiny", "folds": 2, "settings": random}
+    found = reproduce.reproduce("ckplus8", [lake], **given)["differs"]
+    assert "the lake holds drawn, not ckplus" in found and "folds: 2, not 10" in found
+    assert "fn2en: a random identity network, not VGG-Face" in found
+    (held_out,) = (text for text in found if "held out for validation" in text)
+    assert held_out == (
+        "about 1/3 of the training subjects held out for validation, "
+        "32 of 48 training faces of a fold are left"
+    )
 
 
 def test_the_corpora_of_the_tables_have_the_names_that_are_said() -> None:
@@ -194,8 +212,15 @@ def split_lakes(count: int, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         "open",
         lambda path: SimpleNamespace(path=path, manifest=manifest, hash=path.name),
     )
-    monkeypatch.setattr(reproduce, "_leaks", lambda *_, **__: [])
+    monkeypatch.setattr(reproduce, "_divided", lambda *_: [])
     return paths
+
+
+def vggface(folder: Path) -> dict[str, Any]:
+    """The setting that gives a file of the paper's face network."""
+    path = folder / "vggface.safetensors"
+    path.touch()
+    return {"system.identity_network": str(path)}
 
 
 def said_of(path: Path, right: int, wrong: int) -> Predictions:
@@ -218,12 +243,12 @@ def test_of_several_official_splits_the_mean_is_printed(
         trained.append((run.recipe, lake, fold))
         directory = tmp_path / f"{run.recipe} {lake.name}"
         directory.mkdir()
-        for rule, file in reproduce.RULES.items():
+        for rule, file in reproduce._files("accuracy").items():
             write_predictions(said_of(lake, *faces[rule][lakes.index(lake)]), directory / file)
         return SimpleNamespace(status="finished", run_id=lake.name, directory=directory)
 
     monkeypatch.setattr(launch, "train", train)
-    found = reproduce.reproduce("tfd", lakes, recipe="paper")
+    found = reproduce.reproduce("tfd", lakes, recipe="paper", settings=vggface(tmp_path))
     assert found["differs"] == [] and json.loads(json.dumps(found)) == found
     recipes = ("paper_scratch", "paper_finetuned", "paper")
     assert trained == [(recipe, lake, "official") for recipe in recipes for lake in lakes]
@@ -237,10 +262,13 @@ def test_of_several_official_splits_the_mean_is_printed(
         assert honest["run_ids"] == [lake.name for lake in lakes]
 
 
-def test_fewer_splits_than_the_paper_s_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_splits_than_the_paper_s_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lakes = split_lakes(2, monkeypatch)
     monkeypatch.setattr(reproduce, "_ours", lambda *_: [])
-    assert reproduce.reproduce("tfd", lakes)["differs"] == ["official splits: 2, not 5"]
+    found = reproduce.reproduce("tfd", lakes, settings=vggface(tmp_path))
+    assert found["differs"] == ["official splits: 2, not 5"]
 
 
 @pytest.mark.parametrize(

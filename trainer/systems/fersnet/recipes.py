@@ -16,8 +16,8 @@ from trainer.systems.fersnet.config import FersnetConfig, NetworkConfig, Weights
 def paper() -> RunConfig:
     """The authors' release: 96 px colour crops of 110 px faces, 54.0 M + 2.77 M parameters.
 
-    500 epochs of CK+'s three peak frames (883 training images a fold) in batches of 8; Adam at
-    1e-4, a tenth of it after epoch 150. It needs a LightCNN-9 as `system.identity_network`.
+    500 epochs of CK+'s three peak frames (883 images that a fold does not test) in batches of 8;
+    Adam at 1e-4, a tenth of it after epoch 150. It needs a LightCNN-9 as `system.identity_network`.
     """
     rate = Ramp(start=1e-4, end=1e-5, begin=0.3, finish=0.301)
     optimizer = OptimizerConfig(learning_rate=rate, betas=(0.5, 0.999), weight_decay=5e-4)

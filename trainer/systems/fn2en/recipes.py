@@ -18,8 +18,9 @@ from trainer.systems.fn2en.config import Fn2enConfig, NetworkConfig
 def paper() -> RunConfig:
     """The reconstruction of section 4 in `facts`: 224 px, VGG-Face as `system.identity_network`.
 
-    50 epochs of CK+'s 1,177 training images a fold in each stage, in batches of 64; SGD with
-    momentum 0.9, weight decay 5e-4, one drop of the rate (all unconfirmed).
+    In each stage 50 epochs of the 1,177 images that a fold of CK+ does not test, in batches of 64
+    (ours holds some of them out for validation); SGD with momentum 0.9, weight decay 5e-4, one drop
+    of the rate (all unconfirmed).
     """
     rate = Ramp(start=0.01, end=0.001, begin=0.6, finish=0.601)
     optimizer = OptimizerConfig(name="sgd", learning_rate=rate, weight_decay=5e-4, clip_norm=10.0)
