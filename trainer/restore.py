@@ -32,13 +32,17 @@ VERBS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoadedSystem:
-    """A trained system in eval mode, with the chosen (averaged) weights, and its settings."""
+    """A trained system in eval mode, with the chosen (averaged) weights, and its settings.
+
+    `device` is where its networks lie, and what they are asked must lie.
+    """
 
     system: System
     run: RunConfig
     info: DatasetInfo
     spec: SystemSpec
     directory: Path
+    device: str = "cpu"
 
     def require(self, capability: str) -> None:
         """ValueError, with the systems that can, where this one in its variant cannot."""
@@ -58,6 +62,11 @@ class LoadedSystem:
                 f"run {self.directory.name} was trained on faces of {self.info.channels} channels, "
                 f"those of {lake.path} have {channels}"
             )
+
+
+def best_device() -> str:
+    """A GPU where there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
@@ -89,7 +98,9 @@ def load_system(run: str | Path, device: str = "cpu") -> LoadedSystem:
     system.load_state_dict(own)
     for network in system.frozen().values():
         network.to(device).eval().requires_grad_(False)
-    return LoadedSystem(system=system, run=settings, info=info, spec=spec, directory=directory)
+    return LoadedSystem(
+        system=system, run=settings, info=info, spec=spec, directory=directory, device=device
+    )
 
 
 def load_capable(run: str | Path, capability: str, device: str = "cpu") -> LoadedSystem:

@@ -153,7 +153,9 @@ def _faces(key_B: torch.Tensor, label: str, info: DatasetInfo) -> torch.Tensor:
 
 def _landmarks(key_B: torch.Tensor, info: DatasetInfo) -> torch.Tensor:
     points = keyed_uniform(key_B, "landmarks", info.landmarks * 3)
-    return points.view(len(key_B), info.landmarks, 3) * (info.image_size - 1)
+    points_BL3 = points.view(len(key_B), info.landmarks, 3)
+    places_BL2 = points_BL3[..., :2] * (info.image_size - 1)
+    return torch.cat([places_BL2, points_BL3[..., 2:]], dim=2)
 
 
 def weights_of(made: Training) -> dict[str, torch.Tensor]:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.contract import batches as made_of
-from tests.made_runs import recorded
+from tests.made_runs import finished, recorded
 from trainer import catalog
+from trainer.feed import WITHOUT_CLASSES
 from trainer.inference import export
 from trainer.loop import fit
 from trainer.restore import LoadedSystem
 from trainer.world import World
 
 NAMES = [name for name in catalog.names() if set(export.OUTPUTS) & catalog.load(name).capabilities]
+UNTOLD = [name for name in NAMES if catalog.load(name).capabilities <= WITHOUT_CLASSES]
 BY_LANDMARKS = [
     name
     for name in NAMES
@@ -65,3 +67,12 @@ def test_what_reads_68_landmarks_leaves_with_five_too(
     monkeypatch.setattr(export, "load_system", lambda _run: five)
     done = export.export(name, tmp_path / "model")
     assert "landmarks" in done.inputs and max(done.differences.values()) < export.TOLERANCE
+
+
+@pytest.mark.parametrize("name", UNTOLD)
+def test_what_needs_no_classes_leaves_without_any(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    run = made_of.tiny(name)
+    info = replace(made_of.info_of(run), classes=(), class_images=(), landmarks=0)
+    done = export.export(finished(run, info).name, tmp_path / "model")
+    assert done.inputs == ("faces",) and max(done.differences.values()) < export.TOLERANCE

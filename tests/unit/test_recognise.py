@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data_service.schema import Expression, FaceBatch, Prediction
 from trainer.config import EvaluationConfig
@@ -38,6 +39,7 @@ def loaded(*, flip: bool) -> Any:
         run=SimpleNamespace(evaluation=EvaluationConfig(flip=flip)),
         info=SimpleNamespace(classes=CLASSES, attributes=()),
         spec=SimpleNamespace(capabilities=frozenset({"recognise"})),
+        device="cpu",
     )
 
 
@@ -50,3 +52,35 @@ def test_face_and_mirror_image_are_averaged_where_the_run_does(
     assert list(found.confidences.values()) == pytest.approx(shares)
     assert found.expression == CLASSES[label] and found.confidence == pytest.approx(shares[label])
     assert edit._shown(loaded(flip=flip), PHOTOGRAPH) == label
+
+
+@pytest.fixture
+def photograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a picture, in which anybody sees the same face."""
+    viewer = SimpleNamespace(see=lambda _image: PHOTOGRAPH)
+    monkeypatch.setattr(recognise, "load_capable", lambda *_: loaded(flip=False))
+    monkeypatch.setattr(recognise, "Viewer", lambda _loaded: viewer)
+    path = tmp_path / "me.png"
+    Image.new("RGB", (3, 3)).save(path)
+    return path
+
+
+def test_one_of_several_that_cannot_be_read_is_refused_and_the_others_count(
+    photograph: Path,
+) -> None:
+    folder = photograph.parent
+    (folder / "broken.mp4").write_text("not a video")
+    (folder / "empty").mkdir()
+    bad = [folder / "lost.png", folder / "broken.mp4", folder / "empty"]
+    found, refused = recognise.recognise("aaaa", [photograph, *bad, photograph])
+    assert [one.image for one in found] == [str(photograph)] * 2
+    assert [one.image for one in refused] == list(map(str, bad))
+    for one, why in zip(refused, ("file missing", "not a video", "no picture"), strict=True):
+        assert why in one.reason
+
+
+@pytest.mark.parametrize(("name", "why"), [("lost.png", "file missing"), ("empty", "no picture")])
+def test_one_alone_that_cannot_be_read_is_an_error(photograph: Path, name: str, why: str) -> None:
+    (photograph.parent / "empty").mkdir()
+    with pytest.raises(ValueError, match=f"{name}: .*{why}"):
+        recognise.recognise("aaaa", [photograph.parent / name])

@@ -48,11 +48,16 @@ def edit(
 @app.command(epilog="Example: mien transfer 3f2a laughing.jpg me.jpg --out me-laughing.png")
 def transfer(
     run: Run,
-    source: Annotated[Path, typer.Argument(help="A photograph that shows the expression.")],
-    target: Annotated[Path, typer.Argument(help="The photograph that gets it.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A photograph that shows the expression.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The photograph that gets it.")],
     *,
     expression: Annotated[
-        str | None, typer.Option(help="What SOURCE shows; else the system or a judge reads it.")
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION", help="What SOURCE shows; else the system or a judge reads it."
+        ),
     ] = None,
     out: Out,
     face: FaceOnly = False,

@@ -25,7 +25,7 @@ from trainer.inference.photographs import (
     read_expression,
 )
 from trainer.pictures import as_pixels, write_png
-from trainer.restore import LoadedSystem, load_capable
+from trainer.restore import LoadedSystem, best_device, load_capable
 from trainer.scorecard.judge import expression_judge
 
 MOST_YAW = 90
@@ -70,14 +70,13 @@ def edit(
     which without it turns the head to the front. ValueError for a system that cannot, a class it
     does not know, or a file that is no image.
     """
-    loaded = load_capable(run, "synthesise")
+    loaded = load_capable(run, "synthesise", best_device())
     target = class_index(loaded, to)
     check_intensity(loaded, intensity)
     check_yaw(loaded, yaw)
     check_png(out)
     photograph = Viewer(loaded).read(image)
-    made_1CSS = ask(loaded, photograph, target=target, intensity=intensity, yaw=yaw).images_BCHW
-    assert made_1CSS is not None
+    made_1CSS = ask(loaded, photograph, target=target, intensity=intensity, yaw=yaw)
     write_png(_picture(photograph, made_1CSS, face_only), out)
     return Edited(
         image=str(image),
@@ -104,16 +103,13 @@ def transfer(
     system that does not recognise, what a judge trained on the run's training subjects reads.
     ValueError as for `edit`.
     """
-    loaded = load_capable(run, "transfer")
+    loaded = load_capable(run, "transfer", best_device())
     given = None if expression is None else class_index(loaded, expression)
     check_png(out)
     viewer = Viewer(loaded)
     reference, photograph = viewer.read(source), viewer.read(target)
     shown = _shown(loaded, reference) if given is None else given
-    made_1CSS = ask(
-        loaded, photograph, target=shown, reference=reference, reference_class=shown
-    ).images_BCHW
-    assert made_1CSS is not None
+    made_1CSS = ask(loaded, photograph, target=shown, reference=reference, reference_class=shown)
     write_png(_picture(photograph, made_1CSS, face_only), out)
     return Edited(
         image=str(target),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from data_service.alignment.align import TEMPLATE_52
 from data_service.schema import FaceBatch, Prediction
 from trainer import job as jobs
+from trainer.inference.photographs import YAW, has_pose
 from trainer.job import Job
 from trainer.restore import LoadedSystem, load_system
 
@@ -31,6 +32,11 @@ OUTPUTS: Mapping[str, tuple[str, str]] = {
     "identify": ("features", "features_BD"),
 }
 """What is given for each capability: the output's name, and the field of a Prediction."""
+LEFT_OUT: Mapping[str, str] = {
+    "transfer": "no other face can be shown to it: it gives the expression of a class alone",
+    YAW: "no pose can be asked for: every head is turned to the front",
+}
+"""What `model.json` says of what the run can do and its models cannot."""
 CHECKED_FACES = (1, 3)
 TOLERANCE = 1e-3
 """Most that an output may differ, relative to the original's largest value where that is above 1.
@@ -103,11 +109,13 @@ class Exportable(nn.Module):
 def export(run: str, out: Path) -> Exported:
     """Write `model.onnx`, `model.pt2` (torch.export) and `model.json` into the new folder `out`.
 
-    `model.json` says what goes in and comes out, and how a face must be placed. The models answer
-    to a face as it is given: the mean with its mirror image, of which the run's accuracy is where
-    it has `evaluation.flip`, is the caller's to take. Both models are run beside the original, on
-    one face and on three; the folder appears only when they agree. ValueError where the folder
-    exists, or the run has no finished weights.
+    `model.json` says what goes in and comes out, how a face must be placed, and under `left_out`
+    what `mien` can ask of the run and nobody of the models: the expression of another face
+    (`transfer`), and, of a run with pose, a `yaw` other than to the front. The models answer to a
+    face as it is given: the mean with its mirror image, of which the run's accuracy is where it has
+    `evaluation.flip`, is the caller's to take. Both models are run beside the original, on one face
+    and on three, and always on the CPU, which is where onnxruntime runs them; the folder appears
+    only when they agree. ValueError where the folder exists, or the run has no finished weights.
     """
     loaded = load_system(run)
     if out.exists():
@@ -163,16 +171,17 @@ def _program(model: Exportable, example: tuple[Tensor, ...]) -> torch.export.Exp
 
 
 def _example(loaded: LoadedSystem, model: Exportable, count: int) -> tuple[Tensor, ...]:
-    """Seeded inputs for `count` faces."""
+    """Seeded inputs for `count` faces; the confidence of a landmark is in [0, 1]."""
     info = loaded.info
     generator = torch.Generator().manual_seed(count)
     shape = (count, info.channels, info.image_size, info.image_size)
     points = (count, info.landmarks, 3)
+    in_pixels_3 = torch.tensor([info.image_size, info.image_size, 1.0])
     values = {
         "faces": torch.rand(shape, generator=generator) * 2 - 1,
-        "target_expression": torch.arange(count) % len(info.classes),
+        "target_expression": torch.arange(count) % max(len(info.classes), 1),
         "target_intensity": torch.rand(count, generator=generator),
-        "landmarks": torch.rand(points, generator=generator) * info.image_size,
+        "landmarks": torch.rand(points, generator=generator) * in_pixels_3,
     }
     return tuple(values[name] for name in model.inputs)
 
@@ -218,9 +227,19 @@ def _described(loaded: LoadedSystem, model: Exportable) -> dict[str, Any]:
         "classes": [str(name) for name in info.classes],
         "attributes": list(info.attributes),
         "faces": f"float32, faces x {info.channels} x {size} x {size}, in [-1, 1], RGB or grey",
+        "left_out": _left_out(loaded),
         **points,
         **({"logits": ONE_VIEW} if averaged else {}),
     }
+
+
+def _left_out(loaded: LoadedSystem) -> dict[str, str]:
+    """What cannot be asked of the models, each with what that means."""
+    can = loaded.spec.capabilities
+    missing = can - {*OUTPUTS, "intensity"}
+    if "synthesise" in can and has_pose(loaded):
+        missing |= {YAW}
+    return {name: LEFT_OUT[name] for name in sorted(missing)}
 
 
 def _points(job: Job, size: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data_service.alignment.align import Aligner, PlacedFace
 from data_service.alignment.decode import UnreadableImageError, decode, grey, read_bytes
-from data_service.schema import FaceBatch, Prediction
+from data_service.schema import FaceBatch
 from data_service.transforms import centre_crop
 from trainer.job import load as load_job
 from trainer.restore import LoadedSystem
@@ -97,8 +97,9 @@ def ask(
     yaw: float | None = None,
     reference: Photograph | None = None,
     reference_class: int = 0,
-) -> Prediction:
-    """What the system says of the face, asked for class `target`, or for a reference's expression.
+) -> Tensor:
+    """The face [1, C, S, S] that the system makes, on the CPU, asked for class `target`, or for a
+    reference's expression.
 
     `intensity` in [0, 1]; None means full. `yaw` is where the head is to be turned, in degrees
     (`data_service.schema.SourceFace`), by a run that `has_pose`; None means to the front.
@@ -108,15 +109,17 @@ def ask(
         shown_1 = torch.full_like(batch.expression_B, reference_class)
         batch = with_reference(batch, reference.face_1CSS, shown_1)
     with torch.inference_mode():
-        return loaded.system.predict(batch)
+        made_1CSS = loaded.system.predict(batch.to(loaded.device)).images_BCHW
+    assert made_1CSS is not None, "only systems that make faces are asked for one"
+    return made_1CSS.cpu()
 
 
 def read_expression(loaded: LoadedSystem, photograph: Photograph) -> Tensor:
-    """The logits [1, K] of the face as the scorecard takes them: with the run's `evaluation.flip`
-    the mean of those of the face and of its mirror image."""
-    batch = _batch(loaded, photograph)
+    """The logits [1, K] of the face, on the CPU, as the scorecard takes them: with the run's
+    `evaluation.flip` the mean of those of the face and of its mirror image."""
+    batch = _batch(loaded, photograph).to(loaded.device)
     with torch.inference_mode():
-        return logits_of(loaded.system, batch, flip=loaded.run.evaluation.flip)
+        return logits_of(loaded.system, batch, flip=loaded.run.evaluation.flip).cpu()
 
 
 def _batch(

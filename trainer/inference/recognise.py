@@ -12,9 +12,10 @@ import numpy as np
 from data_service.alignment.decode import UnreadableImageError, decode, read_bytes
 from data_service.alignment.video import SUFFIXES, count_frames, read_frames
 from trainer.inference.photographs import Photograph, Viewer, read_expression
-from trainer.restore import LoadedSystem, load_capable
+from trainer.restore import LoadedSystem, best_device, load_capable
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif")
+VALID = frozenset({*PICTURES, *SUFFIXES})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ class Recognised:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """A file of a folder, or a frame of a video, that could not be read, and why."""
+    """A file, a folder, or a frame of a video, that could not be read, and why."""
 
     image: str
     reason: str
@@ -56,28 +57,43 @@ def recognise(
     A source is a picture, a video, of which each `every`-th frame is taken, or a folder whose
     pictures and videos are taken in order, at any depth. As on the scorecard, an answer is the mean
     of those to the face and to its mirror image, where the run has `evaluation.flip`. ValueError
-    when the run's system does not recognise, a file named as such is neither picture nor video, or
-    a folder has none.
+    when the run's system does not recognise, or the only source is a file that is neither picture
+    nor video, or a folder that has none; one of several sources is refused, and the others count.
     """
     if every < 1:
         raise ValueError(f"every {every}th frame; valid: 1 or more")
-    loaded = load_capable(run, "recognise")
+    loaded = load_capable(run, "recognise", best_device())
     viewer = Viewer(loaded)
     found: list[Recognised] = []
     refused: list[Refused] = []
     for source in sources:
-        for path in _files(source):
-            try:
-                for number, image in _images(path, every):
-                    if isinstance(image, UnreadableImageError):
-                        refused.append(Refused(image=f"{path}, frame {number}", reason=str(image)))
-                    else:
-                        found.append(_named(loaded, path, number, viewer.see(image)))
-            except UnreadableImageError as error:
-                if path == source:
-                    raise ValueError(f"{path}: {error}") from None
-                refused.append(Refused(image=str(path), reason=str(error)))
+        for answer in _answers(loaded, viewer, source, every):
+            if isinstance(answer, Recognised):
+                found.append(answer)
+            elif len(sources) == 1 and answer.image == str(source):
+                raise ValueError(f"{answer.image}: {answer.reason}")
+            else:
+                refused.append(answer)
     return tuple(found), tuple(refused)
+
+
+def _answers(
+    loaded: LoadedSystem, viewer: Viewer, source: Path, every: int
+) -> Iterator[Recognised | Refused]:
+    """All that is said of a source, in order."""
+    files = _files(source)
+    if not files:
+        why = f"has no picture and no video; valid: {', '.join(sorted(VALID))}"
+        yield Refused(image=str(source), reason=why)
+    for path in files:
+        try:
+            for number, image in _images(path, every):
+                if isinstance(image, UnreadableImageError):
+                    yield Refused(image=f"{path}, frame {number}", reason=str(image))
+                else:
+                    yield _named(loaded, path, number, viewer.see(image))
+        except UnreadableImageError as error:
+            yield Refused(image=str(path), reason=str(error))
 
 
 def _images(
@@ -91,19 +107,14 @@ def _images(
     yield from zip(wanted, read_frames(path, wanted), strict=True)
 
 
-def _files(source: Path) -> Iterator[Path]:
+def _files(source: Path) -> list[Path]:
     if not source.is_dir():
-        yield source
-        return
-    valid = {*PICTURES, *SUFFIXES}
-    files = sorted(
+        return [source]
+    return sorted(
         path
         for path in source.rglob("*")
-        if path.suffix.lower() in valid and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in VALID and not path.name.startswith(".") and path.is_file()
     )
-    if not files:
-        raise ValueError(f"{source} has no picture and no video; valid: {', '.join(sorted(valid))}")
-    yield from files
 
 
 def _named(

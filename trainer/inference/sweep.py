@@ -17,7 +17,7 @@ from PIL import Image
 from trainer.inference.edit import check_folder, check_yaw, class_index
 from trainer.inference.photographs import Photograph, Viewer, ask
 from trainer.pictures import as_pixels, face_grid, write_png
-from trainer.restore import LoadedSystem, load_capable
+from trainer.restore import LoadedSystem, best_device, load_capable
 
 FORMATS = (".png", ".gif")
 LEVELS = 6
@@ -59,7 +59,7 @@ def sweep(
     is as for `edit`. ValueError for a system that makes no faces, a class it does not know, or a
     wrong file.
     """
-    loaded = load_capable(run, "synthesise")
+    loaded = load_capable(run, "synthesise", best_device())
     if out.suffix.lower() not in FORMATS:
         valid = ", ".join(FORMATS)
         raise ValueError(f"{out} cannot be written; valid: a name that ends in {valid}")
@@ -98,9 +98,7 @@ def _face(
     level: float | None,
     yaw: float | None,
 ) -> np.ndarray:
-    made_1CHW = ask(loaded, photograph, target=target, intensity=level, yaw=yaw).images_BCHW
-    assert made_1CHW is not None
-    return as_pixels(made_1CHW)[0]
+    return as_pixels(ask(loaded, photograph, target=target, intensity=level, yaw=yaw))[0]
 
 
 def _strip(
