@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Recipe = Annotated[str, typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`.")]
+Recipe = Annotated[str, typer.Argument(metavar="SYSTEM[.RECIPE]", help="Without .RECIPE: small.")]
 RecipeToBegin = Annotated[
     str | None,
-    typer.Argument(metavar="SYSTEM[.RECIPE]", help="By default `small`; not with --resume."),
+    typer.Argument(metavar="SYSTEM[.RECIPE]", help="Without .RECIPE: small; not with --resume."),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its start, or its folder.")]
 Settings = Annotated[
@@ -44,11 +44,15 @@ Parallel = Annotated[int, typer.Option(min=1, help="How many at a time.")]
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    """`NAME=VALUE` texts as a mapping; ValueError for one without an equals sign."""
-    found = {}
+    """`NAME=VALUE` texts as a mapping; ValueError for one without an equals sign, and for a name
+    with two values."""
+    form = "PATH=VALUE" if option == "--set" else "NAME=VALUE"
+    found: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise ValueError(f"{option} {text}: it must look like PATH=VALUE")
-        found[name.strip()] = value.strip()
+            raise ValueError(f"{option} {text}: it must look like {form}")
+        name, value = name.strip(), value.strip()
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"{option} {name} is given as {found[name]} and as {value}; give one")
     return found

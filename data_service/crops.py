@@ -6,6 +6,7 @@ that build batches start fast.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,8 +61,8 @@ class AugmentConfig:
                 raise ValueError(f"augment.{name} is {value}; valid: 0 to 1")
         for name in ("crop_shift_pixels", "rotation_degrees", "brightness"):
             value = getattr(self, name)
-            if value < 0:
-                raise ValueError(f"augment.{name} is {value}; valid: 0 or more")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"augment.{name} is {value}; valid: 0 or more, and finite")
         if not 0 <= self.scale < 1:
             raise ValueError(f"augment.scale is {self.scale}; valid: 0 to below 1")
 

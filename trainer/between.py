@@ -104,7 +104,8 @@ def _validate(session: Session) -> None:
     if session.world.broadcast_object(prune):
         session.status = "pruned"
     patience = session.job.run.evaluation.patience
-    if patience and images - session.best_images >= patience:
+    waited = images - session.best_images
+    if session.status == "running" and patience and waited >= patience:
         session.status = "early"
 
 
@@ -125,7 +126,8 @@ def _keep_best(session: Session, metrics: dict[str, float], images: int) -> None
         return
     session.best, session.best_images = value, images
     if session.world.leads:
-        checkpoint.write_weights(session.job.directory / "best.safetensors", session.training)
+        best = session.job.directory / "best.safetensors"
+        checkpoint.write_weights(best, session.training, images=images)
 
 
 def shows_samples(run: RunConfig, spec: SystemSpec) -> bool:

@@ -7,7 +7,7 @@ import pkgutil
 from dataclasses import replace
 
 import trainer.systems
-from trainer.config import RunConfig
+from trainer.config import RunConfig, wanted, weights_of
 from trainer.system import SystemSpec
 
 
@@ -37,8 +37,15 @@ def wants(run: RunConfig) -> tuple[str, ...]:
         *needs.fields,
         *(["unaligned faces"] if needs.unaligned else []),
         *(f"{rule.replace('_', ' ')} partners" for rule in needs.partners),
-        *(["identity network"] if hasattr(run.system, "identity_network") else []),
+        *(["identity network"] if _needs_identity(run) else []),
     )
+
+
+def _needs_identity(run: RunConfig) -> bool:
+    """Whether the recipe's system is given an identity network; not where its term is off."""
+    terms = weights_of(run)
+    is_off = "identity" in terms and "identity" not in wanted(terms)
+    return hasattr(run.system, "identity_network") and not is_off
 
 
 def recipe(text: str) -> RunConfig:

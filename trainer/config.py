@@ -141,11 +141,11 @@ class CheckpointConfig:
     and the run goes on from there by `--resume ADDRESS/RUN` where this home is lost.
     """
 
-    every_seconds: float = 20.0
-    every_steps: int | None = None
-    keep: int = 2
-    keep_hours: float | None = None
-    copy_to: str | None = None
+    every_seconds: float = knob(20.0, bounds=(0.0, 1e9), doc="seconds from one to the next")
+    every_steps: int | None = knob(None, bounds=(1, 1e9), doc="steps; none: by the clock")
+    keep: int = knob(2, bounds=(1, 1e6), doc="so many of the newest stay")
+    keep_hours: float | None = knob(None, bounds=(0.0, 1e6), doc="older ones go; none: no limit")
+    copy_to: str | None = knob(None, doc="address that each is copied to; none: nowhere")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,14 +219,18 @@ class RunConfig:
             raise ValueError(
                 f"data.synthetic_share is {self.data.synthetic_share}; valid: 0 to {MOST_SYNTHETIC}"
             )
-        if self.evaluation.patience and self.evaluation.select == "last":
+        self._check_evaluation()
+        for name, schedule in weights_of(self).items():
+            if value_at(schedule, 0.0) < 0 or value_at(schedule, 1.0) < 0:
+                raise ValueError(f"system.weights.{name} is {schedule}; a weight is zero or above")
+
+    def _check_evaluation(self) -> None:
+        config = self.evaluation
+        if config.patience and config.select == "last":
             raise ValueError(
                 "evaluation.patience needs evaluation.select, by which it tells what is better; "
                 "valid: macro_recall, accuracy"
             )
-        for name, schedule in weights_of(self).items():
-            if value_at(schedule, 0.0) < 0 or value_at(schedule, 1.0) < 0:
-                raise ValueError(f"system.weights.{name} is {schedule}; a weight is zero or above")
 
     def _check_workers(self) -> None:
         batch, workers, least = (

@@ -178,12 +178,29 @@ def check_system(
     run: RunConfig, spec: SystemSpec, data: TrainingData, lake: Lake, pool: Pool | None
 ) -> None:
     """Build the system once and let go of it, so that what does not fit is said at once."""
+    _check_select(run, spec, data)
     stages = _stages(run, spec, data)
     check_counts(run, data.needs, stages)
     if pool is not None:
         plan_of(run, data, lake, stages, pool)
     synthesis_stage(run, stages)
     _tell_of_aligned(spec, data.needs, lake)
+
+
+def _check_select(run: RunConfig, spec: SystemSpec, data: TrainingData) -> None:
+    """ValueError where weights are to be chosen by a metric that no validation will have."""
+    select = run.evaluation.select
+    if select == "last":
+        return
+    lacking = ""
+    if not run.evaluation.every_images:
+        lacking = "evaluation.every_images is 0, so that nothing is validated"
+    elif "recognise" not in spec.capabilities - spec.lacks(run.system):
+        lacking = f"{run.system_name}.{run.recipe} recognises no expressions"
+    elif not len(data.fold.validation_rows):
+        lacking = "the fold has no validation faces"
+    if lacking:
+        raise ValueError(f"evaluation.select is {select}, but {lacking}; valid: last")
 
 
 def _tell_of_aligned(spec: SystemSpec, needs: DataNeeds, lake: Lake) -> None:

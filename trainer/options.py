@@ -7,7 +7,7 @@ import typer
 from cluster.options import pairs
 from trainer import catalog
 from trainer.config import RunConfig
-from trainer.overrides import with_overrides
+from trainer.overrides import canonical_path, with_overrides
 
 
 def chosen_run(
@@ -18,18 +18,27 @@ def chosen_run(
     precision: str | None = None,
     seed: int | None = None,
 ) -> RunConfig:
-    """The recipe of that name, or the run, with the options that were given."""
+    """The recipe of that name, or the run, with the options that were given.
+
+    ValueError where one says otherwise than a setting.
+    """
     run = catalog.recipe(system) if isinstance(system, str) else system
     least, most = _worker_bounds(workers)
     options = {
-        "engine.workers": most,
-        "engine.least_workers": least,
-        "engine.zero": zero,
-        "engine.precision": precision,
-        "seed": seed,
+        "engine.workers": ("--workers", most),
+        "engine.least_workers": ("--workers", least),
+        "engine.zero": ("--zero", zero),
+        "engine.precision": ("--precision", precision),
+        "seed": ("--seed", seed),
     }
-    given = {path: value for path, value in options.items() if value is not None}
-    return with_overrides(run, {**given, **pairs(settings, "--set")})
+    given = {path: value for path, (_, value) in options.items() if value is not None}
+    chosen = pairs(settings, "--set")
+    for name, text in chosen.items():
+        path = canonical_path(run, name)
+        if path in given and str(given[path]) != text:
+            option, value = options[path]
+            raise ValueError(f"--set {name}={text}, but {option} says {value}; give one of them")
+    return with_overrides(run, {**given, **chosen})
 
 
 def _worker_bounds(text: str | None) -> tuple[int | None, int | None]:

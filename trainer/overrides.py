@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from data_service.schema import Expression
 from trainer import catalog
-from trainer.config import FORMAT_VERSION, RunConfig
+from trainer.config import FORMAT_VERSION, RunConfig, plain
 from trainer.schedules import Ramp, Schedule, parse
+
+_MOST_CLOSE, _LEAST_LIKE = 4, 0.7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,20 +90,44 @@ def canonical_path(run: RunConfig, path: str) -> str:
             found[setting.alias.rpartition(".")[2]] = setting.path
     if path in found:
         return found[path]
-    close = difflib.get_close_matches(path, found, n=4, cutoff=0.5)
-    parent = path.rpartition(".")[0]
-    siblings = [known for known in found if known.rpartition(".")[0] == parent]
-    listed = siblings or close or sorted({known.split(".")[0] for known in found.values()})
+    name = f"{run.system_name}.{run.recipe}"
     raise ValueError(
-        f"unknown setting '{path}' of {run.system_name}.{run.recipe}; valid: {', '.join(listed)}"
+        f"unknown setting '{path}' of {name}; valid: {', '.join(_meant(path, found))}; "
+        f"all: mien systems {name} --knobs"
     )
+
+
+def _meant(path: str, found: Mapping[str, str]) -> list[str]:
+    """What an unknown path may stand for: what it is like, its siblings, else the sections."""
+    parent = path.rpartition(".")[0]
+    close = _close(path, found)
+    siblings = [known for known in found if known.rpartition(".")[0] == parent]
+    if not siblings:
+        close += difflib.get_close_matches(path, found, n=_MOST_CLOSE, cutoff=_LEAST_LIKE)
+    listed = [*close, *siblings] if parent else close or siblings
+    return list(dict.fromkeys(listed)) or sorted({known.split(".")[0] for known in found.values()})
+
+
+def _close(path: str, found: Mapping[str, str]) -> list[str]:
+    """The names whose last part is most like that of the path; one of each setting."""
+    likeness = {}
+    for known in found:
+        pairs = (path.rpartition(".")[2], known.rpartition(".")[2]), (path, known)
+        last, whole = (difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+        if last >= _LEAST_LIKE:
+            likeness[known] = last, whole
+    told: dict[str, str] = {}
+    for known in sorted(likeness, key=likeness.__getitem__, reverse=True):
+        told.setdefault(found[known], known)
+    return list(told.values())[:_MOST_CLOSE]
 
 
 def with_overrides(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """The run with the settings at the dotted paths replaced.
 
     Strings are read by the setting's type, so that the command line, the tuner and the tests share
-    one way. ValueError names an unknown path with its siblings, and a value outside its bounds.
+    one way. ValueError names an unknown path with what it may mean, a value outside its bounds or
+    not finite, and a setting that has two values under two names.
     """
     tree: dict[str, Any] = {}
     known = {setting.path: setting for setting in knobs(run)}
@@ -110,7 +137,9 @@ def with_overrides(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         *parents, leaf = path.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[leaf] = _Leaf(known[path], value)
+        before = node.setdefault(leaf, _Leaf(known[path], value))
+        if str(before.value) != str(value):
+            raise ValueError(f"{path} is given as {before.value} and as {value}; give one")
     return _replace(run, tree)
 
 
@@ -132,13 +161,23 @@ def _replace(section: Any, tree: Mapping[str, Any]) -> Any:
 
 
 def _checked(setting: Knob, value: Any) -> Any:
-    if setting.bounds is None:
-        return value
-    low, high = setting.bounds
-    ends = (value.start, value.end) if isinstance(value, Ramp) else (value,)
-    if any(isinstance(end, (int, float)) and not low <= end <= high for end in ends):
-        raise ValueError(f"{setting.path} is {value}; valid: {low} to {high}")
+    if setting.bounds is not None:
+        low, high = setting.bounds
+        ends = (value.start, value.end) if isinstance(value, Ramp) else (value,)
+        if any(isinstance(end, (int, float)) and not low <= end <= high for end in ends):
+            raise ValueError(f"{setting.path} is {value}; valid: {low} to {high}")
+    if not _is_finite(plain(value)):
+        raise ValueError(f"{setting.path} is {value}; valid: finite numbers")
     return value
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number in a JSON value is infinite or not a number."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _read(hint: Any, value: Any, path: str) -> Any:

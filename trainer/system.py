@@ -63,13 +63,20 @@ class OptimizerConfig:
     lr_scale: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        least = {
-            "learning_rate": min(value_at(self.learning_rate, end) for end in (0.0, 1.0)),
-            **{name: getattr(self, name) for name in ("momentum", "weight_decay", "clip_norm")},
+        finite = {
+            "learning_rate": [value_at(self.learning_rate, end) for end in (0.0, 1.0)],
+            "weight_decay": [self.weight_decay],
+            "clip_norm": [self.clip_norm],
+            "lr_scale": self.lr_scale.values(),
         }
-        for name, value in least.items():
-            if not value >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; valid: zero or above")
+        for name, values in finite.items():
+            if not all(0 <= value < float("inf") for value in values):
+                told = getattr(self, name)
+                raise ValueError(f"{name} is {told}; valid: zero or above, and finite")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is {self.warmup}; valid: 0 to 1")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; valid: from 0, and below 1")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}; valid: from 0, and below 1")
 

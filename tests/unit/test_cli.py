@@ -122,8 +122,11 @@ def test_a_system_tells_its_recipes_and_what_they_make_use_of(call: Mien) -> Non
     assert recipes["tiny"]["wants"] == ["landmarks"] and recipes["tiny"]["image_size"] == 48
     assert recipes["tiny_backbone"]["wants"] == []
     one = call("systems", "fersnet.small", "--json").json["recipes"]
-    assert one["small"]["wants"] == ["same subject partners", "identity network"]
+    assert one["small"]["wants"] == ["same subject partners"]
     assert list(one) == ["small"]
+    recipes = call("systems", "fersnet", "--json").json["recipes"]
+    assert recipes["tiny"]["wants"] == ["same subject partners", "identity network"]
+    assert recipes["tiny_single_task"]["wants"] == ["same subject partners"]
     assert "paw.tiny_whole" in call("systems", "paw").out
 
 
@@ -170,7 +173,7 @@ WRONG = [
     ),
     (
         ("ingest", "drawn", "--option", "people", "--lake", "{tmp}/lake"),
-        "must look like PATH=VALUE",
+        "must look like NAME=VALUE",
     ),
     (("systems", "nosuch"), "unknown system 'nosuch'; valid: "),
     (("systems", "fersnet.nosuch"), "unknown recipe 'fersnet.nosuch'; valid: "),
@@ -179,6 +182,8 @@ WRONG = [
     (("train", "nosuch", "--lake", "{lake}"), "unknown system 'nosuch'; valid: "),
     (("train", "fersnet.nosuch", "--lake", "{lake}"), "unknown recipe 'fersnet.nosuch'; valid: "),
     (("train", "identity.tiny", "--lake", "/no/lake"), "no lake at /no/lake"),
+    (("train", "identity.tiny", "--lake", __file__), "it is a file"),
+    (("ingest", "drawn", "--lake", __file__), "is no folder"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "11/10"), "fold '11/10'"),
     (("train", "identity.tiny", "--lake", "{lake}", "--fold", "all:1/5"), "tests nobody"),
     (("train", "identity.tiny", "--lake", "{lake}", "--workers", "2:x"), "as in 2:4"),

@@ -108,3 +108,29 @@ def test_more_workers_than_share_what_is_edited_are_refused(recipe: str) -> None
         feed.check_system(run, spec, data, some, None)
     stages = feed._stages(run, spec, data)
     assert all((stage.data or data.needs).share_multiple == 4 for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "validates", "lacks"),
+    [
+        ("baseline.tiny", 3, ""),
+        ("baseline.tiny", 0, "the fold has no validation faces"),
+        ("exprgan.tiny", 3, "exprgan.tiny recognises no expressions"),
+        ("fn2en.tiny", 3, ""),
+    ],
+)
+def test_weights_are_chosen_only_by_what_a_validation_tells(
+    recipe: str, validates: int, lacks: str
+) -> None:
+    run = catalog.recipe(recipe)
+    chooses = with_overrides(run, {"evaluation.select": "accuracy", "evaluation.every_images": 64})
+    data: Any = SimpleNamespace(fold=SimpleNamespace(validation_rows=range(validates)))
+    spec = catalog.load(run.system_name)
+    feed._check_select(run, spec, data)
+    never = with_overrides(run, {"evaluation.select": "accuracy", "evaluation.every_images": 0})
+    with pytest.raises(ValueError, match="every_images is 0"):
+        feed._check_select(never, spec, data)
+    if not lacks:
+        return feed._check_select(chooses, spec, data)
+    with pytest.raises(ValueError, match=f"select is accuracy, but {lacks}; valid: last"):
+        feed.check_system(chooses, spec, data, lake(), None)

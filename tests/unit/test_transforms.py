@@ -1,5 +1,7 @@
 """Transforms: seeded per sample, partners alike, landmarks where their pixels went."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -155,7 +157,15 @@ def test_evaluation_sees_the_middle():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"flip": 1.5}, {"scale": 1.0}, {"brightness": -1}, {"crop_shift_pixels": -1}]
+    "wrong",
+    [
+        {"flip": 1.5},
+        {"scale": 1.0},
+        {"brightness": -1},
+        {"crop_shift_pixels": -1},
+        {"rotation_degrees": math.nan},
+        {"brightness": math.inf},
+    ],
 )
 def test_settings_that_cannot_be(wrong):
     with pytest.raises(ValueError, match=r"augment\..* is .*; valid: 0"):

@@ -44,7 +44,9 @@ class BaselineConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     weights: Weights = field(default_factory=Weights)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ema_halflife_images: int | None = knob(None, doc="averaged weights for prediction")
+    ema_halflife_images: int | None = knob(
+        None, bounds=(0, 1e9), doc="averaged weights for prediction"
+    )
     label_smoothing: float = knob(0.0, bounds=(0.0, 0.9), doc="of the cross-entropy")
     class_power: float = knob(
         0.0, bounds=(0.0, 1.0), doc="classes weigh (their faces)^-power; 1 weighs them alike"

@@ -118,7 +118,9 @@ class ExprganConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     latent_critic_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ema_halflife_images: int | None = knob(None, doc="averaged weights for editing (ours)")
+    ema_halflife_images: int | None = knob(
+        None, bounds=(0, 1e9), doc="averaged weights for editing (ours)"
+    )
     controller_images: int = knob(259_200, bounds=(0, 1e9), doc="of stage 1")
     controller_batch_images: int | None = knob(None, doc="of stage 1; none: the run's")
     reconstruction_images: int = knob(64_800, bounds=(0, 1e9), doc="of stage 2")

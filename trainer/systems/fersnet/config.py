@@ -88,7 +88,9 @@ class FersnetConfig:
     weights: Weights = field(default_factory=Weights)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ema_halflife_images: int | None = knob(None, doc="averaged weights for evaluation")
+    ema_halflife_images: int | None = knob(
+        None, bounds=(0, 1e9), doc="averaged weights for evaluation"
+    )
     images: int = knob(441_450, bounds=(1, 1e9), doc="images of the joint stage")
     augmented_images: int = knob(0, bounds=(0, 1e9), doc="images of FES-DA's stage; 0: none")
     synthetic_share: float = knob(

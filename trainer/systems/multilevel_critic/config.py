@@ -63,6 +63,8 @@ class MultilevelCriticConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic_every: int = knob(1, bounds=(1, 64), doc="the critics learn in every n-th step")
-    ema_halflife_images: int | None = knob(None, doc="averaged weights for editing (ours)")
+    ema_halflife_images: int | None = knob(
+        None, bounds=(0, 1e9), doc="averaged weights for editing (ours)"
+    )
     balance: bool = knob(False, doc="draw every class equally often")
     images: int = knob(100_000, bounds=(1, 1e9), doc="of the only stage")

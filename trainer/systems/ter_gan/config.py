@@ -51,5 +51,7 @@ class TerGanConfig:
     weights: Weights = field(default_factory=Weights)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     critic_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ema_halflife_images: int | None = knob(None, doc="averaged weights for transfer (ours)")
+    ema_halflife_images: int | None = knob(
+        None, bounds=(0, 1e9), doc="averaged weights for transfer (ours)"
+    )
     images: int = knob(500_000, bounds=(1, 1e9), doc="images of the only stage")
