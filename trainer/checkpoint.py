@@ -2,6 +2,9 @@
 
 A checkpoint is a folder `<step>` with `state.safetensors` and `meta.json`; the folder gets its name
 only when both are whole on disk. It loads on any number of workers and at any ZeRO stage.
+
+Beside them lies `best.safetensors`, which says at how many images it was written: the weights that
+the run is tested with belong to the checkpoint from which it goes on, or are given up.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -33,6 +36,7 @@ from trainer.training import Training
 
 LOG = logging.getLogger(__name__)
 FORMAT_VERSION = 1
+IMAGES = "mien.images"
 MOST_SHARE = 0.03
 """Of the time of a training; checkpoints that would take more come later than the clock asks."""
 
@@ -247,7 +251,8 @@ class Writer:
 
     A disk that refuses does not end the training: the error is kept in `error` until a later write
     succeeds, and older checkpoints stay. `copy` is called with each that is written; where it
-    fails, the log says so, and the next one is copied.
+    fails, the log says so, and the next one is copied. It is called in the same thread: while a
+    copy is being uploaded, those that are due here wait.
     """
 
     def __init__(
@@ -308,11 +313,11 @@ class Writer:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def write_weights(path: Path, training: Training) -> None:
+def write_weights(path: Path, training: Training, *, images: int | None = None) -> None:
     """The players' parameters and buffers as they stand, and the system's own state, in one file.
 
-    This is what `mien edit`, `recognise`, `evaluate` and `--init` read. OSError where the disk
-    refuses.
+    This is what `mien edit`, `recognise`, `evaluate` and `--init` read. `images`, where given, is
+    what `images_of` says of the file. OSError where the disk refuses.
     """
     tensors = {
         f"player/{name}/{key}": value
@@ -320,7 +325,16 @@ def write_weights(path: Path, training: Training) -> None:
         for key, value in player.module.state_dict().items()
     }
     tensors |= {f"system/{key}": value for key, value in training.system.state_dict().items()}
-    write_tensors(path, tensors)
+    write_tensors(path, tensors, None if images is None else {IMAGES: str(images)})
+
+
+def images_of(path: Path) -> int | None:
+    """After how many images `write_weights` wrote them; None where the file does not say."""
+    try:
+        with safe_open(path, "pt") as file:
+            return int((file.metadata() or {})[IMAGES])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
 
 
 def read_weights(path: Path, training: Training) -> None:

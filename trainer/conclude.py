@@ -51,7 +51,7 @@ def _final(session: Session) -> dict[str, Any]:
     """Choose the weights, write them, and touch the test subjects, once."""
     best = session.job.directory / "best.safetensors"
     select = session.job.run.evaluation.select
-    if select != "last" and best.exists():
+    if select != "last" and session.world.broadcast_object(best.exists()):
         checkpoint.read_weights(best, session.training)
     whole = (session.training, session.spec, session.data, session.lake, session.world)
     seen = validation_predictions(*whole)

@@ -98,7 +98,8 @@ def crossval(
         init_map=tuple(init_map),
         allow_leaks=allow_leaks,
     )
-    job.save()
+    with launch.failed_unless_begun(uri, run_id):
+        job.save()
     return _go_on(job, opened, parallel, progress)
 
 
@@ -192,15 +193,15 @@ def _in_processes(
     stopping: threading.Event,
     progress: Progress,
 ) -> Iterator[launch.RunResult]:
-    """At most `parallel` folds at once, as Ray tasks. Where one is stopped, or all are to be, those
-    under way save and stop too."""
+    """At most `parallel` folds at once, as Ray tasks. Where one is stopped or fails, or all are to
+    stop, those under way save and stop too; then what the first one failed of is raised."""
     import ray
 
     task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=1)(
         _train_fold
     )
     folds, running, done = _names(job.folds), {}, {}
-    waiting = list(folds)
+    waiting, errors = list(folds), []
     while waiting or running:
         progress(len(done), job.folds)
         if stopping.is_set():
@@ -212,9 +213,15 @@ def _in_processes(
             running[task.remote(job, fold)] = fold
         ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5) if running else ([], [])
         for reference in ready:
-            result = done[running.pop(reference)] = ray.get(reference)
-            if result.status == "stopped":
+            fold = running.pop(reference)
+            try:
+                done[fold] = ray.get(reference)
+            except Exception as error:  # whatever it is, the other folds are saved first
+                errors.append(error)
+            if fold not in done or done[fold].status == "stopped":
                 stopping.set()
+    if errors:
+        raise errors[0]
     if stopping.is_set():
         raise KeyboardInterrupt
     yield from (done[fold] for fold in folds)

@@ -11,7 +11,7 @@ from trainer import job as jobs
 from trainer.config import RunConfig, to_dict
 from trainer.overrides import from_dict
 
-RECORD = "crossval.json"
+RECORD = jobs.CROSSVAL_RECORD
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +41,7 @@ class CrossvalJob:
     @classmethod
     def find(cls, run_id: str) -> CrossvalJob:
         """The one of that id, or of the start of its id; ValueError where it is not one."""
+        jobs.require_named(run_id)
         found = [
             path for path in runs_dir().glob(f"*/{RECORD}") if path.parent.name.startswith(run_id)
         ]

@@ -20,7 +20,8 @@ from trainer.config import RunConfig, plain, to_dict
 from trainer.overrides import from_dict, from_plain
 
 LOG = logging.getLogger(__name__)
-
+CROSSVAL_RECORD = "crossval.json"
+"""In the folder of a cross-validation; its folds' runs have folders of their own."""
 
 LIVE = ("starting", "running")
 """States of a run that goes on."""
@@ -149,10 +150,17 @@ def load(directory: Path) -> Job:
     with the run writes there.
     """
     _refuse_links(directory)
-    try:
+    with as_written(directory / "run.json"):
         return _from_json(directory, read_json(directory / "run.json"))
+
+
+@contextlib.contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """ValueError where what was read from `path` lacks something, or has something else there."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{directory / 'run.json'} is not what mien writes: {error}") from None
+        raise ValueError(f"{path} is not what mien writes: {error}") from None
 
 
 def _refuse_links(directory: Path) -> None:
@@ -189,8 +197,9 @@ def find(run: str) -> Path:
     """The directory of a run given by its id, the start of its id, or its path.
 
     Of one at an address, the directory here that goes on with its copies. ValueError where there is
-    none.
+    none, or a cross-validation.
     """
+    require_named(run)
     if address := address_of(run):
         from trainer.copies import bring  # which reads checkpoints, and so imports torch
 
@@ -203,8 +212,31 @@ def find(run: str) -> Path:
         return found[0]
     if len(found) > 1:
         raise ValueError(f"run '{run}' is ambiguous: {', '.join(path.name for path in found)}")
+    _refuse_crossval(run)
     listed = ", ".join(path.name for path in known[-5:]) or "none yet"
     raise ValueError(f"there is no run '{run}' in {runs_dir()}; runs: {listed}")
+
+
+def require_named(run: str) -> None:
+    """ValueError where the name of a run is empty, which is the start of every id."""
+    if not run.strip():
+        raise ValueError("RUN is empty; valid: the id of a run, the start of one, or its path")
+
+
+def _refuse_crossval(run: str) -> None:
+    """ValueError where that is a cross-validation, by its id, the start of it, or its path."""
+    found = [path.parent for path in runs_dir().glob(f"*/{CROSSVAL_RECORD}")]
+    found = [path for path in found if path.name.startswith(run)]
+    if (Path(run) / CROSSVAL_RECORD).is_file():
+        found = [Path(run).absolute()]
+    if not found:
+        return
+    name = found[0].name
+    own = [f"{one['run_id']} ({one['fold']})" for one in records() if one["parent"] == name]
+    raise ValueError(
+        f"{name} is a cross-validation; go on with: mien crossval --resume {name}; the runs of its "
+        f"folds: {', '.join(own) or 'none yet'}"
+    )
 
 
 def records() -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from cluster.home import home, runs_dir, tracking_uri
 from cluster.interrupt import on_interrupt
 from cluster.lock import held
+from cluster.mlflow_store import ensure_store
 from cluster.resources import share
 from cluster.session import local_capacity
 from data_service.lakes.lake import Lake
@@ -121,11 +122,7 @@ def train_in_steps(
     """
     if resume is not None:
         job = jobs.load(jobs.find(resume))
-        if done := RunResult.finished(job.directory):
-            try:
-                deliver_result(job)
-            except (ValueError, TrackingError) as error:
-                LOG.warning("run %s has more to tell: %s", job.run_id, error)
+        if done := _taken_over(job):
             return done
     else:
         job = _new_job(
@@ -147,6 +144,8 @@ def train_in_steps(
     busy = f"run {job.run_id} is being trained by another process"
     with held(job.directory / "lock", busy):
         if resume is not None:
+            if done := _taken_over(job):  # by now: another process has just given the lock back
+                return done
             job = told_now(job)
             job.stop_file.unlink(missing_ok=True)
         with _told_of_failure(job), on_interrupt(job.stop_file.touch), synthesising(job):
@@ -163,6 +162,32 @@ def train_in_steps(
 
 
 train = whole(train_in_steps)
+
+
+def _taken_over(job: Job) -> RunResult | None:
+    """The result of a run that has finished, once MLflow is told what it missed; else None."""
+    if done := RunResult.finished(job.directory):
+        try:
+            deliver_result(job)
+        except (ValueError, TrackingError) as error:
+            LOG.warning("run %s has more to tell: %s", job.run_id, error)
+    return done
+
+
+@contextmanager
+def failed_unless_begun(uri: str, run_id: str) -> Iterator[None]:
+    """What MLflow has as a run, and cannot be written down here, has failed there too."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except BaseException:
+        if (runs_dir() / run_id / "run.json").is_file():
+            jobs.set_status(runs_dir() / run_id, "failed")
+        with suppress(MlflowException, SQLAlchemyError):  # the first error is the one to tell
+            ensure_store(uri).set_terminated(run_id, "FAILED")
+        raise
 
 
 @contextmanager
@@ -232,14 +257,16 @@ def _new_job(
         copies.check(run.checkpoint.copy_to)
     opened = Lake.open(Path(lake))
     spec = catalog.load(run.system_name)
-    fold = fold or feed.default_fold(opened)
+    fold = feed.default_fold(opened) if fold is None else fold
     data = feed.prepare(run, spec, opened, fold)
     if not validation_only and not len(data.fold.test_rows):
         raise ValueError(f"fold {fold} tests nobody, and a run ends with its test; valid: K/N")
     live, pool = _synthetic_faces(synthetic, run, opened, data, fold)
     feed.check_system(run, spec, data, opened, pool)
     weights = first_weights(init) if init else None
-    unchecked = check_unseen(run, weights, opened, {} if validation_only else {fold: data.fold})
+    tested = {} if validation_only else {fold: data.fold}
+    generator = live.run if live else pool.manifest.run if pool else None
+    unchecked = check_unseen(run, weights, opened, tested, generator=generator)
     leaks = leak_tags(opened, {fold: data.fold}, allow=allow_leaks, seen_by=seen_by)
     uri = tracking_uri()
     home().mkdir(parents=True, exist_ok=True)
@@ -272,11 +299,12 @@ def _new_job(
         pool_hash=pool.hash if pool else "",
         live=live.run if live else "",
     )
-    jobs.save(job)
-    if run.checkpoint.copy_to is not None:
-        copies.begin(run.checkpoint.copy_to, job.directory)
-    if live:
-        LivePool.create(job.live_pool, live)
+    with failed_unless_begun(uri, run_id):
+        jobs.save(job)
+        if run.checkpoint.copy_to is not None:
+            copies.begin(run.checkpoint.copy_to, job.directory)
+        if live:
+            LivePool.create(job.live_pool, live)
     jobs.set_status(job.directory, "starting", step=0, images=0)
     return job
 

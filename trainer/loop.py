@@ -1,9 +1,10 @@
 """The only training loop: it walks the stages and turns that a system describes, step by step.
 
 A step: `prepare` once; then for each due turn make only its player trainable, compute the wanted
-terms, weigh and add them, check on all ranks that they are finite before any optimiser moves, go
-backward once and step. `fit` is an iterator of steps, so that whoever drives it decides what
-happens between two of them.
+terms, weigh and add them, check on all ranks that they are finite, go backward once and step. What
+is not finite ends the run before the optimisers of its own turn move; those of turns before it in
+the step have moved. `fit` is an iterator of steps, so that whoever drives it decides what happens
+between two of them.
 """
 
 from __future__ import annotations

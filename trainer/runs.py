@@ -17,20 +17,32 @@ LOST_AFTER_SECONDS = 300.0
 
 def rows() -> list[dict[str, Any]]:
     """All runs as plain values, the oldest first. One without a process or a status is `lost`."""
-    found = [_row(settings, Path(settings["directory"])) for settings in jobs.records()]
+    found = []
+    for settings in jobs.records():
+        with contextlib.suppress(ValueError):
+            found.append(_row(settings, Path(settings["directory"])))
     return sorted(found, key=lambda values: values["created"])
 
 
 def row(directory: Path) -> dict[str, Any]:
-    """How one run stands."""
+    """How one run stands; ValueError where its run.json is none."""
     return _row(jobs.read_json(directory / "run.json"), directory)
 
 
 def _row(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
-    try:
+    with jobs.as_written(directory / "run.json"):
+        return _told(settings, _status(directory, settings["created"]), directory)
+
+
+def _status(directory: Path, created: float) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
         status = jobs.read_json(directory / "status.json")
-    except ValueError:
-        status = {"state": "lost", "updated": settings["created"]}
+        if status.keys() >= {"state", "pid", "host", "updated"}:
+            return status
+    return {"state": "lost", "updated": created}
+
+
+def _told(settings: dict[str, Any], status: dict[str, Any], directory: Path) -> dict[str, Any]:
     return {
         "run_id": settings["run_id"],
         "system": f"{settings['run']['system_name']}.{settings['run']['recipe']}",

@@ -131,8 +131,12 @@ def _resume(session: Session) -> None:
     if session.world.leads and found is None and checkpoint.saved(session.job.checkpoints):
         raise ValueError(f"every checkpoint below {session.job.checkpoints} is damaged")
     step = session.world.broadcast_object(found.progress.step if found else None)
-    if step is None:
-        return
+    if step is not None:
+        _restore(session, found, step)
+    _give_up_other_weights(session)
+
+
+def _restore(session: Session, found: checkpoint.Checkpoint | None, step: int) -> None:
     if found is None:
         found = checkpoint.read(session.job.checkpoints / f"{step:09d}")
     checkpoint.restore(session.training, found)
@@ -141,6 +145,19 @@ def _resume(session: Session) -> None:
     session.validation = found.extra["validation"]
     session.status = "early" if found.extra.get("early") else "running"
     session.saved_step = step
+
+
+def _give_up_other_weights(session: Session) -> None:
+    """The best weights are written at once: after a kill they may be of steps that are taken again.
+
+    Then the next validation chooses anew. Files of older runs do not say of which step they are.
+    """
+    best = session.job.directory / "best.safetensors"
+    images = checkpoint.images_of(best) if session.world.leads else None
+    if session.world.broadcast_object(images not in (None, session.best_images)):
+        session.best = -math.inf
+        if session.world.leads:
+            best.unlink(missing_ok=True)
 
 
 def images_per_second(session: Session) -> float:

@@ -69,13 +69,18 @@ def study_name(system: str, name: str | None, *, resume: bool) -> str:
     known = {name} if name is not None and _file(name).exists() else _names()
     if name is None:
         numbers = [int(stem.rpartition("-")[2]) for stem in known if _is_numbered(stem, system)]
+        if resume and not numbers:
+            raise ValueError(f"there is no study of {system} yet; studies: {_listed(known)}")
         name = f"{system}-{max(numbers, default=0) + (0 if resume else 1)}"
     if resume and name not in known:
-        listed = ", ".join(sorted(known)) or "none yet"
-        raise ValueError(f"there is no study '{name}'; studies: {listed}")
+        raise ValueError(f"there is no study '{name}'; studies: {_listed(known)}")
     if not resume and name in known:
         raise ValueError(f"study '{name}' exists; go on with --resume, or choose another --name")
     return name
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none yet"
 
 
 def going_on(name: str) -> str:
@@ -131,7 +136,7 @@ class Best:
                 f"{lake} holds faces of {self.lake}, on which study '{self.study}' chose; train "
                 "there, or nevertheless here: --allow-leaks"
             )
-        fold = fold or self.unseen
+        fold = self.unseen if fold is None else fold
         if fold is not None and fold == self.unseen:
             return fold, None
         if allow_leaks:

@@ -206,6 +206,7 @@ def test_the_best_of_a_study_is_tested_on_subjects_that_its_choice_never_saw() -
     with pytest.raises(ValueError, match="none is left for a test; search with --outer K/N"):
         none_left.fold_on(None, "1/5", allow_leaks=False)
     assert none_left.fold_on(None, None, allow_leaks=True) == (None, "s")
+    assert best.fold_on(None, "", allow_leaks=True) == ("", "s"), "it is not left out"
 
 
 def test_folds_of_a_lake_with_an_official_split_leave_its_test_faces_alone(
@@ -257,7 +258,7 @@ def test_importance_and_cost_of_what_was_tried(tmp_path: Path) -> None:
 def test_studies_are_numbered_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_HOME", str(tmp_path))
     assert study_name("exprgan.tiny", None, resume=False) == "exprgan.tiny-1"
-    with pytest.raises(ValueError, match=r"no study .*; studies: none yet"):
+    with pytest.raises(ValueError, match=r"no study of exprgan\.tiny yet; studies: none yet"):
         study_name("exprgan.tiny", None, resume=True)
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "exprgan.tiny-1.db").touch()

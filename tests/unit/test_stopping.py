@@ -92,6 +92,31 @@ def official(monkeypatch: pytest.MonkeyPatch) -> None:
     tuple(reproduce._ours(table.entries[0], table, RUN, [LAKE], "official", 1, "test", False))
 
 
+def test_a_fold_that_fails_lets_the_others_save(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are under way when the first fails; the third is not begun, the second is waited for."""
+    stop_file = recorded(RUN, "aaaa", parent=JOB.run_id, fold="2/3").stop_file
+    asked: list[bool] = []
+
+    def get(fold: str) -> RunResult:
+        if fold == "1/3":
+            raise RuntimeError("out of memory")
+        asked.append(stop_file.exists())
+        return result(Path("aaaa"), "stopped")
+
+    task = SimpleNamespace(remote=lambda job, fold: fold)
+    ray = SimpleNamespace(
+        remote=lambda **_: lambda _: task,
+        wait=lambda found, num_returns, timeout: (found[:1], found[1:]),
+        get=get,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tuple(crossval._in_processes(JOB, 2, {"CPU": 1.0}, threading.Event(), untold))
+    assert asked == [True]
+
+
 @pytest.mark.parametrize("loop", [one_by_one, as_tasks, official])
 def test_nothing_follows_a_stopped_run(
     loop: Callable[[pytest.MonkeyPatch], None],
@@ -111,7 +136,7 @@ def test_a_crossvalidation_tells_how_many_folds_are_done(monkeypatch: pytest.Mon
 
 
 def written(directory: Path, status: str) -> RunResult:
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     found = result(directory, status)
     values = {name: getattr(found, name) for name in RunResult.__slots__ if name != "directory"}
     job.write_json(directory / "result.json", values)
@@ -138,3 +163,21 @@ def test_to_go_on_with_a_finished_run_returns_it(
     monkeypatch.setattr(launch, "deliver_result", lambda job: told.append(job.run_id))
     assert launch.train(replace(RUN, seed=9), LAKE, resume="aaaa") == done
     assert (directory / "result.json").read_bytes() == before and told == ["aaaa"]
+
+
+def test_a_run_that_finishes_before_the_lock_is_free_is_not_concluded_again(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = own_home / "runs" / "aaaa"
+    recorded(RUN)
+    held = launch.held
+
+    def ends_meanwhile(path: Path, busy: str) -> Any:
+        lock = held(path, busy)
+        written(directory, "finished")
+        return lock
+
+    monkeypatch.setattr(launch, "held", ends_meanwhile)
+    monkeypatch.setattr(launch, "work_in_steps", lambda *_: pytest.fail("it is tested again"))
+    monkeypatch.setattr(launch, "deliver_result", lambda job: None)
+    assert launch.train(RUN, LAKE, resume="aaaa") == result(directory, "finished")
