@@ -58,7 +58,9 @@ def ingest(
         from cluster.session import connect
         from data_service import corpora as known
         from data_service.ingest import ingest as make_lake
+        from data_service.ingest import require_own_folder
 
+        require_own_folder(lake, source)
         found = known.scan(corpus, source, options, image_size=size)
         here = workers == 1 or (workers is None and len(found.faces) < FACES_WORTH_RAY)
         with nullcontext() if here else connect(log_file=log_file):
@@ -87,6 +89,8 @@ def lake(
     """Counts, classes, subjects, alignment quality and hash of a lake."""
     from data_service.lakes.lake import Lake
 
+    if report is not None and report.is_dir():
+        raise ValueError(f"--report {report} is a folder; valid: a file, as {report / 'lake.html'}")
     opened = Lake.open(place)
     values = asdict(opened.manifest)
     if report is not None:
@@ -102,7 +106,8 @@ def lake(
 def audit(
     place: LakeArgument,
     fold: Annotated[
-        str | None, typer.Option(metavar="K/N", help="Also what stands on more than one side.")
+        str | None,
+        typer.Option(metavar="K/N|official", help="Also what stands on more than one side."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -83,12 +83,12 @@ def ingest(
     depend on it. `options` go to the corpus' `scan`, unless that was done before and is given as
     `scan`. `progress(done, total)` is called as faces get done. ValueError for an unknown corpus or
     option, a source that is not that corpus or that not every machine sees, a lake that is the
-    source itself, a picture size that cannot be, or where not one face is usable. A lake below the
-    source is no part of it.
+    source itself or no folder, a picture size that cannot be, or where not one face is usable. A
+    lake below the source is no part of it.
     """
     started = time.perf_counter()
     _check(image_size, channels, workers)
-    _require_own_folder(lake, source)
+    require_own_folder(lake, source)
     scan = scan or corpora.scan(corpus, source, options or {}, image_size=image_size)
     recipe = Recipe(corpus=corpus, image_size=image_size, channels=channels, aligned=scan.aligned)
     if not scan.faces:
@@ -130,7 +130,10 @@ def _check(image_size: int, channels: int, workers: int | None) -> None:
         raise ValueError(f"{workers} workers; valid: 1 or more")
 
 
-def _require_own_folder(lake: Path, source: Path | None) -> None:
+def require_own_folder(lake: Path, source: Path | None) -> None:
+    for path in (lake, *lake.parents):
+        if os.path.lexists(path) and not path.is_dir():
+            raise ValueError(f"no lake can be at {lake}: {path} is no folder; valid: a new folder")
     if source is not None and os.path.realpath(lake) == os.path.realpath(source):
         raise ValueError(f"the lake {lake} is its source; valid: another folder, in it or not")
 

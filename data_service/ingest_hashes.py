@@ -21,7 +21,12 @@ from data_service.schema import Scan, SourceFace
 
 
 def source_hash(scan: Scan, recipe: Recipe) -> str:
-    """Names what is ingested and how: the listed faces with their labels, files' sizes, recipe."""
+    """Names which faces were listed, for people to compare; nothing is decided by it.
+
+    It covers the recipe and, of each listed face, name, subject, sitting, sequence, frame,
+    expression and the size of its file. It covers neither the content of the files nor split,
+    intensity, votes, attributes and landmarks: `Manifest.hash` names what came of these.
+    """
     digest = hashlib.blake2b(json.dumps(asdict(recipe), sort_keys=True).encode(), digest_size=16)
     for face in sorted(scan.faces, key=lambda face: face.name):
         state = _state(face)

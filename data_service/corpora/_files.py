@@ -262,19 +262,22 @@ def unwrapped(folder: Path) -> Path:
 def listed_faces(
     folder: Path,
     table: Path,
-    rows: Iterable[tuple[int, SourceFace]],
+    rows: Iterable[tuple[int, SourceFace | Rejection]],
     expected: Mapping[str, int],
 ) -> Scan:
     """The faces of a table whose files lie below `folder`, in its order.
 
-    `rows` are line numbers and faces without a path, each named by the file as it is listed. Files
-    that are missing, listed before, outside of the folder, or in it and not listed are rejected,
-    the rest goes on.
+    `rows` are line numbers and faces without a path, or rejections, each named by the file as it is
+    listed. Files that are missing, listed before, outside of the folder, or in it and not listed
+    are rejected, the rest goes on.
     """
     faces: dict[str, SourceFace] = {}
     rejected: list[Rejection] = []
     for line, face in rows:
         name, path = path_below(folder, face.name)
+        if isinstance(face, Rejection):
+            rejected.append(replace(face, name=name))
+            continue
         if path is None:
             reason = "path outside the source"
         elif name in faces:

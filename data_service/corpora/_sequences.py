@@ -14,8 +14,14 @@ Labelled = dict[int, Expression | None]
 """The label of each frame that is taken, by its number, in their order."""
 
 
+def needed_frames(frames: int, neutral: bool) -> int:
+    """How many a sequence must have from its onset to its peak: with the first as neutral, one more
+    at least."""
+    return max(frames, 1 + neutral)
+
+
 def few_frames(name: str, found: int, frames: int) -> Rejection:
-    """A sequence with fewer frames than are taken: its neutral start would pass for its peak."""
+    """A sequence with fewer frames than it needs: its neutral start would pass for its peak."""
     if not found:
         return Rejection(name=name, reason=NO_PICTURE)
     return Rejection(name=name, reason="few frames", detail=f"{found} of {frames}")

@@ -102,7 +102,8 @@ class Annotated:
 def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "manual") -> Scan:
     """The faces of either delivery; pictures without one of the eight expressions are rejected.
 
-    ValueError for a folder that has neither delivery, and for a table with other columns.
+    ValueError for a folder that has neither delivery, for a table with other columns, and without
+    the table of the automatic labels where these are wanted.
     """
     source = existing_folder(source, NAME, "a folder with training.csv or train_set/annotations/")
     expected = EXPECTED if annotated == "manual" else {}
@@ -129,9 +130,16 @@ def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "ma
 
 
 def _tables(source: Path, annotated: str) -> dict[Path, str]:
-    """The tables of the first delivery that the source has, with the part that each tells."""
-    tables = {file_named(source, name): split for name, split in TABLES[annotated].items()}
-    return {table: split for table, split in tables.items() if table is not None}
+    """The tables of the first delivery that the source has, with the part that each tells.
+
+    ValueError without any for automatic labels, which only that delivery has.
+    """
+    found = {file_named(source, name): split for name, split in TABLES[annotated].items()}
+    tables = {table: split for table, split in found.items() if table is not None}
+    if not tables and annotated == "automatic":
+        names = " or ".join(TABLES[annotated])
+        raise ValueError(f"no {names} in {source}; {NAME} needs it (annotated={annotated})")
+    return tables
 
 
 def _images(source: Path, annotated: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from data_service.corpora._files import (
     visible,
 )
 from data_service.corpora._points import landmarks
-from data_service.corpora._sequences import few_frames, labelled_frames
+from data_service.corpora._sequences import few_frames, labelled_frames, needed_frames
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "ckplus"
@@ -73,6 +74,7 @@ def scan(
     source = existing_folder(source, NAME, "a folder with cohn-kanade-images/ and Emotion/")
     if frames < 1:
         raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
+    needed = needed_frames(frames, neutral)
     images = _one_folder(source, "cohn-kanade-images")
     landmarks = next(iter(folders_named(source, "Landmarks")), None)
     faces: list[SourceFace] = []
@@ -98,8 +100,8 @@ def scan(
             rejected.append(Rejection(name=name, reason="empty label file"))
         elif peak not in stems:
             rejected.append(Rejection(name=name, reason="peak frame missing", detail=sequence))
-        elif (found := stems.index(peak) + 1) < frames:
-            rejected.append(few_frames(f"{images.name}/{sequence}", found, frames))
+        elif (found := stems.index(peak) + 1) < needed:
+            rejected.append(few_frames(f"{images.name}/{sequence}", found, needed))
         else:
             rejected += (
                 Rejection(name=path.relative_to(source).as_posix(), reason="behind the peak")
@@ -138,11 +140,12 @@ def _labels(folder: Path) -> Iterator[Path]:
 
 
 def _expression(label: Path, code: str) -> Expression:
-    try:
-        return CODES[int(float(code))]
-    except (ValueError, KeyError, OverflowError):
-        valid = ", ".join(f"{code} {expression}" for code, expression in CODES.items())
-        raise ValueError(f"{label}, line 1: unknown code '{code[:40]}'; valid: {valid}") from None
+    with suppress(ValueError):
+        number = float(code)
+        if number.is_integer() and int(number) in CODES:
+            return CODES[int(number)]
+    valid = ", ".join(f"{number} {expression}" for number, expression in CODES.items())
+    raise ValueError(f"{label}, line 1: unknown code '{code[:40]}'; valid: {valid}")
 
 
 def _face(

@@ -11,8 +11,9 @@ import numpy as np
 
 from data_service.alignment.decode import UnreadableImageError
 from data_service.corpora._class_folders import class_folders
-from data_service.corpora._files import existing_folder, file_named, loose, opened, unlisted
+from data_service.corpora._files import existing_folder, file_named, opened, unlisted
 from data_service.corpora._labels import of_code
+from data_service.corpora._parts import outside_parts
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "fer2013"
@@ -21,10 +22,11 @@ LAYOUT = """\
 SOURCE/
   fer2013.csv         emotion,pixels,Usage
                       0,70 80 82 ... (2,304 numbers),Training|PublicTest|PrivateTest
-or icml_face_data.csv (emotion, Usage, pixels), or folders train|test/angry/*.png
+or icml_face_data.csv (emotion, Usage, pixels), or folders train|test/angry/*.png, with
+validation/ (or valid/ or val/) where a copy has it
 or the challenge's own two, without the former: train.csv (emotion,pixels) is taken, test.csv
 (pixels) is refused, as it has no labels; what is left has no test part and is divided by folds
-split: Training, PublicTest (validation), PrivateTest (test); as folders only train and test.
+split: Training, PublicTest (validation), PrivateTest (test); as folders mostly train and test.
 No subjects. Pictures are taken as they are; blank ones are refused."""
 CODES: Mapping[int, Expression] = {
     0: Expression.ANGER,
@@ -64,6 +66,8 @@ SPLITS: Mapping[str, str] = {
 TABLES = ("fer2013.csv", "icml_face_data.csv")
 TRAIN, TEST = "train.csv", "test.csv"
 """The tables of the challenge's page, one for each part."""
+VALIDATION = ("validation", "valid", "val")
+"""What the folder of that part is called, where a copy has one."""
 COLUMNS = ("emotion", "pixels", "Usage")
 SIDE = 48
 MOST_BYTES = 1 << 16
@@ -211,14 +215,23 @@ def _picture(numbers: Sequence[bytes]) -> np.ndarray | UnreadableImageError:
 def _folders(source: Path) -> Scan | None:
     """The pictures in folders of expressions; None where there are none."""
     faces: list[SourceFace] = []
-    rejected = list(loose(source, source, "a part"))
-    for split in ("train", "test"):
-        if (source / split).is_dir():
-            found, refused = class_folders(source, source / split, FOLDERS, split)
-            faces += found
-            rejected += refused
+    rejected: list[Rejection] = []
+    parts = _parts(source)
+    for folder, split in parts.items():
+        found, refused = class_folders(source, folder, FOLDERS, split)
+        faces += found
+        rejected += refused
     if not faces:
         return None
-    return Scan(
-        faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED_FOLDERS, aligned=True
-    )
+    rejected += outside_parts(source, parts)
+    expected = EXPECTED if "validation" in parts.values() else EXPECTED_FOLDERS
+    return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=expected, aligned=True)
+
+
+def _parts(source: Path) -> dict[Path, str]:
+    """The folders of the parts; of several that may be that of the validation part none is."""
+    validation = [source / name for name in VALIDATION if (source / name).is_dir()]
+    parts = {source / split: split for split in ("train", "test")}
+    if len(validation) == 1:
+        parts[validation[0]] = "validation"
+    return {folder: split for folder, split in parts.items() if folder.is_dir()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from data_service.corpora._files import (
     visible,
     why_no_file,
 )
+from data_service.corpora._parts import outside_parts
 from data_service.corpora._tables import plain_rows, table_rows
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
@@ -38,7 +39,8 @@ EXPECTED: Mapping[str, int] = {
     "split/test": 3_153,
 }
 """Of the majority; not verified: as often told, to be checked against the first complete copy."""
-LEFT_ALONE = ("*.csv",)
+LEFT_ALONE = ("*.csv", "*.md", "*.py")
+"""The last two are of the clone."""
 VOTED = (
     Expression.NEUTRAL,
     Expression.HAPPINESS,
@@ -112,9 +114,27 @@ def scan(source: Path | None, *, labels: Literal["majority", "soft"] = "majority
                 for path in visible(folder)
                 if path.name not in listed and path.name != LABELS
             )
+    rejected += _others(source, files)
     expected = EXPECTED if labels == "majority" else {}
     found = tuple(faces.values())
     return Scan(faces=found, rejected=tuple(rejected), expected=expected, aligned=True)
+
+
+def _others(source: Path, files: Mapping[Path, Collection[str]]) -> Iterator[Rejection]:
+    """What lies outside of the listed folders or the table of pixels: parts without a list too."""
+    names = set(FOLDERS.values())
+    parts = {
+        folder if folder.name in names else folder / file
+        for folder, listed in files.items()
+        for file in listed
+    }
+    for one in outside_parts(source, parts, LEFT_ALONE):
+        folder = (source / one.name).parent
+        if folder.name in names:
+            reason = "not listed" if (folder / LABELS).exists() else "no label list"
+            yield replace(one, reason=reason, detail=LABELS)
+        else:
+            yield one
 
 
 def without_slips(votes: Sequence[float]) -> tuple[float, ...]:

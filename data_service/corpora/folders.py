@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,10 +106,9 @@ def scan(
     )
     if len(columns.landmarks) not in (0, 10, 136):
         raise ValueError(f"option landmarks: {len(columns.landmarks)} columns; valid: 10 or 136")
-    left_out: list[Rejection] = []
-    rows = _rows(source, source / table, columns, meaning, delimiter, left_out)
-    found = listed_faces(source / images, source / table, rows, EXPECTED)
-    return replace(found, rejected=(*found.rejected, *left_out), aligned=aligned)
+    rows = _rows(source, source / table, columns, meaning, delimiter)
+    found = listed_faces(_images(source, images), source / table, rows, EXPECTED)
+    return replace(found, aligned=aligned)
 
 
 def class_folders(
@@ -151,6 +151,16 @@ def _usual_pattern(source: Path, meaning: Labels) -> str:
     )
 
 
+def _images(source: Path, images: str) -> Path:
+    """The folder that a table's files lie below; ValueError where it is outside of the source."""
+    folder = source / images
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
+        raise ValueError(
+            f"option images '{images}': outside of the source {source}; valid: a folder in it"
+        )
+    return folder
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -161,8 +171,8 @@ def _rows(
     columns: _Columns,
     meaning: Labels,
     delimiter: str,
-    left_out: list[Rejection],
-) -> Iterator[tuple[int, SourceFace]]:
+) -> Iterator[tuple[int, SourceFace | Rejection]]:
+    """Line and face of each row, or that `labels` leaves it out."""
     if not table.exists():
         raise ValueError(f"no table {table}; valid: a file below the source")
     delimiter = "\t" if delimiter == "tab" else delimiter
@@ -171,7 +181,7 @@ def _rows(
         file, label = row[columns.file], row[columns.expression]
         expression = meaning.of(label, where) if label else None
         if label and expression is None:
-            left_out.append(Rejection(name=file, reason=LEFT_OUT, detail=f"line {line}"))
+            yield line, Rejection(name=file, reason=LEFT_OUT, detail=f"line {line}")
             continue
         intensity = _number(row, columns.intensity, where)
         if intensity is not None and not 0 <= intensity <= 1:

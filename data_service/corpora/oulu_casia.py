@@ -15,7 +15,12 @@ from data_service.corpora._files import (
     strays,
     visible,
 )
-from data_service.corpora._sequences import SEQUENCE_MISSING, few_frames, labelled_frames
+from data_service.corpora._sequences import (
+    SEQUENCE_MISSING,
+    few_frames,
+    labelled_frames,
+    needed_frames,
+)
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
 NAME = "oulu_casia"
@@ -75,6 +80,7 @@ def scan(
     source = existing_folder(source, NAME, valid)
     if frames < 1:
         raise ValueError(f"{frames} frames of each sequence; valid: 1 or more")
+    needed = needed_frames(frames, neutral)
     top = _light_folder(source, cameras, light)
     faces: list[SourceFace] = []
     rejected = list(loose(source, top, "a subject"))
@@ -88,8 +94,8 @@ def scan(
             found.add(folder.name.lower())
             rejected += strays(source, folder)
             files, name = pictures(folder), folder.relative_to(source).as_posix()
-            if len(files) < frames:
-                rejected.append(few_frames(name, len(files), frames))
+            if len(files) < needed:
+                rejected.append(few_frames(name, len(files), needed))
                 continue
             chosen = labelled_frames(files, expression, frames=frames, neutral=neutral, clips=clips)
             faces += (_face(source, path, label, camera) for path, label in chosen)

@@ -19,6 +19,7 @@ from data_service.corpora._files import (
     unwrapped,
 )
 from data_service.corpora._labels import of_code
+from data_service.corpora._parts import outside_parts
 from data_service.corpora._points import landmarks
 from data_service.corpora._tables import table_lines
 from data_service.schema import Expression, Rejection, Scan, SourceFace
@@ -54,7 +55,7 @@ EXPECTED: Mapping[str, int] = {
     "faces/anger": 867,
     "faces/neutral": 3_204,
 }
-LEFT_ALONE = ("*/EmoLabel/*", "*/Annotation/*", "*/Image/original/*")
+LEFT_ALONE = ("*/EmoLabel/*", "*/Annotation/*", "*/Image/original/*", "*.csv", "*.txt", "*.md")
 LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 """The owners' spelling, and the one that people mend it to."""
 SPLITS = ("train", "test")
@@ -120,11 +121,12 @@ def _folders(source: Path) -> Scan:
     names = {str(code): expression for code, expression in CODES.items()}
     faces: list[SourceFace] = []
     rejected: list[Rejection] = []
-    for split in SPLITS:
-        for folder in folders_named(source, split)[:1]:
-            found, refused = class_folders(source, folder, names, split)
-            faces += found
-            rejected += refused
+    parts = {folder: split for split in SPLITS for folder in folders_named(source, split)[:1]}
+    for folder, split in parts.items():
+        found, refused = class_folders(source, folder, names, split)
+        faces += found
+        rejected += refused
     if not faces:
         raise ValueError(f"neither {LISTS[0]} nor train/1/*.jpg in {source}; {NAME} needs one")
+    rejected += outside_parts(source, parts, LEFT_ALONE)
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)

@@ -31,7 +31,8 @@ class LakeFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a lake holds. `hash` is of the faces and their labels, whatever wrote the files.
+    """What a lake holds. `hash` is of the faces and their labels, whatever wrote the files;
+    `source_hash` is of some of what was listed (see `ingest_hashes`), and nothing compares it.
 
     `classes` and `alignments` count rows (`unlabelled`: without an expression), `rejected` counts
     refused files by reason; `found` and `expected` are counts that the corpus' module made.
@@ -112,6 +113,8 @@ class _OtherVersionError(ValueError):
 
 
 def _why_no_lake(folder: Path) -> str:
+    if folder.is_file():
+        return f"no lake at {folder}: it is a file"
     if not folder.is_dir():
         return f"no lake at {folder}: there is no such folder"
     if (folder / PARTS).exists() or any(folder.glob("faces-*.parquet")):

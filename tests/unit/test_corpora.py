@@ -302,6 +302,16 @@ def test_ckplus_options(ck):
         ckplus.scan(ck, frames=0)
 
 
+def test_ckplus_sequences_of_one_frame_have_no_peak_beside_the_neutral_one(ck):
+    ck_sequence(ck, "S099", "001", [1], "3.0000000e+00")
+    whole = ckplus.scan(ck, frames=1)
+    assert {face.subject for face in whole.faces} == {"S005", "S010"}
+    told = [(one.reason, one.detail) for one in whole.rejected]
+    assert ("few frames", "1 of 2") in told
+    [alone] = [one for one in ckplus.scan(ck, frames=1, neutral=False).faces if one.frame == 1]
+    assert (alone.subject, alone.expression) == ("S099", Expression.DISGUST)
+
+
 def test_options_may_be_texts(ck):
     scan = corpora.scan("ckplus", ck, {"frames": "1", "neutral": "False"})
     assert [face.name for face in scan.faces] == [
@@ -332,7 +342,7 @@ def test_ckplus_without_whole_landmarks_leaves_the_face_to_the_detector(ck):
     assert has == [True, False, False, False]
 
 
-@pytest.mark.parametrize("code", ["0.0000000e+00", "8.0000000e+00", "happy", "nan"])
+@pytest.mark.parametrize("code", ["0.0000000e+00", "8.0000000e+00", "3.7", "happy", "nan", "inf"])
 def test_ckplus_refuses_codes_it_does_not_have(ck, code):
     ck_sequence(ck, "S099", "001", [1, 2, 3, 4], code)
     with pytest.raises(ValueError, match=rf"_emotion.txt, line 1: unknown code '{code[:3]}.*1 ang"):
@@ -410,6 +420,15 @@ def test_oulu_options(oulu):
     assert [face.expression is None for face in clips] == [True] * 3 + [False] * 3
     with pytest.raises(ValueError, match="no folder NI/Dark in"):
         oulu_casia.scan(oulu, camera="NI", light="Dark")
+
+
+def test_oulu_sequences_of_one_frame_have_no_peak_beside_the_neutral_one(oulu):
+    for path in (oulu / "B_OriginalImg" / "VL" / "Strong" / "P001" / "Anger").glob("00[1-9].jpeg"):
+        path.unlink()
+    scan = oulu_casia.scan(oulu, frames=1, neutral=True)
+    assert not any(face.sequence == "VL/Strong/P001/Anger" for face in scan.faces)
+    assert ("few frames", "1 of 2") in [(one.reason, one.detail) for one in scan.rejected]
+    assert len(oulu_casia.scan(oulu, frames=1).faces) == 4
 
 
 def test_oulu_takes_the_faces_that_the_owners_cut_out(oulu):

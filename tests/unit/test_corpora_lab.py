@@ -1,6 +1,7 @@
 """RAF-DB, SFEW, RaFD, AffectNet and TFD on miniature trees with the quirks of real copies."""
 
 import os
+import shutil
 import struct
 from collections import Counter
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_rafdb_as_folders_is_the_same(raf, tmp_path):
     listed = rafdb.scan(raf)
     key = lambda one: (Path(one.name).name, one.split, one.expression)  # noqa: E731
     assert sorted(map(key, folders.faces)) == sorted(map(key, listed.faces))
+
+
+def test_rafdb_folders_beside_the_parts_are_told(tmp_path):
+    source = rafdb_tree.build_folders(tmp_path)
+    whole = corpora.scan("rafdb", source, {})
+    shutil.copytree(source / "DATASET" / "test", source / "DATASET" / "valid")
+    write(source / "other" / "train" / "1" / "again.jpg", b"picture")
+    for name in ("train_labels.csv", "README.md", "DATASET/notes.txt"):
+        write(source / name, "told elsewhere")
+    scan = corpora.scan("rafdb", source, {})
+    assert scan.faces == whole.faces and not whole.rejected
+    assert reasons(scan) == {"in no known part": 15}
+    assert {one.detail for one in scan.rejected} == {"taken: DATASET/test, DATASET/train"}
 
 
 @pytest.mark.parametrize(
@@ -193,6 +207,21 @@ def test_affectnet_second_delivery(tmp_path):
     assert first.name == "train_set/images/0.jpg" and first.attributes == {"valence": 0.5}
     assert first.landmarks_L3.shape == (68, 3)
     assert scan.expected["split/test"] == 3_999
+
+
+@pytest.mark.parametrize("build", [affectnet_tree.build, affectnet_tree.build_second])
+def test_affectnet_takes_no_manual_labels_for_automatic_ones(build, tmp_path):
+    source = build(tmp_path)
+    with pytest.raises(ValueError, match=r"^no automatically_annotated.csv in .*; affectnet needs"):
+        affectnet.scan(source, annotated="automatic")
+    assert affectnet.scan(source).faces
+
+
+def test_affectnet_reads_automatic_labels(tmp_path):
+    write(tmp_path / "automatically_annotated.csv", affectnet_tree.row("1/a.jpg", 4))
+    write(tmp_path / "Automatically_Annotated_Images" / "1" / "a.jpg", b"picture")
+    [one] = affectnet.scan(tmp_path, annotated="automatic").faces
+    assert (one.name, one.expression) == ("1/a.jpg", Expression.FEAR)
 
 
 def test_affectnet_takes_one_picture_of_each_annotation(tmp_path):

@@ -67,6 +67,37 @@ def test_folders_have_no_validation_part(tmp_path):
     assert {one.path.suffix for one in scan.faces} == {".png"}
 
 
+def moved(part: Path, name: str) -> Path:
+    """A copy of a part beside it."""
+    return shutil.copytree(part, part.with_name(name))
+
+
+@pytest.mark.parametrize("name", fer2013.VALIDATION)
+def test_folders_may_have_a_validation_part(name, tmp_path):
+    source = tree.build_folders(tmp_path)
+    moved(source / "test", name)
+    scan = corpora.scan("fer2013", source, {})
+    assert Counter(one.split for one in scan.faces) == {"train": 24, "test": 12, "validation": 12}
+    assert scan.expected == fer2013.EXPECTED and not scan.rejected
+
+
+def test_folders_beside_the_parts_are_told(tmp_path):
+    source = tree.build_folders(tmp_path)
+    whole = corpora.scan("fer2013", source, {})
+    for name in ("val", "valid", "held out"):
+        moved(source / "test", name)
+    (source / "link").symlink_to(source / "test")
+    write(source / "README.txt", "read")
+    scan = corpora.scan("fer2013", source, {})
+    assert scan.faces == whole.faces
+    assert reasons(scan) == {
+        "in no known part": 3 * 12,
+        "in no folder of a part": 1,
+        "link to a folder": 1,
+    }
+    assert {one.detail for one in scan.rejected} == {"taken: test, train"}
+
+
 def test_of_the_challenges_tables_the_one_with_labels_is_taken(table, tmp_path):
     scan = corpora.scan("fer2013", tree.build_challenge(tmp_path), {})
     assert Counter(one.split for one in scan.faces) == {"train": 24}
@@ -160,6 +191,32 @@ def test_the_generators_pictures_have_the_same_votes(labels, voted, tmp_path):
     by_split = Counter((one.split, one.expression) for one in scan.faces)
     tables = Counter((one.split, one.expression) for one in ferplus.scan(voted).faces)
     assert sum((by_split - tables).values()) == 1  # the row that the tables say shows no face
+
+
+def test_parts_without_a_list_are_told(tmp_path):
+    source = plus.build_generated(tmp_path)
+    whole = corpora.scan("ferplus", source, {})
+    (source / "FER2013Valid" / "label.csv").unlink()
+    write(source / "FER2013Test" / "label.csv", "")
+    moved(source / "FER2013Test", "FER2013Extra")
+    scan = corpora.scan("ferplus", source, {})
+    assert scan.faces == tuple(one for one in whole.faces if one.split == "train")
+    told = Counter((Path(one.name).parent.name, one.reason) for one in scan.rejected)
+    assert told - Counter(("FER2013Train", one.reason) for one in whole.rejected) == {
+        ("FER2013Valid", "no label list"): 6,
+        ("FER2013Test", "not listed"): 6,
+        ("FER2013Extra", "in no known part"): 6,
+    }
+
+
+def test_a_part_without_votes_in_the_table_is_told(tmp_path):
+    source = plus.build_generated(tmp_path, labels=False)
+    table = source / "fer2013new.csv"
+    lines = [line for line in table.read_text().splitlines() if not line.startswith("PublicTest")]
+    write(table, "\n".join(lines))
+    scan = corpora.scan("ferplus", source, {})
+    assert {one.split for one in scan.faces} == {"train", "test"}
+    assert reasons(scan)["no label list"] == 6
 
 
 def test_a_byte_order_mark_costs_no_picture(tmp_path):

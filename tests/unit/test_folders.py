@@ -156,7 +156,40 @@ def test_a_table_with_columns_of_any_name(tmp_path):
     assert first.attributes == {"Smiling": 1} and second.attributes == {}
     np.testing.assert_array_equal(first.landmarks_L3, np.c_[np.reshape(FIVE, (5, 2)), np.ones(5)])
     assert second.landmarks_L3 is None
-    assert reasons(scan) == {"../d.jpg": "path outside the source", "c.jpg": "left out by labels"}
+    assert [(one.name, one.reason, one.detail) for one in scan.rejected] == [
+        ("c.jpg", "left out by labels", "line 5"),
+        ("../d.jpg", "path outside the source", "line 6"),
+    ]
+
+
+def test_a_file_that_is_left_out_is_told_once_however_its_name_is_written(tmp_path):
+    rows = "a.jpg,fear\n./b.jpg,misc\nin\\c.jpg,misc\ngone.jpg,misc\n"
+    write(tmp_path / "labels.csv", f"file,expression\n{rows}")
+    for name in ("a.jpg", "b.jpg", "in/c.jpg", "d.jpg"):
+        write(tmp_path / name, b"picture")
+    scan = corpora.scan("folders", tmp_path, {"table": "labels.csv", "labels": "misc:-"})
+    assert [face.name for face in scan.faces] == ["a.jpg"]
+    assert [(one.name, one.reason) for one in scan.rejected] == [
+        ("b.jpg", "left out by labels"),
+        ("in/c.jpg", "left out by labels"),
+        ("gone.jpg", "left out by labels"),
+        ("d.jpg", "not listed"),
+    ]
+
+
+@pytest.mark.parametrize("images", ["..", "/", "../beside", "link", "in/../../beside"])
+def test_pictures_outside_of_the_source_are_refused(images, tmp_path):
+    source = tmp_path / "source"
+    write(source / "labels.csv", "file,expression\na.jpg,fear\n")
+    write(source / "in" / "a.jpg", b"picture")
+    write(tmp_path / "beside" / "a.jpg", b"picture")
+    (source / "link").symlink_to(tmp_path / "beside")
+    told = rf"^option images '{images}': outside of the source .*source; valid: a folder in it$"
+    with pytest.raises(ValueError, match=told):
+        corpora.scan("folders", source, {"table": "labels.csv", "images": images})
+    for inside in ("in", "./in/", "in/../in"):
+        scan = corpora.scan("folders", source, {"table": "labels.csv", "images": inside})
+        assert [face.name for face in scan.faces] == ["a.jpg"]
 
 
 @pytest.mark.parametrize(

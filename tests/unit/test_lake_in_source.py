@@ -98,6 +98,15 @@ def test_a_lake_is_not_its_source(tmp_path: Path) -> None:
     assert sorted(source.rglob("*")) == before
 
 
+@pytest.mark.parametrize("below", ["", "lake"])
+def test_a_lake_is_no_file(below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "file", b"precious")
+    monkeypatch.setattr("data_service.ingest.corpora.scan", pytest.fail)
+    with pytest.raises(ValueError, match=r"no lake can be at .*: .*/file is no folder; "):
+        ingest("drawn", None, file / below, image_size=SIDE)
+    assert file.read_bytes() == b"precious"
+
+
 def test_a_lake_that_did_not_come_to_be_leaves_no_folder(tmp_path: Path) -> None:
     write(tmp_path / "happy" / "1.jpg", b"no picture")
     for _ in range(2):

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cluster import tables
+from data_service import commands
 from data_service.alignment.align import TEMPLATE_52, Aligner
 from data_service.alignment.detect import Detection
 from data_service.audit import told
@@ -181,3 +182,11 @@ def test_a_sheet_keeps_every_face():
 def test_a_report_without_a_folder(lake, tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         write_report(lake, tmp_path / "nowhere" / "page.html")
+
+
+def test_a_report_in_a_folder_s_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_service.lakes.lake.Lake.open", pytest.fail)
+    with pytest.raises(
+        ValueError, match=r"--report .* is a folder; valid: a file, as .*/lake.html"
+    ):
+        commands.lake(tmp_path / "lake", report=tmp_path)

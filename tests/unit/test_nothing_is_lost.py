@@ -28,6 +28,13 @@ OTHERS = [
     ("oulu_casia", "build_cropped"),
     ("rafdb", "build_folders"),
 ]
+BESIDE_PARTS = {
+    ("fer2013", "build_folders"): "extra/happy",
+    ("ferplus", "build"): "FER2013Extra",
+    ("ferplus", "build_generated"): "FER2013Extra",
+    ("rafdb", "build_folders"): "DATASET/extra/1",
+}
+"""A folder of pictures beside the parts, where a tree has parts."""
 TREES = [(name, "build") for name in corpora.names() if name != "drawn"] + OTHERS
 
 
@@ -40,6 +47,9 @@ def test_every_file_is_a_face_or_told(name, build, tmp_path):
     for folder in sorted(beside)[:2]:
         for stray in ("stray.webp", "stray"):
             write(folder / stray, b"picture")
+    if extra := BESIDE_PARTS.get((name, build)):
+        for stray in ("1.png", "stray.webp", "../1.png"):
+            write(source / extra / stray, b"picture")
     scan = corpora.scan(name, source, options)
     taken = {face.path for face in scan.faces}
     told = {one.name for one in scan.rejected}
