@@ -19,6 +19,7 @@ from torch import Tensor
 from trainer.averages import Averages
 from trainer.config import RunConfig, weights_of
 from trainer.engines import DeepSpeedEngine, PlayerEngine, TorchEngine
+from trainer.layout import lay_channels_last
 from trainer.ledger import entry
 from trainer.nets.norm import set_statistics_updates
 from trainer.schedules import value_at
@@ -35,7 +36,7 @@ def begin(run: RunConfig, system: System, world: World) -> Training:
     for network in (*(player.module for player in players.values()), *system.frozen().values()):
         network.to(world.device)
         if run.engine.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            lay_channels_last(network)
     stages = system.stages()
     _check_terms(run, stages)
     return Training(

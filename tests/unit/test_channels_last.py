@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tests.contract import batches as made_of
-from trainer import checkpoint
+from trainer import checkpoint, layout
 from trainer.config import RunConfig
 from trainer.loop import fit
 from trainer.nets.norm import InstanceNorm2d
@@ -57,7 +58,31 @@ def test_the_same_terms_as_in_the_other_layout() -> None:
     assert plain[0] == pytest.approx(last[0], rel=1e-4)
 
 
-def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+@pytest.fixture
+def heavy_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of the small network's kernels are heavy."""
+    monkeypatch.setattr(layout, "HEAVY", 1000)
+
+
+@pytest.mark.usefixtures("heavy_kernels")
+def test_heavy_kernels_keep_the_default_order_and_give_the_same_terms() -> None:
+    made = training(made_of.tiny("fersnet", **LAST))
+    layers = made.players["network"].module.modules()
+    weights = [one.weight for one in layers if isinstance(one, (nn.Conv2d, nn.ConvTranspose2d))]
+    heavy = [value for value in weights if value.numel() >= layout.HEAVY]
+    assert 0 < len(heavy) < len(weights)
+    assert all(value.is_contiguous() for value in heavy)
+    light = [value for value in weights if value.numel() < layout.HEAVY]
+    assert all(value.is_contiguous(memory_format=torch.channels_last) for value in light)
+    plain = losses(training(made_of.tiny("fersnet")), 1)
+    assert plain[0] == pytest.approx(losses(made, 1)[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("heavy", [layout.HEAVY, 1000])
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heavy: int
+) -> None:
+    monkeypatch.setattr(layout, "HEAVY", heavy)
     run = made_of.tiny("fersnet", **LAST)
     whole = training(run)
     expected = losses(whole)
