@@ -165,6 +165,8 @@ def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> S
         feed.prepare(setup.run, catalog.spec_of(setup.run), lake, fold)
     unseen = outer or (first if setup.num_folds == 1 else None)
     setup = replace(setup, run=_with_curve(setup, lake, first), unseen=unseen)
+    spec = catalog.spec_of(setup.run)
+    feed.check_system(setup.run, spec, feed.prepare(setup.run, spec, lake, first), lake, None)
     return replace(setup, leaks=_leaks(setup, lake, allow=allow_leaks))
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+import mien
+from cluster import terminal
 from data_service.schema import Expression, FaceBatch, Prediction
 from trainer.config import EvaluationConfig
 from trainer.inference import edit, recognise
@@ -84,3 +86,12 @@ def test_one_alone_that_cannot_be_read_is_an_error(photograph: Path, name: str, 
     (photograph.parent / "empty").mkdir()
     with pytest.raises(ValueError, match=f"{name}: .*{why}"):
         recognise.recognise("aaaa", [photograph.parent / name])
+
+
+def test_the_command_fails_where_nothing_could_be_read(photograph: Path) -> None:
+    def code(*sources: str) -> int:
+        argv = ["recognise", "aaaa", *(str(photograph.parent / name) for name in sources)]
+        return terminal.run(lambda: mien.app(argv, prog_name="mien", standalone_mode=False))
+
+    assert code("lost.png", "gone.png") == terminal.FAILED
+    assert code("lost.png", "me.png") == terminal.DONE

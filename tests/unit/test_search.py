@@ -24,6 +24,7 @@ from tests.studies import (
 )
 from trainer import catalog
 from trainer.config import RunConfig, to_dict
+from trainer.overrides import with_overrides
 from trainer.steps import to_its_end
 from tuning.ending import cost_of, importance
 from tuning.results import FoldRecord, TrialRecord
@@ -231,6 +232,24 @@ def test_what_the_variant_cannot_do_is_refused_before_anything_is_trained(tmp_pa
     valid = "valid: macro_recall, accuracy, images_per_second"
     with pytest.raises(ValueError, match=f"unknown objective 'edit_accuracy' of fersnet; {valid}"):
         search(alone, tmp_path / "none", trials=2, objectives=["edit_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "why"),
+    [
+        ("exprgan.tiny", "evaluation.select=accuracy", "every_images is 0, so that nothing is"),
+        ("fersnet.tiny", "system.sharing=single", "has no synthesis branch; these weights must"),
+    ],
+)
+def test_a_run_that_could_not_be_trained_is_not_searched(
+    tmp_path: Path, recipe: str, setting: str, why: str
+) -> None:
+    from data_service.ingest import ingest
+
+    ingest("drawn", None, tmp_path / "lake", image_size=56, options={"subjects": 4})
+    run = with_overrides(catalog.recipe(recipe), dict([setting.split("=")]))
+    with pytest.raises(ValueError, match=why):
+        search(run, tmp_path / "lake", trials=2, folds=3, search=["seed=1,2"])
 
 
 def test_the_gaussian_process_goes_on_as_if_never_interrupted(tmp_path: Path) -> None:

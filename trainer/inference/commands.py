@@ -103,7 +103,7 @@ def recognise(
     every: Annotated[int, typer.Option(help="Of a video, only each so many-th frame.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Name the expression in photographs and videos, one by one or by the folder."""
+    """Name the expression in photographs and videos; exit code 1 when none could be read."""
     with working("recognise"), terminal.progress("recognising"):
         from trainer.inference.recognise import recognise as name_faces
 
@@ -118,6 +118,8 @@ def recognise(
         "refused": [one.as_json() for one in refused],
     }
     show(values, shown, as_json)
+    if not found:
+        raise typer.Exit(terminal.FAILED)
 
 
 def _placed(alignment: str) -> str:
