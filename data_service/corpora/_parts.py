@@ -17,8 +17,10 @@ def outside_parts(
     """The files below a source that are in none of its `parts`, which are folders or files.
 
     Those whose names below the source fit a pattern of `left_alone` are not told. The parts
-    themselves are not walked.
+    themselves are not walked, and nothing is outside where the source itself is one.
     """
+    if source in parts:
+        return
     names = ", ".join(sorted(part.relative_to(source).as_posix() for part in parts))
     for path, reason, detail in _beside(source, parts):
         name = path.relative_to(source).as_posix()

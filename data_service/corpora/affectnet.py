@@ -24,6 +24,7 @@ from data_service.corpora._files import (
     visible,
     why_no_file,
 )
+from data_service.corpora._parts import outside_parts
 from data_service.corpora._points import landmarks
 from data_service.corpora._tables import plain_rows
 from data_service.schema import Expression, Rejection, Scan, SourceFace
@@ -126,6 +127,8 @@ def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "ma
     if images is not None:
         listed = {*faces, *(one.name for one in rejected)}
         rejected += unlisted(images, listed, min(tables))
+        others = [f"*{folder}/*" for name, folder in IMAGES.items() if name != annotated]
+        rejected += outside_parts(source, [images], [*LEFT_ALONE, *others])
     return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
 
 
@@ -191,9 +194,11 @@ def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
         raise ValueError(
             f"neither training.csv nor train_set/annotations in {source}; see `mien corpora`"
         )
+    parts: list[Path] = []
     for name, folder in folders.items():
         if folder is not None:
             images, annotations = folder / "images", folder / "annotations"
+            parts += [images, annotations]
             refused += strays(source, images)
             taken: dict[str, Path] = {}
             for path in pictures(images):
@@ -202,6 +207,7 @@ def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
                 else:
                     refused.append(_twice(path))
             refused += _without_picture(source, annotations, taken)
+    refused += outside_parts(source, parts, LEFT_ALONE)
 
 
 def _twice(path: Path) -> Rejection:

@@ -16,6 +16,7 @@ from data_service.corpora._files import (
     subfolders,
     unwrapped,
 )
+from data_service.corpora._parts import outside_parts
 from data_service.corpora._walk import files_below
 from data_service.schema import Expression, Rejection, Scan, SourceFace
 
@@ -42,6 +43,8 @@ EXPECTED: Mapping[str, int] = {"faces": 1_394, "split/train": 958, "split/test":
 SPLITS: Mapping[str, str] = {"Train": "train", "Val": "test"}
 LEFT_ALONE = tuple(f"*{part}/{name.capitalize()}/*" for part in SPLITS for name in FOLDERS)
 """The frames, where the aligned faces are taken."""
+FRAMES_WITHHELD = ("Test/*", "*/Test/*")
+"""Those of the part without labels."""
 ALIGNED = {
     "Train": ("Train_Aligned_Faces", "Train_Aligned_Faces_new"),
     "Val": ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
@@ -59,8 +62,9 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
     source = existing_folder(source, NAME, "a folder with Train/Train_Aligned_Faces/Angry/*.png")
     faces: list[SourceFace] = []
     rejected: list[Rejection] = []
+    parts = {part: _part(source, part, images) for part in ALIGNED}
     for part, split in SPLITS.items():
-        folder = _part(source, part, images)
+        folder = parts[part]
         if folder is None:
             names = " or ".join(_names(part, images))
             raise ValueError(f"no folder {names} in {source}; {NAME} needs Train and Val")
@@ -75,7 +79,9 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
             f"no part in {source} has a folder such as Angry with pictures; {NAME} needs one for "
             "each expression"
         )
-    rejected += _withheld(source, _part(source, "Test", images))
+    rejected += _withheld(source, parts["Test"])
+    taken = [folder for folder in parts.values() if folder]
+    rejected += outside_parts(source, taken, [*LEFT_ALONE, *FRAMES_WITHHELD])
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 

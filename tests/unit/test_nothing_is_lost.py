@@ -29,6 +29,9 @@ OTHERS = [
     ("rafdb", "build_folders"),
 ]
 BESIDE_PARTS = {
+    ("affectnet", "build"): "Extra/9",
+    ("affectnet", "build_second"): "test_set/images",
+    ("sfew", "build"): "Extra/Angry",
     ("fer2013", "build_folders"): "extra/happy",
     ("ferplus", "build"): "FER2013Extra",
     ("ferplus", "build_generated"): "FER2013Extra",
