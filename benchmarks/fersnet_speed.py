@@ -2,10 +2,10 @@
 
 Method. Same widths, batch (8 faces of 96 px), terms, number of critic turns and identity network.
 The house trains by its own loop, stream, checks and all, from a lake of drawn faces, its maps
-channels last as the recipe says; the peer (`benchmarks.fersnet_peer`) takes batches that lie in
-memory, its maps in torch's default order. Each has a process of its own, on all cores; one waits
-while the other steps. Steps alternate, and the order of each pair alternates too. Figures are
-medians, the ratio that of the pairs.
+channels last as the recipe says, but for what `trainer.layout` leaves; the peer
+(`benchmarks.fersnet_peer`) takes batches that lie in memory, its maps in torch's default order.
+Each has a process of its own, on all cores; one waits while the other steps. Steps alternate, and
+the order of each pair alternates too. Figures are medians, the ratio that of the pairs.
 
 By operations alone 1.15 would be had: the peer draws its edited faces twice a step, the house once.
 The rest is what surrounds the convolutions, and how they are asked for.

@@ -95,7 +95,7 @@ def search(
         fused=fused,
     )
     _check_lanes(setup, space, opened)
-    setup = _fitted(setup, run, opened, allow_leaks=allow_leaks)
+    setup = _fitted(setup, run, opened, allow_leaks=allow_leaks, is_new=not resume)
     about = {"run": fingerprint(setup.run), "lake": opened.hash}
     plan = Plan(
         name=study,
@@ -151,7 +151,7 @@ def _check_lanes(setup: Setup, space: SearchSpace, lake: Lake) -> None:
             )
 
 
-def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> Setup:
+def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool, is_new: bool) -> Setup:
     """The setup with all that hangs on its folds; ValueError where run, lake and folds do not fit.
 
     These are a learning curve to prune by, which subjects stay unseen, and what leaks.
@@ -164,9 +164,11 @@ def _fitted(setup: Setup, run: RunConfig, lake: Lake, *, allow_leaks: bool) -> S
     for fold in others:
         feed.prepare(setup.run, catalog.spec_of(setup.run), lake, fold)
     unseen = outer or (first if setup.num_folds == 1 else None)
-    setup = replace(setup, run=_with_curve(setup, lake, first), unseen=unseen)
     spec = catalog.spec_of(setup.run)
-    feed.check_system(setup.run, spec, feed.prepare(setup.run, spec, lake, first), lake, None)
+    data = feed.prepare(setup.run, spec, lake, first)
+    setup = replace(setup, run=_with_curve(setup, data), unseen=unseen)
+    if is_new:
+        feed.check_system(setup.run, spec, data, lake, None)
     return replace(setup, leaks=_leaks(setup, lake, allow=allow_leaks))
 
 
@@ -187,21 +189,19 @@ def _leaks(setup: Setup, lake: Lake, *, allow: bool) -> str:
     return leak_tags(lake, splits, allow=allow)["mien.leaks"]
 
 
-def _with_curve(setup: Setup, lake: Lake, fold: str) -> RunConfig:
+def _with_curve(setup: Setup, data: feed.TrainingData) -> RunConfig:
     """The run with a learning curve to prune by: a few validations, where its recipe has none.
 
-    Only where something is pruned by it: one objective, which is not speed, in one fold. ValueError
-    where run, lake and fold do not fit.
+    Only where something is pruned by it: one objective, which is not speed, in one fold.
     """
     run = setup.run
-    spec = catalog.spec_of(run)
-    data = feed.prepare(run, spec, lake, fold)
     names = [item.name for item in setup.objectives]
     pruned_by = setup.num_folds == 1 and len(names) == 1 and names != [SPEED]
     if run.evaluation.every_images or not pruned_by:
         return run
     with torch.random.fork_rng(devices=[]):
-        images = sum(stage.images for stage in spec.build(run.system, data.info).stages())
+        system = catalog.spec_of(run).build(run.system, data.info)
+    images = sum(stage.images for stage in system.stages())
     every = images // (CURVE_POINTS + 1) + 1
     return replace(run, evaluation=replace(run.evaluation, every_images=every))
 

@@ -72,7 +72,6 @@ COLUMNS = (
     "arousal",
 )
 NUM_LANDMARKS = 68
-LEFT_ALONE = ("*.csv", "*_exp.npy", "*_val.npy", "*_aro.npy", "*_lnd.npy")
 MISSING = -2.0
 """Valence and arousal where nobody gave any."""
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -83,6 +82,8 @@ IMAGES: Mapping[str, str] = {
     "manual": "Manually_Annotated_Images",
     "automatic": "Automatically_Annotated_Images",
 }
+NUMBERS = ("*.csv", "*_exp.npy", "*_val.npy", "*_aro.npy", "*_lnd.npy")
+LEFT_ALONE = (*NUMBERS, f"*{IMAGES['automatic']}/*")
 SETS: Mapping[str, str] = {"train_set": "train", "val_set": "test"}
 
 
@@ -127,8 +128,7 @@ def scan(source: Path | None, *, annotated: Literal["manual", "automatic"] = "ma
     if images is not None:
         listed = {*faces, *(one.name for one in rejected)}
         rejected += unlisted(images, listed, min(tables))
-        others = [f"*{folder}/*" for name, folder in IMAGES.items() if name != annotated]
-        rejected += outside_parts(source, [images], [*LEFT_ALONE, *others])
+        rejected += outside_parts(source, [images], _left_alone(annotated))
     return Scan(faces=tuple(faces.values()), rejected=tuple(rejected), expected=expected)
 
 
@@ -198,7 +198,7 @@ def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
     for name, folder in folders.items():
         if folder is not None:
             images, annotations = folder / "images", folder / "annotations"
-            parts += [images, annotations]
+            parts.append(images)
             refused += strays(source, images)
             taken: dict[str, Path] = {}
             for path in pictures(images):
@@ -207,7 +207,12 @@ def _second(source: Path, refused: list[Rejection]) -> Iterator[Annotated]:
                 else:
                     refused.append(_twice(path))
             refused += _without_picture(source, annotations, taken)
-    refused += outside_parts(source, parts, LEFT_ALONE)
+    refused += outside_parts(source, parts, _left_alone())
+
+
+def _left_alone(taken: str | None = None) -> list[str]:
+    """Patterns of what is not told: small files of numbers, and the pictures of other options."""
+    return [*NUMBERS, *(f"*{folder}/*" for name, folder in IMAGES.items() if name != taken)]
 
 
 def _twice(path: Path) -> Rejection:

@@ -41,15 +41,16 @@ FOLDERS: Mapping[str, Expression] = {
 }
 EXPECTED: Mapping[str, int] = {"faces": 1_394, "split/train": 958, "split/test": 436}
 SPLITS: Mapping[str, str] = {"Train": "train", "Val": "test"}
-LEFT_ALONE = tuple(f"*{part}/{name.capitalize()}/*" for part in SPLITS for name in FOLDERS)
-"""The frames, where the aligned faces are taken."""
-FRAMES_WITHHELD = ("Test/*", "*/Test/*")
-"""Those of the part without labels."""
 ALIGNED = {
     "Train": ("Train_Aligned_Faces", "Train_Aligned_Faces_new"),
     "Val": ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
     "Test": ("Test_Aligned_Faces", "Test_Aligned_Faces_new"),
 }
+SPELT = [spelt for name in FOLDERS for spelt in (name, name.capitalize(), name.upper())]
+LEFT_ALONE = tuple(f"*{part}/{name}/*" for part in SPLITS for name in SPELT)
+"""The frames, where the aligned faces are taken."""
+ALIGNED_ALONE = tuple(f"*{name}/*" for names in ALIGNED.values() for name in names)
+"""The aligned faces, where the frames are taken."""
 CLIP = re.compile(r"(.+_\d{6,})_\d+")
 """Film and time, of which there may be several frames; then the frame."""
 
@@ -62,9 +63,9 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
     source = existing_folder(source, NAME, "a folder with Train/Train_Aligned_Faces/Angry/*.png")
     faces: list[SourceFace] = []
     rejected: list[Rejection] = []
-    parts = {part: _part(source, part, images) for part in ALIGNED}
+    taken: list[Path] = []
     for part, split in SPLITS.items():
-        folder = parts[part]
+        folder = _part(source, part, images)
         if folder is None:
             names = " or ".join(_names(part, images))
             raise ValueError(f"no folder {names} in {source}; {NAME} needs Train and Val")
@@ -74,14 +75,18 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
             rejected.append(Rejection(name=name, reason=NO_PICTURE))
         faces += map(_of_clip, found)
         rejected += refused
+        taken.append(folder)
     if not faces:
         raise ValueError(
             f"no part in {source} has a folder such as Angry with pictures; {NAME} needs one for "
             "each expression"
         )
-    rejected += _withheld(source, parts["Test"])
-    taken = [folder for folder in parts.values() if folder]
-    rejected += outside_parts(source, taken, [*LEFT_ALONE, *FRAMES_WITHHELD])
+    for kind in ("aligned", "frames"):
+        if folder := _part(source, "Test", kind):
+            rejected += _withheld(source, folder)
+            taken.append(folder)
+    left_alone = LEFT_ALONE if images == "aligned" else ALIGNED_ALONE
+    rejected += outside_parts(source, taken, left_alone)
     return Scan(faces=tuple(faces), rejected=tuple(rejected), expected=EXPECTED)
 
 
@@ -107,11 +112,13 @@ def _aligned_in(folder: Path) -> list[str]:
     return [path.name for path in subfolders(folder) if "_Aligned_Faces" in path.name]
 
 
-def _withheld(source: Path, folder: Path | None) -> Iterator[Rejection]:
+def _withheld(source: Path, folder: Path) -> Iterator[Rejection]:
     """The pictures of the part whose labels are not published."""
-    aligned = _aligned_in(folder) if folder else ()
-    for found in files_below(folder) if folder else ():
-        if isinstance(found, Rejection) or Path(found[0]).parts[0] in aligned:
-            continue
-        name = found[1].relative_to(source).as_posix()
-        yield Rejection(name=name, reason="labels withheld", detail="part Test")
+    aligned = _aligned_in(folder)
+    for found in files_below(folder):
+        if isinstance(found, Rejection):
+            name = (folder / found.name).relative_to(source).as_posix()
+            yield replace(found, name=name)
+        elif Path(found[0]).parts[0] not in aligned:
+            name = found[1].relative_to(source).as_posix()
+            yield Rejection(name=name, reason="labels withheld", detail="part Test")

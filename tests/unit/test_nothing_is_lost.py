@@ -63,6 +63,21 @@ def test_every_file_is_a_face_or_told(name, build, tmp_path):
         assert path in taken or alone or is_told(relative, told), relative
 
 
+def test_what_another_option_takes_is_not_told(tmp_path):
+    source = importlib.import_module("tests.corpora.sfew").build(tmp_path / "sfew")
+    for folder in ("Train_Aligned_Faces", "other/Train/Angry"):
+        write(source / folder / "1.png", b"picture")
+    told = {one.name for one in corpora.scan("sfew", source, {"images": "frames"}).rejected}
+    assert "other/Train/Angry/1.png" in told
+    assert not any(name.startswith("Train_Aligned_Faces") for name in told)
+    source = importlib.import_module("tests.corpora.affectnet").build_second(tmp_path / "affectnet")
+    for folder in ("Automatically_Annotated_Images/1", "train_set/annotations/more"):
+        write(source / folder / "1.png", b"picture")
+    told = {one.name for one in corpora.scan("affectnet", source, {}).rejected}
+    assert "train_set/annotations/more/1.png" in told
+    assert not any("Automatically" in name for name in told)
+
+
 def visible_files(source: Path) -> list[Path]:
     found = []
     for folder, _, files in os.walk(source):

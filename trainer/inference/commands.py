@@ -103,7 +103,7 @@ def recognise(
     every: Annotated[int, typer.Option(help="Of a video, only each so many-th frame.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Name the expression in photographs and videos; exit code 1 when none could be read."""
+    """Name the expression in photographs and videos; exit code 1 when none of several is read."""
     with working("recognise"), terminal.progress("recognising"):
         from trainer.inference.recognise import recognise as name_faces
 
