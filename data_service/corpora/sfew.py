@@ -81,7 +81,7 @@ def scan(source: Path | None, *, images: Literal["aligned", "frames"] = "aligned
             f"no part in {source} has a folder such as Angry with pictures; {NAME} needs one for "
             "each expression"
         )
-    for kind in ("aligned", "frames"):
+    for kind in ("aligned", "frames") if images == "aligned" else ("frames",):
         if folder := _part(source, "Test", kind):
             rejected += _withheld(source, folder)
             taken.append(folder)
