@@ -175,7 +175,9 @@ def measured(corpus: Corpus, augment: AugmentConfig, rounds: int, seconds: float
     }
     if not look.floats:
         ways["copy"] = lambda: peers.copied(Lake.open(corpus.lake).faces, look)
-    timed = {name: (lambda way=way: rate(way(), seconds)) for name, way in ways.items()}
+    timed: dict[str, Callable[[], float]] = {
+        name: (lambda way=way: rate(way(), seconds)) for name, way in ways.items()
+    }
     timed["ray"] = lambda: _together(corpus.lake, look, 1, seconds)
     return alternating(timed, rounds)
 
